@@ -1,0 +1,102 @@
+"""A deployment as data: which engine, which model, which workers, which knobs."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from manifests.hardware import HardwareProfile, Role, WorkerLayout
+from manifests.model import ModelSpec
+
+#: Grove limits the names it derives to 45 characters in all; ours leave it 15 for its suffixes.
+MAX_NAME = 30
+_NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
+
+
+class Knobs(BaseModel):
+    """What can be tuned on a worker. ``None`` means: the engine's own default.
+
+    ``cuda_graph_max_bs`` is a batch size per attention-DP rank, as in SGLang.
+    ``expert_placement`` is the path of a placement file (``physical_to_logical_map``); without one
+    the engine places experts in order ("trivial").
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    redundant_experts: int = Field(0, ge=0)
+    mem_fraction_static: float | None = Field(None, gt=0, lt=1)
+    cuda_graph_max_bs: int | None = Field(None, ge=1)
+    eplb: Literal["off", "static", "online"] = "off"
+    eplb_rebalance_iterations: int = Field(1000, ge=1)
+    expert_placement: str | None = None
+    deepep_mode: Literal["auto", "normal", "low_latency"] | None = None
+    deepep_dispatch_tokens: int | None = Field(None, ge=1)
+    two_batch_overlap: bool = False
+    chunked_prefill_size: int | None = Field(None, ge=1)
+    max_running_requests: int | None = Field(None, ge=1)
+
+
+class WorkerSpec(BaseModel):
+    """One worker: a role, a layout of GPUs and its knobs."""
+
+    model_config = ConfigDict(frozen=True)
+
+    role: Role
+    layout: WorkerLayout
+    replicas: int = Field(1, ge=1)
+    knobs: Knobs = Knobs()
+
+
+class DeploymentSpec(BaseModel):
+    """Everything that decides how a deployment behaves.
+
+    ``image`` is a digest: ``sha256:...`` of a container image or of an environment's lock file.
+    ``model_path`` is where the weights are on the target.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    target: str
+    engine: str
+    image: str
+    model: ModelSpec
+    model_path: str
+    hardware: HardwareProfile
+    workers: tuple[WorkerSpec, ...] = Field(min_length=1)
+    record_experts: bool = False
+
+    @field_validator("name")
+    @classmethod
+    def _kubernetes_name(cls, name: str) -> str:
+        if len(name) > MAX_NAME or not _NAME.fullmatch(name):
+            raise ValueError(f"must be at most {MAX_NAME} of a-z, 0-9 and '-', starting with a letter: {name!r}")
+        return name
+
+    @property
+    def gpus(self) -> int:
+        return sum(w.layout.gpus * w.replicas for w in self.workers)
+
+    @property
+    def fingerprint(self) -> str:
+        """12 hex digits, equal for specs that behave alike: everything but the name."""
+        return hashlib.sha256(self.model_dump_json(exclude={"name"}).encode()).hexdigest()[:12]
+
+    def worker(self, role: Role) -> WorkerSpec:
+        """The worker with ``role``.
+
+        Raises:
+            KeyError: there is none.
+        """
+        for worker in self.workers:
+            if worker.role == role:
+                return worker
+        raise KeyError(role)
+
+    def with_knobs(self, name: str, knobs: dict[Role, Knobs]) -> DeploymentSpec:
+        """The same deployment under another name with the knobs of some roles replaced."""
+        workers = tuple(w.model_copy(update={"knobs": knobs.get(w.role, w.knobs)}) for w in self.workers)
+        return self.model_copy(update={"name": name, "workers": workers})

@@ -1,0 +1,33 @@
+"""Why a deployment is not running, in one word a program can act on and one sentence a person can."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+FailureKind = Literal["out_of_memory", "bad_configuration", "crashed", "timed_out", "unschedulable"]
+
+
+class Diagnosis(BaseModel):
+    """``out_of_memory`` is knowledge about the configuration; the other kinds are not.
+
+    Attributes:
+        component: the process or pod that failed, e.g. ``decode-0``.
+        deficit_gib: memory missing per GPU in GiB where the log states it, else None.
+        log_tail: the last lines of the component's log.
+        action: what the user can do about it.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: FailureKind
+    component: str
+    message: str
+    action: str
+    deficit_gib: float | None = None
+    log_tail: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        tail = "".join(f"\n    | {line}" for line in self.log_tail)
+        return f"[{self.kind}] {self.component}: {self.message} -> {self.action}{tail}"

@@ -1,0 +1,111 @@
+"""The engine seam: which processes a deployment consists of, and how to talk to them.
+
+An engine is pure: it turns a spec into command lines and log lines into a diagnosis. Starting,
+watching and removing processes is the target's business (``operators.targets``).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+from pydantic import BaseModel, ConfigDict
+
+from manifests.deployment import DeploymentSpec
+from manifests.diagnosis import Diagnosis
+from manifests.findings import Finding
+
+
+class Component(BaseModel):
+    """One process (or pod) of a deployment, e.g. ``frontend``, ``prefill-0``.
+
+    Attributes:
+        ports: names of the TCP ports it wants; the target picks the numbers.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    role: str
+    ordinal: int = 0
+    ports: tuple[str, ...] = ()
+
+
+class Site(BaseModel):
+    """What the target decided about the place where one component runs.
+
+    Attributes:
+        python: interpreter of the engine's environment.
+        host: address the component binds and is reached at.
+        ports: number for each of the component's port names.
+        spec_file: the DeploymentSpec as JSON, readable by the component.
+        work_dir: a folder of the component's own for files it writes (recordings among them).
+        shared_dir: a folder all components of the deployment share (service discovery).
+        model_path: where the model's files are.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    python: str
+    host: str
+    ports: dict[str, int]
+    spec_file: str
+    work_dir: str
+    shared_dir: str
+    model_path: str
+
+
+class Command(BaseModel):
+    """A command line and the environment variables it needs on top of the target's."""
+
+    model_config = ConfigDict(frozen=True)
+
+    argv: tuple[str, ...]
+    env: dict[str, str] = {}
+
+
+class Engine(ABC):
+    """How one serving engine is launched, addressed and understood.
+
+    Attributes:
+        name: as in ``DeploymentSpec.engine``.
+        simulated: results of this engine are no measurements of hardware and say so.
+        environment: name of its lock file in ``manifests/environments``.
+        imports: modules that must import in its environment (the smoke test of the image).
+        needs_weights: the model directory must hold the weight shards.
+        flush_path, record_start_path, record_stop_path, record_dump_path, metrics_path: HTTP paths on a
+            worker's ``control`` port.
+        generate_path: OpenAI-style chat completions on the frontend's ``http`` port.
+    """
+
+    name: str
+    simulated: bool
+    environment: str
+    imports: tuple[str, ...]
+    needs_weights: bool = True
+    generate_path = "/v1/chat/completions"
+    flush_path = "/flush_cache"
+    record_start_path = "/start_expert_distribution_record"
+    record_stop_path = "/stop_expert_distribution_record"
+    record_dump_path = "/dump_expert_distribution_record"
+    metrics_path = "/metrics"
+
+    @abstractmethod
+    def components(self, spec: DeploymentSpec) -> tuple[Component, ...]:
+        """The processes of a deployment, in the order they should start."""
+
+    @abstractmethod
+    def command(self, spec: DeploymentSpec, component: Component, site: Site) -> Command:
+        """The command line of one component."""
+
+    @abstractmethod
+    def resolve(self, spec: DeploymentSpec) -> DeploymentSpec:
+        """``spec`` with every knob that is ``None`` replaced by what the engine itself would choose."""
+
+    @abstractmethod
+    def validate(self, spec: DeploymentSpec) -> list[Finding]:
+        """What this engine would refuse, or silently do wrong, about ``spec``."""
+
+    @abstractmethod
+    def diagnose(self, component: Component, log: Sequence[str], exit_code: int | None) -> Diagnosis:
+        """Why ``component`` died, from its log and exit status (negative: the signal)."""

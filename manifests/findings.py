@@ -1,0 +1,46 @@
+"""What a check found: a field, its value, the rule it breaks and a value that would work."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from manifests.errors import Refused
+
+
+class Finding(BaseModel):
+    """One result of a check. ``error`` findings stop a launch, ``warning`` findings are shown."""
+
+    model_config = ConfigDict(frozen=True)
+
+    field: str
+    value: Any
+    rule: str
+    suggestion: str
+    severity: Literal["error", "warning"] = "error"
+
+    def __str__(self) -> str:
+        return f"{self.severity}: {self.field} = {self.value!r}: {self.rule}. {self.suggestion}"
+
+
+def refuse(findings: Iterable[Finding]) -> None:
+    """Raise :class:`Refused` when any of ``findings`` is an error; warnings pass."""
+    errors = [f for f in findings if f.severity == "error"]
+    if errors:
+        raise Refused(errors)
+
+
+def unknown(field: str, value: str, known: Iterable[str]) -> Finding:
+    """The finding for a name that is not one of ``known``, with the nearest one as suggestion."""
+    names = sorted(known)
+    near = difflib.get_close_matches(value, names, n=1, cutoff=0.4)
+    hint = f"Did you mean {near[0]!r}? " if near else ""
+    return Finding(
+        field=field,
+        value=value,
+        rule="is not known",
+        suggestion=f"{hint}Known: {', '.join(names)}",
+    )

@@ -1,0 +1,204 @@
+"""What the store keeps. Times are UTC; every record of a simulated engine says so."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+CycleState = Literal["running", "success", "failed"]
+StageState = Literal["running", "success", "failed", "skipped"]
+TrialState = Literal["running", "complete", "infeasible", "failed"]
+
+
+class Gate(BaseModel):
+    """One condition a measurement must meet to be believed, e.g. the client kept up."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    value: float | None
+    limit: float
+    ok: bool
+    meaning: str
+
+
+class Measurement(BaseModel):
+    """One level of concurrency of one benchmark of one deployment.
+
+    Rates are per second over the plateau, latencies in milliseconds. ``tpot`` is time per output
+    token after the first. Per-GPU figures state their denominator: ``gpus`` counts all GPUs of the
+    deployment, ``decode_gpus`` those of its decode (or aggregated) workers.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    cycle_id: str
+    purpose: Literal["baseline", "trial", "repeat", "benchmark", "experts"]
+    label: str = Field(description="which configuration: 'default', 'trial 4', ...")
+    trial_number: int | None = None
+    repeat: int = 0
+    spec_fingerprint: str
+    image: str
+    engine: str
+    simulated: bool
+    workload_fingerprint: str
+    isl: int
+    osl: int
+    concurrency: int
+    gpus: int
+    decode_gpus: int
+    requests: int
+    errors: int
+    output_tok_s: float
+    input_tok_s: float
+    request_s: float
+    ttft_ms_mean: float
+    ttft_ms_p50: float
+    ttft_ms_p99: float
+    tpot_ms_mean: float
+    tpot_ms_p50: float
+    tpot_ms_p99: float
+    request_ms_mean: float
+    request_ms_p99: float
+    osl_mean: float
+    duration_s: float
+    gates: tuple[Gate, ...] = ()
+    artefact: str = Field("", description="where the load generator's own files are")
+    started_at: datetime
+    ended_at: datetime
+
+    @property
+    def valid(self) -> bool:
+        """Every gate passed."""
+        return all(g.ok for g in self.gates)
+
+    @property
+    def output_tok_s_per_gpu(self) -> float:
+        """Output tokens per second and GPU of the whole deployment."""
+        return self.output_tok_s / self.gpus
+
+    @property
+    def tok_s_per_user(self) -> float:
+        """Interactivity: tokens per second one user sees, 1000 / TPOT."""
+        return 1000 / self.tpot_ms_mean if self.tpot_ms_mean else 0.0
+
+    @property
+    def error_rate(self) -> float:
+        return self.errors / self.requests if self.requests else 1.0
+
+
+class Trial(BaseModel):
+    """One configuration that was asked for, as the study's storage has it plus what it cost.
+
+    ``value`` is the objective (output tok/s per GPU); ``constraints`` are <= 0 when met.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    study: str
+    number: int
+    cycle_id: str
+    dag_run_id: str
+    point: dict[str, float]
+    knobs: dict[str, Any]
+    state: TrialState
+    reason: str = ""
+    value: float | None = None
+    constraints: dict[str, float] = {}
+    is_default: bool = False
+    gpu_seconds: float = 0.0
+    phases: dict[str, float] = Field({}, description="seconds per phase: apply, start, benchmark, teardown, ...")
+    started_at: datetime
+    ended_at: datetime | None = None
+
+
+class Stage(BaseModel):
+    """One stage of a cycle on its timeline."""
+
+    model_config = ConfigDict(frozen=True)
+
+    cycle_id: str
+    name: str
+    state: StageState
+    detail: str = ""
+    started_at: datetime
+    ended_at: datetime | None = None
+
+
+class Recommendation(BaseModel):
+    """What the cycle concludes. The gain is the relative difference of paired repeats, best vs default.
+
+    ``gain_low`` and ``gain_high`` bound it at ``confidence`` (Student t over the pairs).
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    cycle_id: str
+    study: str
+    trial_number: int
+    verdict: Literal["adopt", "keep default", "inconclusive"]
+    reason: str
+    knobs: dict[str, Any]
+    default_knobs: dict[str, Any]
+    gain: float
+    gain_low: float
+    gain_high: float
+    confidence: float = 0.95
+    pairs: int
+    slo_met: bool
+    simulated: bool
+    created_at: datetime
+
+
+class Cycle(BaseModel):
+    """One run of the whole cycle (or of a part of it started by hand)."""
+
+    model_config = ConfigDict(frozen=True)
+
+    cycle_id: str
+    dag_id: str
+    dag_run_id: str
+    title: str
+    state: CycleState
+    engine: str
+    target: str
+    simulated: bool
+    model: str
+    hardware: str
+    request: dict[str, Any]
+    study: str = ""
+    planned_trials: int = 0
+    started_at: datetime
+    ended_at: datetime | None = None
+
+
+class Recording(BaseModel):
+    """A recorded expert distribution: where it is and what it says in a few numbers."""
+
+    model_config = ConfigDict(frozen=True)
+
+    cycle_id: str
+    role: str
+    simulated: bool
+    artefact: str
+    layers: int
+    experts: int
+    tokens: int
+    ep: int
+    balancedness: float = Field(description="mean over MoE layers of mean/max rank load, placed in order")
+    balancedness_placed: float | None = Field(None, description="the same under the placement made from it")
+    created_at: datetime
+
+
+class Asset(BaseModel):
+    """A verified image or model cache, so that it is not paid for twice."""
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: Literal["image", "weights"]
+    key: str
+    value: str
+    detail: dict[str, Any] = {}
+    verified_at: datetime
