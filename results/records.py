@@ -1,4 +1,8 @@
-"""What the store keeps. Times are UTC; every record of a simulated engine says so."""
+"""What the store keeps. Times are UTC; every record of a simulated engine says so.
+
+Numbers are finite: a NaN or an infinity means that something was not measured, and no database, JSON
+reader or chart agrees with another on what to do with one. It is refused where the record is made.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,7 @@ TrialState = Literal["running", "complete", "infeasible", "failed"]
 class Gate(BaseModel):
     """One condition a measurement must meet to be believed, e.g. the client kept up."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
     name: str
     value: float | None
@@ -32,7 +36,7 @@ class Measurement(BaseModel):
     deployment, ``decode_gpus`` those of its decode (or aggregated) workers.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
     cycle_id: str
     purpose: Literal["baseline", "trial", "repeat", "benchmark", "experts"]
@@ -95,7 +99,7 @@ class Trial(BaseModel):
     ``value`` is the objective (output tok/s per GPU); ``constraints`` are <= 0 when met.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
     study: str
     number: int
@@ -117,7 +121,7 @@ class Trial(BaseModel):
 class Stage(BaseModel):
     """One stage of a cycle on its timeline."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
     cycle_id: str
     name: str
@@ -133,7 +137,7 @@ class Recommendation(BaseModel):
     ``gain_low`` and ``gain_high`` bound it at ``confidence`` (Student t over the pairs).
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
     cycle_id: str
     study: str
@@ -155,7 +159,7 @@ class Recommendation(BaseModel):
 class Cycle(BaseModel):
     """One run of the whole cycle (or of a part of it started by hand)."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
     cycle_id: str
     dag_id: str
@@ -177,7 +181,7 @@ class Cycle(BaseModel):
 class Recording(BaseModel):
     """A recorded expert distribution: where it is and what it says in a few numbers."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
     cycle_id: str
     role: str
@@ -195,7 +199,7 @@ class Recording(BaseModel):
 class Asset(BaseModel):
     """A verified image or model cache, so that it is not paid for twice."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
     kind: Literal["image", "weights"]
     key: str
