@@ -1,0 +1,36 @@
+# Choose the Python with PYTHON=python3.12, the place of environments and data with WIDELOOP_HOME=/path.
+PYTHON ?= python3
+HOME_DIR := $(or $(WIDELOOP_HOME),.wideloop)
+AIRFLOW := $(HOME_DIR)/venvs/airflow/bin
+UV := $(HOME_DIR)/tools/bin/uv
+DEMO := $(if $(EXIT),--exit) $(if $(TRIALS),--trials $(TRIALS)) $(if $(PORT),--port $(PORT))
+
+.PHONY: demo test lint bench locks clean
+
+demo:  ## run a whole cycle and show the results page; EXIT=1 ends with the cycle, TRIALS=n, PORT=n
+	@$(PYTHON) operators/bootstrap.py
+	@exec $(AIRFLOW)/wideloop demo $(DEMO)
+
+test:  ## everything CI runs
+	@$(PYTHON) operators/bootstrap.py
+	@$(PYTHON) tests/system_packages.py
+	@$(MAKE) --no-print-directory lint
+	$(AIRFLOW)/python -m pytest $(ARGS)
+
+lint:
+	$(AIRFLOW)/ruff check
+	$(AIRFLOW)/ruff format --check
+	$(AIRFLOW)/mypy
+	$(AIRFLOW)/lint-imports
+
+bench:  ## measure the product and write the table README quotes
+	@$(PYTHON) operators/bootstrap.py
+	$(AIRFLOW)/wideloop bench
+
+locks:  ## resolve the newest allowed versions into manifests/environments/airflow.txt
+	@$(PYTHON) operators/bootstrap.py --only airflow
+	cd manifests/environments && $(abspath $(UV)) pip compile --quiet --upgrade --universal --python-version 3.11 \
+	  --excludes airflow.excludes --custom-compile-command "make locks" airflow.in --output-file airflow.txt
+
+clean:  ## remove environments, data and results
+	rm -rf $(HOME_DIR) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

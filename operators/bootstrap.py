@@ -1,0 +1,298 @@
+#!/usr/bin/env python3
+"""Make the environments the project runs in: ``python3 operators/bootstrap.py``.
+
+Runs before anything is installed, so it uses the standard library only and is written so that an
+old Python can read far enough to say that it is too old. It makes, below the home folder
+(``.wideloop`` beside the project, or ``$WIDELOOP_HOME``):
+
+    tools/            uv, which installs everything else
+    venvs/<name>      link to the environment <name>, there only when it is complete
+    venvs/<name>-<key>  the environment itself; the key covers lock file, Python and place
+
+Environments that must not mix are separate: Airflow with this project, the simulated engine, the
+benchmark client. Each comes from its lock file in ``manifests/environments``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parent.parent
+OLDEST = (3, 11)
+NEWEST = (3, 13)  # aiperf 0.13.0 declares Requires-Python < 3.14
+UV = "uv==0.13.9"
+GIB = 1024**3
+TOOLS_GIB = 0.1
+READY = "wideloop-ready"
+PROJECT_STAMP = "wideloop-project"
+
+
+@dataclass(frozen=True)
+class Environment:
+    """One environment: its name, its size on disk in GiB (measured), whether the project is in it."""
+
+    name: str
+    gib: float
+    with_project: bool
+
+    @property
+    def lock(self) -> Path:
+        return PROJECT / "manifests" / "environments" / (self.name + ".txt")
+
+
+ENVIRONMENTS = (
+    Environment("airflow", 4.8, with_project=True),
+    Environment("simulated", 0.5, with_project=True),
+    Environment("benchmark", 0.9, with_project=False),
+)
+
+
+class SetupError(Exception):
+    """Nothing can be done here; the text is the one line the user needs."""
+
+
+def say(text: str) -> None:
+    print("wideloop: " + text, flush=True)
+
+
+def check_python(version: tuple[int, ...]) -> None:
+    """Refuse a Python the locked packages do not support, naming a better one when there is one."""
+    if OLDEST <= tuple(version[:2]) <= NEWEST:
+        return
+    names = ["python%d.%d" % (OLDEST[0], minor) for minor in range(NEWEST[1], OLDEST[1] - 1, -1)]  # noqa: UP031
+    found = [name for name in names if runs(name)]
+    wanted = "%d.%d to %d.%d" % (OLDEST + NEWEST)  # noqa: UP031
+    hint = f"run: PYTHON={found[0]} make demo" if found else "install one, then run: PYTHON=python3.12 make demo"
+    raise SetupError(f"Python {'.'.join(map(str, version[:3]))} is not supported, {wanted} is; {hint}")
+
+
+def runs(command: str) -> bool:
+    """Whether ``command`` is a Python that starts (a version manager's shim may be there and not start)."""
+    path = shutil.which(command)
+    if path is None:
+        return False
+    done = subprocess.run([path, "-c", ""], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+    return done.returncode == 0
+
+
+def check_system(system: str) -> None:
+    if system != "Linux":
+        raise SetupError(
+            f"{system} is not supported: the engines run on Linux; use a Linux machine, WSL 2 or a container"
+        )
+
+
+def keep_downloads_beside(home: Path) -> None:
+    """uv links files from its cache; across file systems it would copy, and all would be there twice."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    if nearest(cache).stat().st_dev != nearest(home).stat().st_dev:
+        os.environ.setdefault("UV_CACHE_DIR", str(home / "cache"))
+
+
+def nearest(folder: Path) -> Path:
+    """``folder`` or the nearest folder above it that exists."""
+    return next(p for p in [folder, *folder.parents] if p.exists())
+
+
+def check_disk(folder: Path, gib: float) -> None:
+    """Refuse when less than ``gib`` GiB are free where ``folder`` is or will be."""
+    free = shutil.disk_usage(nearest(folder)).free / GIB
+    if free < gib:
+        raise SetupError(
+            f"too little disk: {gib:.1f} GiB are needed in {folder}, {free:.1f} GiB are free; "
+            "free some, or choose another place: WIDELOOP_HOME=/path make demo"
+        )
+
+
+def key_of(environment: Environment, home: Path) -> str:
+    """What a ready environment must have been made from; its place too, as scripts hold absolute paths."""
+    if not environment.lock.exists():
+        raise SetupError(f"the lock file {environment.lock.relative_to(PROJECT)} is missing: is this a complete clone?")
+    digest = hashlib.sha256(environment.lock.read_bytes()).hexdigest()
+    return f"lock sha256 {digest}\npython {platform.python_version()} {sys.executable}\nhome {home}\n"
+
+
+def folder_of(environment: Environment, home: Path) -> Path:
+    short = hashlib.sha256(key_of(environment, home).encode()).hexdigest()[:12]
+    return home / "venvs" / (environment.name + "-" + short)
+
+
+def is_ready(environment: Environment, home: Path) -> bool:
+    """Complete, made from today's lock file, and linked under its name."""
+    folder = folder_of(environment, home)
+    link = home / "venvs" / environment.name
+    stamp = folder / READY
+    return stamp.exists() and stamp.read_text() == key_of(environment, home) and link.resolve() == folder.resolve()
+
+
+def run(command: list[str], purpose: str) -> None:
+    """Run ``command``; its own messages are shown only when it fails or when a person is watching."""
+    watched = sys.stderr.isatty()
+    done = subprocess.run(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=None if watched else subprocess.PIPE,
+        stderr=None if watched else subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        sys.stderr.write(done.stdout or "")
+        raise SetupError(
+            f"{purpose} failed (exit status {done.returncode}, see above); what was downloaded is kept: try again"
+        )
+
+
+def install_uv(home: Path) -> Path:
+    """The path of uv, installed by whichever of venv and pip this Python has."""
+    tools = home / "tools"
+    uv = tools / "bin" / "uv"
+    stamp = tools / READY
+    if uv.exists() and stamp.exists() and stamp.read_text() == UV:
+        return uv
+    say(f"installing {UV}")
+    shutil.rmtree(tools, ignore_errors=True)
+    pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    if succeeds("-m", "ensurepip", "--version"):
+        run([sys.executable, "-m", "venv", str(tools)], "making the folder for tools")
+        run([str(tools / "bin" / "python"), *pip, UV], "installing uv")
+    elif succeeds("-m", "pip", "--version"):
+        run([sys.executable, *pip, "--target", str(tools), UV], "installing uv")
+    else:
+        install_venv_module()
+        return install_uv(home)
+    stamp.write_text(UV)
+    return uv
+
+
+def succeeds(*arguments: str) -> bool:
+    done = subprocess.run(
+        [sys.executable, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False
+    )
+    return done.returncode == 0
+
+
+def install_venv_module() -> None:
+    """Debian ships Python without venv and pip: fetch them when we may, else say what to type."""
+    package = f"python{sys.version_info[0]}.{sys.version_info[1]}-venv"
+    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+        raise SetupError(f"this Python has neither venv nor pip; run: sudo apt-get install {package}")
+    say(f"installing {package} by apt-get")
+    environment = ["env", "DEBIAN_FRONTEND=noninteractive"]
+    run([*environment, "apt-get", "update", "-qq"], "apt-get update")
+    run([*environment, "apt-get", "install", "-y", "-qq", package], f"apt-get install {package}")
+    if not succeeds("-m", "ensurepip", "--version"):
+        raise SetupError(
+            f"this Python still has no venv after apt-get install {package}; use another: PYTHON=python3.12"
+        )
+
+
+def build(environment: Environment, home: Path, uv: Path) -> None:
+    """Build in a folder of its own; the stamp and then the link come last, so half a build is never used."""
+    started = time.monotonic()
+    folder = folder_of(environment, home)
+    say(f"environment {environment.name}: installing, about {environment.gib} GiB")
+    shutil.rmtree(folder, ignore_errors=True)
+    purpose = f"installing environment {environment.name}"
+    run([str(uv), "venv", "--quiet", "--no-python-downloads", "--python", sys.executable, str(folder)], purpose)
+    # The lock is complete, so nothing is resolved again; compiled once here, as each start would compile.
+    run([*pip_install(uv, folder), "--compile-bytecode", "--requirements", str(environment.lock)], purpose)
+    (folder / READY).write_text(key_of(environment, home))
+    switch_link(home / "venvs" / environment.name, folder)
+    for old in (home / "venvs").glob(environment.name + "-*"):
+        if old != folder:
+            shutil.rmtree(old, ignore_errors=True)
+    say(f"environment {environment.name}: ready after {time.monotonic() - started:.0f} s")
+
+
+def pip_install(uv: Path, folder: Path) -> list[str]:
+    quiet = [] if sys.stderr.isatty() else ["--quiet"]
+    return [str(uv), "pip", "install", *quiet, "--no-deps", "--python", str(folder / "bin" / "python")]
+
+
+def switch_link(link: Path, folder: Path) -> None:
+    """Point ``link`` at its sibling ``folder`` in one step."""
+    beside = link.with_name(link.name + ".new")
+    if beside.is_symlink():
+        beside.unlink()
+    beside.symlink_to(folder.name, target_is_directory=True)
+    beside.replace(link)
+
+
+def install_project(environment: Environment, home: Path, uv: Path) -> None:
+    """Install the project itself, editable: again only when its metadata or its place changed."""
+    folder = folder_of(environment, home)
+    stamp = folder / PROJECT_STAMP
+    key = f"{PROJECT}\n{hashlib.sha256((PROJECT / 'pyproject.toml').read_bytes()).hexdigest()}\n"
+    if stamp.exists() and stamp.read_text() == key:
+        return
+    purpose = f"installing the project into environment {environment.name}"
+    run([*pip_install(uv, folder), "--editable", str(PROJECT)], purpose)
+    stamp.write_text(key)
+
+
+def make(environments: list[Environment], home: Path) -> None:
+    """Bring every one of ``environments`` to ready; one bootstrap at a time per home."""
+    home.mkdir(parents=True, exist_ok=True)
+    with (home / "bootstrap.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("another bootstrap is at work in this home; waiting for it")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        missing = [e for e in environments if not is_ready(e, home)]
+        if missing:
+            check_disk(home, sum(e.gib for e in missing) + TOOLS_GIB)
+            keep_downloads_beside(home)
+        uv = install_uv(home)
+        for environment in environments:
+            if environment in missing:
+                build(environment, home, uv)
+            if environment.with_project:
+                install_project(environment, home, uv)
+
+
+def report(environments: list[Environment], home: Path) -> int:
+    """Say which environments are ready; 0 when all are."""
+    missing = [e.name for e in environments if not is_ready(e, home)]
+    for environment in environments:
+        say(f"environment {environment.name}: {'missing' if environment.name in missing else 'ready'}")
+    return 1 if missing else 0
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(description="Make the environments wideloop runs in.")
+    parser.add_argument(
+        "--check", action="store_true", help="only say what is ready; exit status 1 when something is not"
+    )
+    parser.add_argument("--only", action="append", choices=[e.name for e in ENVIRONMENTS], help="only this environment")
+    options = parser.parse_args(arguments)
+    home = Path(os.environ.get("WIDELOOP_HOME") or PROJECT / ".wideloop").resolve()
+    chosen = [e for e in ENVIRONMENTS if not options.only or e.name in options.only]
+    try:
+        check_python(sys.version_info[:3])
+        check_system(platform.system())
+        if options.check:
+            return report(chosen, home)
+        make(chosen, home)
+    except SetupError as stop:
+        print(f"wideloop: {stop}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("wideloop: interrupted; nothing half-made is used, run it again to go on", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
