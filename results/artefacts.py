@@ -1,0 +1,114 @@
+"""Files and JSON documents under one root: a folder, or a bucket by way of a pathlib-like object."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+
+class PathLike(Protocol):
+    """What is needed of a root: ``pathlib.Path``, ``upath.UPath`` and ``airflow.sdk.ObjectStoragePath`` have it."""
+
+    @property
+    def parent(self) -> Self: ...
+    def __truediv__(self, key: str, /) -> Self: ...
+    def open(self, mode: str = "r") -> Any: ...
+    def mkdir(self, mode: int = 0o777, parents: bool = False, exist_ok: bool = False) -> None: ...
+    def iterdir(self) -> Iterator[Self]: ...
+    def is_dir(self) -> bool: ...
+    def is_file(self) -> bool: ...
+
+
+class Artefacts:
+    """The artefact store. Names are given in parts; putting the same name again replaces it.
+
+    Example:
+        >>> artefacts = Artefacts(Path("/var/lib/wideloop/artefacts"))
+        >>> uri = artefacts.put_json({"tokens": 64}, "cycle-7", "trial-0", "summary.json")
+        >>> artefacts.read_json(uri)
+        {'tokens': 64}
+    """
+
+    def __init__(self, root: PathLike) -> None:
+        self._root = root
+
+    def put_file(self, local: Path, *parts: str) -> str:
+        """Copy ``local`` to ``parts`` and return its URI, which :meth:`get_file` takes.
+
+        Raises:
+            ValueError: a part is empty, absolute or leaves the root.
+            FileNotFoundError: there is no file ``local``.
+        """
+        target = self._at(parts)
+        with local.open("rb") as source:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with target.open("wb") as sink:
+                shutil.copyfileobj(source, sink)
+        return str(target)
+
+    def put_json(self, document: Any, *parts: str) -> str:
+        """Write ``document`` as JSON to ``parts`` and return its URI.
+
+        Raises:
+            ValueError: a part leaves the root, or ``document`` holds a NaN or an infinity.
+        """
+        text = json.dumps(document, indent=1, allow_nan=False)
+        target = self._at(parts)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with target.open("wb") as sink:
+            sink.write(text.encode())
+        return str(target)
+
+    def read_json(self, uri: str) -> Any:
+        """The JSON document at ``uri``.
+
+        Raises:
+            ValueError: ``uri`` is not below this root, or what is there is no JSON.
+            FileNotFoundError: nothing is there.
+        """
+        with self._found(uri).open("rb") as source:
+            return json.loads(source.read())
+
+    def get_file(self, uri: str, local: Path) -> Path:
+        """Copy what is at ``uri`` to ``local``, making its folder, and return ``local``.
+
+        Raises:
+            ValueError: ``uri`` is not below this root.
+            FileNotFoundError: nothing is there.
+        """
+        with self._found(uri).open("rb") as source:
+            local.parent.mkdir(parents=True, exist_ok=True)
+            with local.open("wb") as sink:
+                shutil.copyfileobj(source, sink)
+        return local
+
+    def list(self, *parts: str) -> list[str]:
+        """The URIs of all files below ``parts``, sorted; empty when there is no such folder."""
+        top = self._at(parts) if parts else self._root
+        return sorted(str(path) for path in _files(top))
+
+    def _at(self, parts: tuple[str, ...]) -> PathLike:
+        path = self._root
+        for part in parts:
+            for name in part.split("/"):
+                if name in ("", ".", ".."):
+                    raise ValueError(f"artefact name {'/'.join(parts)!r}: {name!r} is no name inside the store")
+                path = path / name
+        return path
+
+    def _found(self, uri: str) -> PathLike:
+        root = str(self._root).rstrip("/") + "/"
+        if not uri.startswith(root):
+            raise ValueError(f"artefact {uri!r} is not below {root!r}")
+        return self._at((uri[len(root) :],))
+
+
+def _files(top: PathLike) -> Iterator[PathLike]:
+    if top.is_file():
+        yield top
+    elif top.is_dir():
+        for child in top.iterdir():
+            yield from _files(child)
