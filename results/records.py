@@ -119,7 +119,11 @@ class Trial(BaseModel):
 
 
 class Stage(BaseModel):
-    """One stage of a cycle on its timeline."""
+    """One stage of a cycle on its timeline.
+
+    ``gpu_seconds`` is GPUs held times seconds held, None where nobody counted; the page adds up the
+    trials' own for the stage that is called ``tune``.
+    """
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
@@ -127,6 +131,7 @@ class Stage(BaseModel):
     name: str
     state: StageState
     detail: str = ""
+    gpu_seconds: float | None = None
     started_at: datetime
     ended_at: datetime | None = None
 

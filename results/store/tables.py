@@ -98,6 +98,7 @@ stage = Table(
     Column("name", String(100), primary_key=True),
     Column("state", String(20), nullable=False),
     Column("detail", Text, nullable=False),
+    Column("gpu_seconds", Float),
     Column("started_at", UtcDateTime, nullable=False),
     Column("ended_at", UtcDateTime),
 )

@@ -246,6 +246,7 @@ def stages(owner: Cycle) -> list[Stage]:
             name=name,
             state=state,  # type: ignore[arg-type]
             detail=detail,
+            gpu_seconds=16 * length if name in ("baseline", "confirm") and length is not None else None,
             started_at=owner.started_at + timedelta(seconds=begin),
             ended_at=None if length is None else owner.started_at + timedelta(seconds=begin + length),
         )

@@ -125,6 +125,7 @@ def upgrade() -> None:
         sa.Column("name", sa.String(length=100), nullable=False),
         sa.Column("state", sa.String(length=20), nullable=False),
         sa.Column("detail", sa.Text(), nullable=False),
+        sa.Column("gpu_seconds", sa.Float(), nullable=True),
         sa.Column("started_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("ended_at", sa.DateTime(timezone=True), nullable=True),
         sa.ForeignKeyConstraint(["cycle_id"], ["wideloop_cycle.cycle_id"], ondelete="CASCADE"),
