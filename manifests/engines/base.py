@@ -98,6 +98,10 @@ class Engine(ABC):
     def command(self, spec: DeploymentSpec, component: Component, site: Site) -> Command:
         """The command line of one component."""
 
+    def make_model(self, python: str, config_file: str, out_dir: str) -> Command | None:
+        """How to make a model directory from a bare config.json; None when real weights are needed."""
+        return None
+
     @abstractmethod
     def resolve(self, spec: DeploymentSpec) -> DeploymentSpec:
         """``spec`` with every knob that is ``None`` replaced by what the engine itself would choose."""

@@ -1,0 +1,28 @@
+"""Where engines run. ``target(name)`` gives the implementation; nothing else names one."""
+
+from __future__ import annotations
+
+from manifests.errors import Refused
+from manifests.findings import unknown
+from operators.settings import settings
+from operators.targets.base import Target
+
+_NAMES = ("local",)
+
+
+def target_names() -> tuple[str, ...]:
+    """The targets there are."""
+    return _NAMES
+
+
+def target(name: str) -> Target:
+    """The target called ``name``, with the settings of this process.
+
+    Raises:
+        Refused: there is none of that name.
+    """
+    if name == "local":
+        from operators.targets.local import LocalTarget
+
+        return LocalTarget(settings())
+    raise Refused([unknown("target", name, _NAMES)])

@@ -1,0 +1,141 @@
+"""What a DAG run was asked to do, from the flat params of its trigger form to specs.
+
+Building a request is cheap and pure, so every task does it for itself; XCom carries only what tasks
+found out (an image digest, a model path, a trial's number).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from manifests import profiles
+from manifests.deployment import DeploymentSpec, Knobs, WorkerSpec
+from manifests.engines import engine
+from manifests.errors import Refused
+from manifests.findings import Finding
+from manifests.hardware import HardwareProfile
+from manifests.model import ModelSpec
+from manifests.workload import Slo, Workload
+from tuning.space import SearchSpace
+
+#: Placeholder in specs that are only judged, before an image or a model cache exists.
+UNKNOWN = "unknown"
+
+
+class Request(BaseModel):
+    """One DAG run's wishes. Fields are named as the params are."""
+
+    model_config = ConfigDict(frozen=True)
+
+    target: str
+    engine: str
+    model: str
+    hardware: str
+    workload: Workload
+    slo: Slo
+    knobs: Knobs
+    space: SearchSpace
+    trials: int
+    repeats: int
+    seed: int
+
+    @classmethod
+    def from_params(cls, params: Mapping[str, Any]) -> Request:
+        """Read the params of a DAG run.
+
+        Raises:
+            Refused: a value is outside what its field takes.
+        """
+        p = dict(params)
+        try:
+            return cls(
+                target=p["target"],
+                engine=p["engine"],
+                model=p["model"],
+                hardware=p["hardware"],
+                workload=Workload(
+                    isl=p["isl"],
+                    osl=p["osl"],
+                    concurrency=tuple(sorted(p["concurrency"])),
+                    requests_per_slot=p["requests_per_slot"],
+                    warmup_requests=p["warmup_requests"],
+                    seed=p["seed"],
+                ),
+                slo=Slo(ttft_p99_ms=p["slo_ttft_p99_ms"], tpot_p99_ms=p["slo_tpot_p99_ms"]),
+                knobs=Knobs(
+                    redundant_experts=p["redundant_experts"],
+                    mem_fraction_static=p["mem_fraction_static"],
+                    cuda_graph_max_bs=p["cuda_graph_max_bs"],
+                ),
+                space=SearchSpace(
+                    redundant_slots=(0, p["max_redundant_slots"]),
+                    mem_fraction_static=(p["min_mem_fraction"], p["max_mem_fraction"]),
+                    cuda_graph_max_bs=(p["min_graph_bs"], p["max_graph_bs"]),
+                ),
+                trials=p["trials"],
+                repeats=p["repeats"],
+                seed=p["seed"],
+            )
+        except ValidationError as error:
+            raise Refused([_finding(e) for e in error.errors()]) from error
+
+    @property
+    def model_spec(self) -> ModelSpec:
+        return profiles.model(self.model)
+
+    @property
+    def hardware_profile(self) -> HardwareProfile:
+        return profiles.hardware(self.hardware)
+
+    @property
+    def simulated(self) -> bool:
+        return engine(self.engine).simulated
+
+    @property
+    def title(self) -> str:
+        """One line that tells this request from others."""
+        levels = ", ".join(str(c) for c in self.workload.concurrency)
+        load = f"ISL {self.workload.isl} / OSL {self.workload.osl}, concurrency {levels}"
+        return f"{self.model} on {self.hardware}, {load}"
+
+    def spec(self, name: str, image: str = UNKNOWN, model_path: str = UNKNOWN) -> DeploymentSpec:
+        """The deployment asked for, every knob resolved to what the engine will use.
+
+        ``redundant_experts`` and the decode knobs of the form apply to every role and to the worker that
+        decodes; what the form leaves open is the engine's own default.
+        """
+        hardware = self.hardware_profile
+        workers = []
+        for role, layout in hardware.workers.items():
+            knobs = self.knobs if role != "prefill" else Knobs(redundant_experts=self.knobs.redundant_experts)
+            workers.append(WorkerSpec(role=role, layout=layout, knobs=knobs))
+        spec = DeploymentSpec(
+            name=name,
+            target=self.target,
+            engine=self.engine,
+            image=image,
+            model=self.model_spec,
+            model_path=model_path,
+            hardware=hardware,
+            workers=tuple(workers),
+        )
+        return engine(self.engine).resolve(spec)
+
+
+def _finding(error: Any) -> Finding:
+    """A pydantic error in the words of a finding."""
+    context = error.get("ctx") or {}
+    limits = {k: v for k, v in context.items() if k in ("gt", "ge", "lt", "le")}
+    suggestion = f"Allowed: {json.dumps(limits)}" if limits else "See the field's help in the trigger form"
+    field = ".".join(str(part) for part in error["loc"]) or "params"
+    return Finding(field=field, value=error.get("input"), rule=error["msg"], suggestion=suggestion)
+
+
+def deployment_name(kind: str, run_id: str) -> str:
+    """The name of a run's deployment: the same for every retry, different for every run."""
+    return f"{kind}-{hashlib.sha256(run_id.encode()).hexdigest()[:10]}"

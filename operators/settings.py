@@ -1,0 +1,61 @@
+"""Where things are kept. Everything has a default below one home folder; ``WIDELOOP_*`` overrides it."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+from pydantic import Field, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+class Settings(BaseSettings):
+    """Read from the environment, e.g. ``WIDELOOP_RESULTS_URL``.
+
+    Attributes:
+        home: folder for everything that has no URL of its own.
+        results_url: SQLAlchemy URL of the results store.
+        study_url: SQLAlchemy URL of Optuna's storage. Never the results database nor Airflow's: each
+            keeps a migration table of its own.
+        artefacts_url: root of the artefact store, anything ``ObjectStoragePath`` takes.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="WIDELOOP_")
+
+    home: Path = Field(PROJECT / ".wideloop")
+    results_url: str = ""
+    study_url: str = ""
+    artefacts_url: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _below_home(cls, values: dict[str, object]) -> dict[str, object]:
+        home = Path(str(values.get("home") or PROJECT / ".wideloop")).absolute()
+        values["home"] = home
+        values.setdefault("results_url", f"sqlite:///{home / 'results.db'}")
+        values.setdefault("study_url", f"sqlite:///{home / 'studies.db'}")
+        values.setdefault("artefacts_url", f"file://{home / 'artefacts'}")
+        return values
+
+    @property
+    def environments(self) -> Path:
+        """The virtual environments, one per lock file, as ``operators.bootstrap`` makes them."""
+        return self.home / "venvs"
+
+    @property
+    def models(self) -> Path:
+        """Model directories made or downloaded for the local target."""
+        return self.home / "models"
+
+    @property
+    def local(self) -> Path:
+        """State of the local target's deployments."""
+        return self.home / "local"
+
+
+@lru_cache
+def settings() -> Settings:
+    """The settings of this process."""
+    return Settings()

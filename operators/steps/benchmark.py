@@ -1,0 +1,197 @@
+"""Benchmark a running deployment: flush, start the client, wait outside, read what it measured."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from manifests.benchmark import ENVIRONMENT, client_command
+from manifests.deployment import DeploymentSpec
+from manifests.diagnosis import Diagnosis
+from manifests.engines import engine
+from manifests.errors import ClientFailed, DeploymentFailed, TargetError
+from manifests.workload import Workload
+from operators.steps.plan import gpus
+from operators.steps.run import Run, artefacts, open_store
+from operators.targets import target
+from operators.targets.base import Target
+from results.benchmark import gates, read_levels
+from results.records import Measurement
+
+Purpose = Literal["baseline", "trial", "repeat", "benchmark", "experts"]
+
+#: Seconds an engine may take to finish what it is doing before its cache can be flushed.
+_FLUSH_WAIT_S = 60
+
+
+class Subject(BaseModel):
+    """What is measured and why: everything a measurement's record needs beyond its numbers."""
+
+    model_config = ConfigDict(frozen=True)
+
+    target: str
+    deployment: str
+    purpose: Purpose
+    label: str
+    workload: Workload
+    trial_number: int | None = None
+    repeat: int = 0
+    record: bool = False
+
+    @property
+    def client(self) -> str:
+        """The client's name beside its deployment: one per workload, so that a retry finds it."""
+        return f"bench-{self.workload.fingerprint}"
+
+
+class Measured(BaseModel):
+    """What became of a benchmark. ``infeasible``: the engine died under load of the configuration."""
+
+    model_config = ConfigDict(frozen=True)
+
+    outcome: Literal["measured", "infeasible"]
+    diagnosis: Diagnosis | None = None
+    measurements: tuple[Measurement, ...] = ()
+    client_seconds: float = 0.0
+
+    @property
+    def top(self) -> Measurement:
+        """The measurement at the highest concurrency: what configurations are compared by."""
+        return max(self.measurements, key=lambda m: m.concurrency)
+
+
+def begin(subject: Subject) -> None:
+    """Flush every worker, start recording when asked, start the client; a retry finds it running.
+
+    Raises:
+        TargetError: a worker refused to flush or to record.
+    """
+    where = target(subject.target)
+    spec = where.spec(subject.deployment)
+    if where.client_status(subject.deployment, subject.client).state != "absent":
+        return
+    serving = engine(spec.engine)
+    controls = where.endpoints(subject.deployment).control.values()
+    for url in controls:
+        post(f"{url}{serving.flush_path}?timeout={_FLUSH_WAIT_S}", _FLUSH_WAIT_S + 10)
+    if subject.record:
+        for url in controls:
+            post(url + serving.record_start_path)
+    command = client_command(
+        subject.workload,
+        url=where.endpoints(subject.deployment).frontend,
+        model=spec.model.name,
+        tokenizer_dir=spec.model_path,
+        out_dir=where.client_dir(subject.deployment, subject.client),
+    )
+    where.run_client(subject.deployment, subject.client, command, ENVIRONMENT)
+
+
+def running(subject: Subject) -> bool:
+    """Whether the client still works and there is something left for it to measure."""
+    where = target(subject.target)
+    if where.client_status(subject.deployment, subject.client).state != "running":
+        return False
+    return where.status(subject.deployment).state != "failed"
+
+
+def finish(subject: Subject, run: Run) -> Measured:
+    """Read, store and judge what the client measured.
+
+    Raises:
+        ClientFailed: the client failed although the deployment lives.
+        DeploymentFailed: the deployment died of something that is not its configuration.
+    """
+    where = target(subject.target)
+    client = where.client_status(subject.deployment, subject.client)
+    health = where.status(subject.deployment)
+    if health.state == "failed" and health.diagnosis is not None:
+        where.stop_client(subject.deployment, subject.client)
+        if health.diagnosis.kind == "out_of_memory":
+            return Measured(outcome="infeasible", diagnosis=health.diagnosis, client_seconds=client.seconds)
+        raise DeploymentFailed(subject.deployment, health.diagnosis)
+    if client.state != "succeeded":
+        where.stop_client(subject.deployment, subject.client)
+        raise ClientFailed(f"the load generator ended with status {client.exit_code}:\n" + "\n".join(client.log_tail))
+    measurements = _measurements(subject, run, where)
+    with open_store() as store:
+        store.put(*measurements)
+    return Measured(outcome="measured", measurements=measurements, client_seconds=client.seconds)
+
+
+def stop(subject: Subject) -> None:
+    """End the client, whatever it is doing."""
+    target(subject.target).stop_client(subject.deployment, subject.client)
+
+
+def _measurements(subject: Subject, run: Run, where: Target) -> tuple[Measurement, ...]:
+    spec = where.spec(subject.deployment)
+    folder = where.collect(subject.deployment, subject.client)
+    levels = read_levels(folder, subject.workload)
+    keep = artefacts()
+    parts = ("cycles", run.cycle_id, "benchmarks", subject.deployment)
+    uris = [
+        keep.put_file(file, *parts, *file.relative_to(folder).parts)
+        for file in sorted(folder.rglob("*.json*"))
+        if "inputs" not in file.name
+    ]
+    artefact = uris[0].rsplit(subject.deployment, 1)[0] + subject.deployment if uris else ""
+    every, decoding = gpus(spec)
+    return tuple(
+        Measurement(
+            cycle_id=run.cycle_id,
+            purpose=subject.purpose,
+            label=subject.label,
+            trial_number=subject.trial_number,
+            repeat=subject.repeat,
+            spec_fingerprint=spec.fingerprint,
+            image=spec.image,
+            engine=spec.engine,
+            simulated=engine(spec.engine).simulated,
+            workload_fingerprint=subject.workload.fingerprint,
+            isl=subject.workload.isl,
+            osl=subject.workload.osl,
+            gpus=every,
+            decode_gpus=decoding,
+            gates=gates(level, subject.workload),
+            artefact=artefact,
+            **level.model_dump(include=set(Measurement.model_fields)),
+        )
+        for level in levels
+    )
+
+
+def post(url: str, timeout_s: float = 30) -> str:
+    """POST without a body to a worker's control port; returns what it says.
+
+    Raises:
+        TargetError: it refused or did not answer.
+    """
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, b"", method="POST"), timeout=timeout_s) as answer:
+            text: str = answer.read().decode(errors="replace")
+    except urllib.error.HTTPError as error:
+        said = error.read().decode(errors="replace")[:200]
+        raise TargetError(f"POST {url} was refused with {error.code}: {said}") from error
+    except OSError as error:
+        raise TargetError(f"POST {url} failed: {error}") from error
+    return text
+
+
+def summary(measured: Measured) -> str:
+    """One line for a task's log."""
+    if measured.outcome == "infeasible" or not measured.measurements:
+        return f"infeasible: {measured.diagnosis}"
+    top = measured.top
+    numbers = {
+        "concurrency": top.concurrency,
+        "output_tok_s": round(top.output_tok_s, 1),
+        "ttft_p99_ms": round(top.ttft_ms_p99),
+        "tpot_p99_ms": round(top.tpot_ms_p99, 1),
+        "gates": "passed" if top.valid else [g.name for g in top.gates if not g.ok],
+    }
+    return ("SIMULATED " if top.simulated else "") + json.dumps(numbers)

@@ -1,0 +1,60 @@
+"""Apply, watch and delete one deployment."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from manifests.deployment import DeploymentSpec
+from manifests.diagnosis import Diagnosis
+from manifests.errors import DeploymentFailed
+from manifests.findings import refuse
+from operators.steps.plan import check
+from operators.targets import target
+from operators.targets.base import Owner
+
+
+class Outcome(BaseModel):
+    """What became of waiting for a deployment: it serves, or its configuration cannot run."""
+
+    model_config = ConfigDict(frozen=True)
+
+    state: Literal["ready", "infeasible"]
+    diagnosis: Diagnosis | None = None
+
+
+def apply(spec: DeploymentSpec, owner: Owner) -> None:
+    """Check once more, now with the target's eyes, and start.
+
+    Raises:
+        Refused: the spec cannot work here; nothing was started.
+        TargetError: it could not be started; nothing is left.
+    """
+    where = target(spec.target)
+    refuse(check(spec) + where.preflight(spec))
+    where.apply(spec, owner)
+
+
+def outcome(target_name: str, name: str) -> Outcome | None:
+    """None while the deployment is still starting.
+
+    Raises:
+        DeploymentFailed: it died of something that says nothing about its configuration.
+    """
+    status = target(target_name).status(name)
+    if status.state == "pending":
+        return None
+    if status.state == "ready":
+        return Outcome(state="ready")
+    diagnosis = status.diagnosis or Diagnosis(
+        kind="crashed", component=name, message=status.reason, action="apply it again"
+    )
+    if diagnosis.kind == "out_of_memory":
+        return Outcome(state="infeasible", diagnosis=diagnosis)
+    raise DeploymentFailed(name, diagnosis)
+
+
+def delete(target_name: str, name: str) -> None:
+    """Remove a deployment; it is no error when there is none."""
+    target(target_name).delete(name)

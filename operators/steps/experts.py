@@ -1,0 +1,132 @@
+"""Collect expert recordings of a deployment, say what they show, and place experts by them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from manifests.deployment import DeploymentSpec, WorkerSpec
+from manifests.engines import engine
+from manifests.errors import TargetError
+from operators.request import Request
+from operators.settings import settings
+from operators.steps.benchmark import post
+from operators.steps.run import Run, artefacts, open_store, stage
+from operators.targets import target
+from results.recordings import read_counts
+from results.records import Recording
+from tuning.placement import balancedness, place, trivial, write_placement
+from tuning.space import Placements, redundant_experts
+
+_INDEX = "placements.json"
+
+
+def dump(target_name: str, name: str, run: Run) -> dict[str, str]:
+    """Stop recording, have every worker write, and keep the files; returns URI by component.
+
+    Raises:
+        TargetError: a worker wrote no recording.
+    """
+    where = target(target_name)
+    serving = engine(where.spec(name).engine)
+    uris = {}
+    for component, url in where.endpoints(name).control.items():
+        post(url + serving.record_stop_path)
+        post(url + serving.record_dump_path)
+        files = where.recordings(name, component)
+        if not files:
+            raise TargetError(f"{component} of {name} was asked for its expert recording and wrote none")
+        uris[component] = artefacts().put_file(files[-1], "cycles", run.cycle_id, "recordings", f"{component}.pt")
+    return uris
+
+
+def analyse(params: Mapping[str, Any], recordings: Mapping[str, str], run: Run) -> Placements:
+    """Judge the recordings of each role and make a placement for every redundancy of the sweep."""
+    request = Request.from_params(params)
+    spec = request.spec("analyse")
+    files: dict[str, str] = {}
+    with stage(run, "experts"):
+        for worker in spec.workers:
+            uris = [uri for component, uri in sorted(recordings.items()) if component.startswith(worker.role)]
+            counts = _counts(uris, run)
+            placed = _place(request, spec, worker, counts, run)
+            files.update(placed)
+            _record(spec, worker, counts, uris[0], run)
+        keep = artefacts()
+        keep.put_json(files, "cycles", run.cycle_id, _INDEX)
+    return placements(run)
+
+
+def _counts(uris: list[str], run: Run) -> npt.NDArray[np.int64]:
+    """Tokens by [layer, expert], summed over the workers of a role."""
+    scratch = settings().home / "scratch" / run.cycle_id
+    total: npt.NDArray[np.int64] | None = None
+    for uri in uris:
+        counts = read_counts(artefacts().get_file(uri, scratch / Path(uri).name))
+        total = counts if total is None else total + counts
+    if total is None:
+        raise TargetError("no expert recording was kept")
+    return total
+
+
+def _place(
+    request: Request, spec: DeploymentSpec, worker: WorkerSpec, counts: npt.NDArray[np.int64], run: Run
+) -> dict[str, str]:
+    """Make and keep a placement for each number of slots in the space; returns URI by key."""
+    low, high = request.space.redundant_slots
+    uris = {}
+    scratch = settings().home / "scratch" / run.cycle_id
+    scratch.mkdir(parents=True, exist_ok=True)
+    for slots in range(int(low), int(high) + 1):
+        redundant = redundant_experts(slots, spec.model.num_experts, worker.layout.ep)
+        key = Placements.key(worker.role, redundant)
+        local = scratch / f"{key}.json"
+        write_placement(place(counts, worker.layout.ep, redundant), local)
+        digest = hashlib.sha256(local.read_bytes()).hexdigest()[:8]
+        uris[key] = artefacts().put_file(local, "cycles", run.cycle_id, "placements", f"{key}-{digest}.json")
+    return uris
+
+
+def _record(
+    spec: DeploymentSpec, worker: WorkerSpec, counts: npt.NDArray[np.int64], artefact: str, run: Run
+) -> None:
+    experts = spec.model.num_experts
+    ep = worker.layout.ep
+    plain = balancedness(counts, trivial(counts.shape[0], experts, redundant_experts(0, experts, ep), ep))
+    placed = balancedness(counts, place(counts, ep, redundant_experts(0, experts, ep)))
+    used = counts.sum(axis=1) > 0
+    recording = Recording(
+        cycle_id=run.cycle_id,
+        role=worker.role,
+        simulated=engine(spec.engine).simulated,
+        artefact=artefact,
+        layers=int(used.sum()),
+        experts=counts.shape[1],
+        tokens=int(counts.sum() // max(1, used.sum()) // spec.model.top_k),
+        ep=ep,
+        balancedness=float(plain[used].mean()),
+        balancedness_placed=float(placed[used].mean()),
+        created_at=datetime.now(UTC),
+    )
+    with open_store() as store:
+        store.put(recording)
+
+
+def placements(run: Run) -> Placements:
+    """The cycle's placements as local files; none when nothing was recorded."""
+    keep = artefacts()
+    uri = next((u for u in keep.list("cycles", run.cycle_id) if u.endswith(f"/{_INDEX}")), None)
+    if uri is None:
+        return Placements()
+    folder = settings().home / "placements" / run.cycle_id
+    files = {}
+    for key, kept in keep.read_json(uri).items():
+        local = folder / Path(kept).name
+        files[key] = str(local if local.exists() else keep.get_file(kept, local))
+    return Placements(files=files)

@@ -1,0 +1,39 @@
+"""Image and weights: verified once, re-used afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from manifests.engines import engine
+from operators.request import Request
+from operators.steps.run import Run, open_store, stage
+from operators.targets import target
+from results.records import Asset
+
+
+def ensure_image(params: Mapping[str, Any], run: Run) -> str:
+    """Build or find the engine's image on the target; returns its digest."""
+    request = Request.from_params(params)
+    with stage(run, "image"):
+        image = target(request.target).prepare_image(engine(request.engine))
+        detail = {"versions": image.versions, "engine": request.engine, "target": request.target}
+        key = f"{request.target}/{request.engine}"
+        with open_store() as store:
+            store.put(
+                Asset(kind="image", key=key, value=image.digest, detail=detail, verified_at=datetime.now(UTC))
+            )
+    return image.digest
+
+
+def ensure_weights(params: Mapping[str, Any], run: Run) -> str:
+    """Make, download or find the model's files on the target; returns their path there."""
+    request = Request.from_params(params)
+    with stage(run, "weights"):
+        weights = target(request.target).prepare_weights(engine(request.engine), request.model)
+        key = f"{request.target}/{request.model}"
+        detail = weights.model_dump(exclude={"path"}) | {"simulated": request.simulated}
+        with open_store() as store:
+            store.put(Asset(kind="weights", key=key, value=weights.path, detail=detail, verified_at=datetime.now(UTC)))
+    return weights.path

@@ -1,0 +1,85 @@
+"""Who asks: the DAG run (or script run) a step works for, and the stores it writes to."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from pydantic import BaseModel, ConfigDict
+
+from operators.settings import settings
+from operators.targets.base import Owner
+from results.artefacts import Artefacts
+from results.records import Stage
+from results.store import Store
+
+
+class Run(BaseModel):
+    """One DAG run. ``cycle_id`` names the cycle its results belong to: its own, unless it works for another."""
+
+    model_config = ConfigDict(frozen=True)
+
+    dag_id: str
+    run_id: str
+    for_cycle: str | None = None
+
+    @property
+    def cycle_id(self) -> str:
+        digest = hashlib.sha256(f"{self.dag_id}/{self.run_id}".encode()).hexdigest()[:10]
+        return self.for_cycle or f"{self.dag_id.removeprefix('wideep_')}-{digest}"
+
+    @property
+    def owner(self) -> Owner:
+        return Owner(dag_id=self.dag_id, run_id=self.run_id)
+
+
+@contextlib.contextmanager
+def open_store() -> Iterator[Store]:
+    """The results store of this process's settings."""
+    with Store.open(settings().results_url) as store:
+        yield store
+
+
+def artefacts() -> Artefacts:
+    """The artefact store: on Airflow's ObjectStoragePath, with its connections, where Airflow is installed."""
+    try:
+        from airflow.sdk import ObjectStoragePath as AnyPath
+    except ImportError:
+        from upath import UPath as AnyPath
+    return Artefacts(AnyPath(settings().artefacts_url))
+
+
+@contextlib.contextmanager
+def stage(run: Run, name: str, *, ends: bool = True) -> Iterator[None]:
+    """Put this piece of work on the cycle's timeline under ``name``.
+
+    A stage may consist of several tasks: it begins with the first one that names it and ends, or fails,
+    with the one that says ``ends`` (or raises).
+    """
+    begin_stage(run, name)
+    try:
+        yield
+    except BaseException as error:
+        end_stage(run, name, "failed", str(error) or type(error).__name__)
+        raise
+    if ends:
+        end_stage(run, name, "success")
+
+
+def begin_stage(run: Run, name: str) -> None:
+    """Mark a stage as running, keeping the time it first began."""
+    with open_store() as store:
+        known = next((s for s in store.stages(run.cycle_id) if s.name == name), None)
+        began = known.started_at if known else datetime.now(UTC)
+        store.put(Stage(cycle_id=run.cycle_id, name=name, state="running", started_at=began))
+
+
+def end_stage(run: Run, name: str, state: str, detail: str = "") -> None:
+    """Mark a stage as ended; one that never began is not invented."""
+    with open_store() as store:
+        known = next((s for s in store.stages(run.cycle_id) if s.name == name), None)
+        if known is not None:
+            ended = {"state": state, "detail": detail, "ended_at": datetime.now(UTC)}
+            store.put(known.model_copy(update=ended))

@@ -1,0 +1,198 @@
+"""One trial: ask the study, apply what it wants tried, tell it what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from manifests.deployment import DeploymentSpec
+from manifests.errors import WideloopError
+from manifests.workload import Slo, Workload
+from operators.request import Request, deployment_name
+from operators.steps.benchmark import Measured, Subject
+from operators.steps.deployment import Outcome
+from operators.steps.experts import placements
+from operators.steps.plan import open_study
+from operators.steps.run import Run, open_store
+from results.records import Measurement, Trial
+from tuning.space import Placements, Point, decoder, knobs_at
+
+#: Why-mark of the trial that stands for the configuration of the form.
+DEFAULT = "default"
+
+
+class TrialFailed(WideloopError):
+    """The trial says nothing about its configuration; the study will ask for it again."""
+
+
+class Try(BaseModel):
+    """What this run is to try. ``repeat`` numbers a measurement of a finished trial's configuration."""
+
+    model_config = ConfigDict(frozen=True)
+
+    number: int
+    point: Point
+    why: str
+    deployment: str
+    repeat: int | None = None
+    finished: bool = False
+
+    @property
+    def is_default(self) -> bool:
+        return self.why == DEFAULT
+
+    @property
+    def label(self) -> str:
+        return "default" if self.is_default else f"trial {self.number}"
+
+
+def ask(params: Mapping[str, Any], run: Run) -> Try:
+    """The trial of this run (a retry gets the same one), or the repeat its params name."""
+    request = Request.from_params(params)
+    study = open_study(request, run)
+    name = deployment_name("trial", run.run_id)
+    if params.get("repeat_of") is not None:
+        result = study.result(int(params["repeat_of"]))
+        why = study.why(result.number)
+        return Try(number=result.number, point=result.point, why=why, deployment=name, repeat=int(params["repeat"]))
+    asked = study.ask(run.run_id)
+    trial = Try(number=asked.number, point=asked.point, why=asked.why, deployment=name, finished=asked.finished)
+    if not asked.finished:
+        spec = spec_of(trial, request, Placements(), "", "")
+        with open_store() as store:
+            store.put(_record(trial, spec, run, state="running", started_at=_started(run, trial)))
+    return trial
+
+
+def spec_of(trial: Try, request: Request, placed: Placements, image: str, model_path: str) -> DeploymentSpec:
+    """The deployment a trial stands for: the default as it is, any other with the recorded placement."""
+    spec = request.spec(trial.deployment, image, model_path)
+    return spec if trial.is_default else spec.with_knobs(trial.deployment, knobs_at(trial.point, spec, placed))
+
+
+def spec_for(params: Mapping[str, Any], trial: Try, run: Run, image: str, model_path: str) -> DeploymentSpec:
+    """The spec to apply for a trial of this run's cycle."""
+    return spec_of(trial, Request.from_params(params), placements(run), image, model_path)
+
+
+def subject(params: Mapping[str, Any], trial: Try) -> Subject:
+    """What to measure: a trial at the highest level only, a repeat at all of them."""
+    request = Request.from_params(params)
+    workload = request.workload if trial.repeat is not None else highest(request.workload)
+    return Subject(
+        target=request.target,
+        deployment=trial.deployment,
+        purpose="trial" if trial.repeat is None else "repeat",
+        label=trial.label,
+        workload=workload,
+        trial_number=trial.number,
+        repeat=trial.repeat or 0,
+    )
+
+
+def highest(workload: Workload) -> Workload:
+    """The same workload at its highest level of concurrency only."""
+    return workload.model_copy(update={"concurrency": (max(workload.concurrency),)})
+
+
+def tell(
+    params: Mapping[str, Any], trial: Try, run: Run, waited: Outcome | None, measured: Measured | None
+) -> Trial | None:
+    """Tell the study and the store what came of a trial.
+
+    ``waited`` and ``measured`` are None when that task failed.
+
+    Raises:
+        TrialFailed: nothing was learned; the run must not look as if it was.
+    """
+    if trial.finished:
+        return None
+    if trial.repeat is not None:
+        if measured is None or measured.outcome != "measured":
+            raise TrialFailed(f"repeat {trial.repeat} of {trial.label} was not measured")
+        return None
+    request = Request.from_params(params)
+    study = open_study(request, run)
+    spec = spec_of(trial, request, placements(run), "", "")
+    record = _record(trial, spec, run, state="failed", started_at=_started(run, trial), ended_at=datetime.now(UTC))
+    diagnosis = _diagnosis(waited, measured)
+    if diagnosis is not None:
+        deficit = diagnosis.deficit_gib or 1.0
+        study.tell_infeasible(trial.number, "oom_gib", deficit)
+        update: dict[str, Any] = {
+            "state": "infeasible",
+            "reason": f"out of memory: {diagnosis.message}",
+            "constraints": {"oom_gib": deficit},
+        }
+    elif measured is not None and measured.top.valid:
+        constraints = violations(measured.top, request.slo)
+        study.tell_measured(trial.number, measured.top.output_tok_s_per_gpu, constraints)
+        update = {"state": "complete", "value": measured.top.output_tok_s_per_gpu, "constraints": constraints}
+    else:
+        study.tell_failed(trial.number)
+        update = {"reason": _why_not(measured)}
+    phases = {"client": measured.client_seconds} if measured else {}
+    record = record.model_copy(update=update | {"phases": phases})
+    with open_store() as store:
+        store.put(record)
+    if record.state == "failed":
+        raise TrialFailed(f"trial {trial.number}: {record.reason}")
+    return record
+
+
+def violations(measurement: Measurement, slo: Slo) -> dict[str, float]:
+    """How far each objective is missed, relative to its limit; <= 0 is met."""
+    return {
+        "ttft_p99": measurement.ttft_ms_p99 / slo.ttft_p99_ms - 1,
+        "tpot_p99": measurement.tpot_ms_p99 / slo.tpot_p99_ms - 1,
+        "error_rate": measurement.error_rate - slo.error_rate,
+    }
+
+
+def _diagnosis(waited: Outcome | None, measured: Measured | None) -> Any:
+    if waited is not None and waited.state == "infeasible":
+        return waited.diagnosis
+    return measured.diagnosis if measured is not None and measured.outcome == "infeasible" else None
+
+
+def _why_not(measured: Measured | None) -> str:
+    if measured is None:
+        return "the deployment or its benchmark failed; see the run's log"
+    broken = "; ".join(f"{g.name} = {g.value} (limit {g.limit})" for g in measured.top.gates if not g.ok)
+    return f"the measurement is not to be believed: {broken}"
+
+
+def _started(run: Run, trial: Try) -> datetime:
+    with open_store() as store:
+        known = [t for t in store.trials(study=run.cycle_id) if t.number == trial.number]
+    return known[0].started_at if known and known[0].dag_run_id == run.run_id else datetime.now(UTC)
+
+
+def _record(trial: Try, spec: DeploymentSpec, run: Run, **rest: Any) -> Trial:
+    ended = rest.get("ended_at")
+    seconds = (ended - rest["started_at"]).total_seconds() if ended else 0.0
+    return Trial(
+        study=run.cycle_id,
+        number=trial.number,
+        cycle_id=run.cycle_id,
+        dag_run_id=run.run_id,
+        point=trial.point,
+        knobs=knobs_shown(spec),
+        is_default=trial.is_default,
+        gpu_seconds=seconds * spec.gpus,
+        **rest,
+    )
+
+
+def knobs_shown(spec: DeploymentSpec) -> dict[str, Any]:
+    """The knobs people compare: those of the space, and whether experts are placed by a recording."""
+    knobs = decoder(spec).knobs
+    return {
+        "redundant_experts": knobs.redundant_experts,
+        "mem_fraction_static": knobs.mem_fraction_static,
+        "cuda_graph_max_bs": knobs.cuda_graph_max_bs,
+        "placement": "recorded" if knobs.expert_placement else "trivial",
+    }

@@ -1,0 +1,179 @@
+"""The target seam: where engines run, and how they are applied, watched, reached and removed.
+
+Everything here returns in seconds; waiting is the caller's business, by asking again. All calls are
+idempotent: a retry re-applies, deletes what is left, or finds the client it started before.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from manifests.deployment import DeploymentSpec
+from manifests.diagnosis import Diagnosis
+from manifests.engines.base import Command, Engine
+from manifests.findings import Finding
+
+
+class Owner(BaseModel):
+    """The DAG run that is responsible for a deployment.
+
+    ``keep_until`` lets a deployment outlive its run on purpose; the janitor removes it afterwards.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    dag_id: str
+    run_id: str
+    keep_until: datetime | None = None
+
+
+class Owned(BaseModel):
+    """A deployment of ours that exists on a target, as the janitor sees it. ``owner`` may be lost."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    owner: Owner | None
+    created_at: datetime | None
+
+
+class Status(BaseModel):
+    """State of a deployment. ``ready`` means that it has answered a real generation."""
+
+    model_config = ConfigDict(frozen=True)
+
+    state: Literal["absent", "pending", "ready", "failed"]
+    reason: str = ""
+    diagnosis: Diagnosis | None = None
+
+
+class ClientStatus(BaseModel):
+    """State of a load generator or collector that runs beside a deployment."""
+
+    model_config = ConfigDict(frozen=True)
+
+    state: Literal["absent", "running", "succeeded", "failed"]
+    exit_code: int | None = None
+    seconds: float = 0.0
+    log_tail: tuple[str, ...] = ()
+
+
+class Endpoints(BaseModel):
+    """URLs of a deployment: the frontend, and each worker's control port by component name."""
+
+    model_config = ConfigDict(frozen=True)
+
+    frontend: str
+    control: dict[str, str]
+
+
+class Image(BaseModel):
+    """A verified engine image: its digest, and what its smoke test found."""
+
+    model_config = ConfigDict(frozen=True)
+
+    digest: str
+    versions: dict[str, str]
+    reused: bool
+
+
+class Weights(BaseModel):
+    """A verified model cache and where engines find it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    path: str
+    files: int
+    bytes: int
+    has_weights: bool
+    reused: bool
+
+
+class Target(ABC):
+    """A place where engines run.
+
+    Attributes:
+        name: as in ``DeploymentSpec.target``.
+        patience_s: how long a waiting task polls by itself before it defers; short where engines
+            start in seconds, zero where they take minutes.
+    """
+
+    name: str
+    patience_s: float
+
+    @abstractmethod
+    def prepare_image(self, engine: Engine) -> Image:
+        """Make sure the engine's image exists and its modules import; cheap when verified before."""
+
+    @abstractmethod
+    def prepare_weights(self, engine: Engine, model: str) -> Weights:
+        """Make sure the model's files are there and complete; cheap when verified before."""
+
+    @abstractmethod
+    def preflight(self, spec: DeploymentSpec) -> list[Finding]:
+        """What would go wrong, found before anything is started."""
+
+    @abstractmethod
+    def apply(self, spec: DeploymentSpec, owner: Owner) -> None:
+        """Start the deployment, or leave it be when exactly this one already runs.
+
+        Raises:
+            TargetError: it could not be started; nothing half-started is left.
+        """
+
+    @abstractmethod
+    def status(self, name: str) -> Status:
+        """How the deployment is doing."""
+
+    @abstractmethod
+    def spec(self, name: str) -> DeploymentSpec:
+        """The spec a deployment was applied with.
+
+        Raises:
+            TargetError: there is no such deployment.
+        """
+
+    @abstractmethod
+    def endpoints(self, name: str) -> Endpoints:
+        """Where the deployment can be reached from a client on the target."""
+
+    @abstractmethod
+    def client_dir(self, name: str, client: str) -> str:
+        """The folder in which a client of this name finds and leaves its files, on the target."""
+
+    @abstractmethod
+    def run_client(self, name: str, client: str, command: Command, environment: str) -> None:
+        """Start ``command`` beside the deployment unless a client of that name was started before."""
+
+    @abstractmethod
+    def client_status(self, name: str, client: str) -> ClientStatus:
+        """How a client is doing."""
+
+    @abstractmethod
+    def collect(self, name: str, client: str) -> Path:
+        """A local folder with what the client wrote."""
+
+    @abstractmethod
+    def stop_client(self, name: str, client: str) -> None:
+        """End a client and forget it, so that the same name can run again."""
+
+    @abstractmethod
+    def logs(self, name: str, component: str, lines: int = 50) -> tuple[str, ...]:
+        """The last log lines of one component."""
+
+    @abstractmethod
+    def recordings(self, name: str, component: str) -> list[Path]:
+        """Expert recordings the component wrote, oldest first, as local files."""
+
+    @abstractmethod
+    def delete(self, name: str) -> None:
+        """Remove the deployment and its clients; returns when its accelerators are free."""
+
+    @abstractmethod
+    def list_owned(self) -> list[Owned]:
+        """Every deployment of ours that exists here, whatever became of its owner."""

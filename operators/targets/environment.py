@@ -1,0 +1,83 @@
+"""An engine's "image" on this host: a virtual environment made from the same lock file as the container's."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import manifests
+from manifests.engines.base import Engine
+from manifests.errors import TargetError
+from operators.settings import PROJECT, Settings
+from operators.targets.base import Image
+
+_LOCKS = Path(manifests.__file__).parent / "environments"
+_SMOKE = """
+import importlib, importlib.metadata, json, sys
+owners = importlib.metadata.packages_distributions()
+versions = {}
+for name in sys.argv[1:]:
+    importlib.import_module(name)
+    top = name.split(".")[0]
+    versions[name] = importlib.metadata.version(owners[top][0]) if top in owners else "?"
+print(json.dumps(versions))
+"""
+
+
+def lock_digest(environment: str) -> str:
+    """``sha256:`` and the digest of an environment's lock file: what a container image's digest is elsewhere.
+
+    Raises:
+        TargetError: there is no such lock file.
+    """
+    lock = _LOCKS / f"{environment}.txt"
+    if not lock.is_file():
+        raise TargetError(f"no lock file {lock.name} among {sorted(p.name for p in _LOCKS.glob('*.txt'))}")
+    return "sha256:" + hashlib.sha256(lock.read_bytes()).hexdigest()
+
+
+def environment_python(settings: Settings, environment: str) -> Path:
+    """The interpreter of an environment that was built.
+
+    Raises:
+        TargetError: it was not.
+    """
+    python = settings.environments / environment / "bin" / "python"
+    if not python.exists():
+        raise TargetError(f"the environment {environment!r} has not been built below {settings.environments}")
+    return python
+
+
+def prepare_environment(settings: Settings, engine: Engine) -> Image:
+    """Build the engine's environment unless its lock was built before, and import what it must contain."""
+    digest = lock_digest(engine.environment)
+    verified = settings.environments / f"{engine.environment}.verified.json"
+    known = json.loads(verified.read_text()) if verified.exists() else {}
+    if known.get("digest") == digest:
+        return Image(digest=digest, versions=known["versions"], reused=True)
+    _build(settings, engine.environment)
+    versions = _smoke_test(environment_python(settings, engine.environment), engine.imports)
+    verified.write_text(json.dumps({"digest": digest, "versions": versions}))
+    return Image(digest=digest, versions=versions, reused=False)
+
+
+def _build(settings: Settings, environment: str) -> None:
+    """Let the bootstrap build it: it re-uses a finished build of the same lock."""
+    script = PROJECT / "operators" / "bootstrap.py"
+    command = [sys.executable, str(script), "--only", environment]
+    environ = {**os.environ, "WIDELOOP_HOME": str(settings.home)}
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise TargetError(f"building the environment {environment!r} failed:\n{(done.stdout + done.stderr)[-2000:]}")
+
+
+def _smoke_test(python: Path, imports: tuple[str, ...]) -> dict[str, str]:
+    done = subprocess.run([str(python), "-c", _SMOKE, *imports], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise TargetError(f"the environment at {python.parent.parent} fails its smoke test:\n{done.stderr[-2000:]}")
+    versions: dict[str, str] = json.loads(done.stdout.splitlines()[-1])
+    return versions

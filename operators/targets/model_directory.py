@@ -1,0 +1,137 @@
+"""The model cache of this host: a directory with config, tokenizer and (where the engine needs them) weights."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from manifests import profiles
+from manifests.engines.base import Engine
+from manifests.errors import Refused, TargetError
+from manifests.findings import Finding
+from manifests.model import ModelSpec
+from operators.settings import Settings
+from operators.targets.base import Weights
+from operators.targets.environment import environment_python
+
+_INDEX = "model.safetensors.index.json"
+
+
+def prepare_model_directory(settings: Settings, engine: Engine, model: str) -> Weights:
+    """The verified directory of ``model`` (a path, or a profile's name), made or downloaded when missing.
+
+    Raises:
+        Refused: a directory was given that is missing or incomplete.
+        TargetError: the model could not be made or downloaded.
+    """
+    given = Path(model)
+    if given.is_absolute() or model.startswith("."):
+        return verify(settings, given, needs_weights=engine.needs_weights)
+    folder = settings.models / ("weights" if engine.needs_weights else engine.name) / model.replace("/", "--")
+    if not folder.exists():
+        _provide(settings, engine, model, folder)
+    return verify(settings, folder, needs_weights=engine.needs_weights)
+
+
+def _provide(settings: Settings, engine: Engine, model: str, folder: Path) -> None:
+    """Fill ``folder``; it appears only when complete."""
+    partial = folder.with_name(folder.name + ".partial")
+    partial.parent.mkdir(parents=True, exist_ok=True)
+    python = str(environment_python(settings, engine.environment))
+    command = engine.make_model(python, str(profiles.model_config_path(model)), str(partial))
+    if command is None:
+        from huggingface_hub import snapshot_download
+
+        # Resumes what an earlier try left in ``partial``.
+        snapshot_download(model, local_dir=partial)
+    else:
+        shutil.rmtree(partial, ignore_errors=True)
+        environ = {**os.environ, **command.env}
+        done = subprocess.run(command.argv, env=environ, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise TargetError(f"making the model directory of {model} failed:\n{done.stderr[-2000:]}")
+    partial.rename(folder)
+
+
+def verify(settings: Settings, folder: Path, *, needs_weights: bool) -> Weights:
+    """Check a model directory: config readable, tokenizer present, every shard of the index there and whole."""
+    if not folder.is_dir():
+        raise Refused([_finding(folder, "does not exist", "Give an existing directory or a profile's name")])
+    known = _known(settings, folder)
+    signature = _signature(folder)
+    if known.get("signature") == signature:
+        return Weights(**{**known["weights"], "reused": True})
+    ModelSpec.from_path(folder)
+    if not (folder / "tokenizer.json").is_file():
+        raise Refused([_finding(folder, "has no tokenizer.json", "Download the model again")])
+    if needs_weights:
+        _verify_shards(folder)
+    files = [p for p in folder.rglob("*") if p.is_file()]
+    weights = Weights(
+        path=str(folder),
+        files=len(files),
+        bytes=sum(p.stat().st_size for p in files),
+        has_weights=any(p.suffix == ".safetensors" for p in files),
+        reused=False,
+    )
+    note = _note(settings, folder)
+    note.parent.mkdir(parents=True, exist_ok=True)
+    note.write_text(json.dumps({"signature": signature, "weights": weights.model_dump()}))
+    return weights
+
+
+def _verify_shards(folder: Path) -> None:
+    index = folder / _INDEX
+    if index.is_file():
+        listed = json.loads(index.read_text())
+        shards = sorted(set(listed["weight_map"].values()))
+    else:
+        shards = ["model.safetensors"]
+    missing = [s for s in shards if not (folder / s).is_file()]
+    if missing:
+        rule = f"lacks {len(missing)} of {len(shards)} weight shards, first {missing[0]}"
+        raise Refused([_finding(folder, rule, "Run wideep_weights again: it resumes the download")])
+    for shard in shards:
+        _verify_safetensors(folder / shard)
+
+
+def _verify_safetensors(shard: Path) -> None:
+    """A shard says in its header how long it must be: 8 bytes of length, the header, the last tensor's end."""
+    with shard.open("rb") as file:
+        header_size = int.from_bytes(file.read(8), "little")
+        try:
+            header = json.loads(file.read(header_size))
+            end = max(t["data_offsets"][1] for name, t in header.items() if name != "__metadata__")
+        except (ValueError, KeyError, TypeError) as error:
+            raise Refused([_finding(shard, "is no safetensors file", "Delete it and download again")]) from error
+    expected = 8 + header_size + end
+    size = shard.stat().st_size
+    if size != expected:
+        rule = f"has {size} bytes where its header says {expected}"
+        raise Refused([_finding(shard, rule, "Delete it and run wideep_weights again")])
+
+
+def _finding(path: Path, rule: str, suggestion: str) -> Finding:
+    return Finding(field="model", value=str(path), rule=rule, suggestion=suggestion)
+
+
+def _signature(folder: Path) -> str:
+    """Changes when any file's name, size or time does."""
+    files = sorted((str(p.relative_to(folder)), p.stat()) for p in folder.rglob("*") if p.is_file())
+    return hashlib.sha256(repr([(n, s.st_size, s.st_mtime_ns) for n, s in files]).encode()).hexdigest()
+
+
+def _note(settings: Settings, folder: Path) -> Path:
+    return settings.models / ".verified" / f"{hashlib.sha256(str(folder).encode()).hexdigest()[:16]}.json"
+
+
+def _known(settings: Settings, folder: Path) -> dict[str, object]:
+    try:
+        known: dict[str, object] = json.loads(_note(settings, folder).read_text())
+    except (OSError, ValueError):
+        return {}
+    return known

@@ -1,0 +1,133 @@
+"""What a sweep may change, and how a point of it becomes knobs of workers.
+
+Three dimensions, in the terms of the engine:
+
+``redundant_slots``
+    Expert slots per GPU beyond the experts themselves, for every role. Redundant experts are this times
+    EP (plus what makes the sum divisible), so every point satisfies ``(experts + redundant) % EP == 0``.
+``mem_fraction_static``
+    Of the worker that decodes: share of GPU memory for weights and KV cache.
+``cuda_graph_max_bs``
+    Of the worker that decodes: largest captured batch per attention-DP rank.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from manifests.deployment import DeploymentSpec, Knobs, WorkerSpec
+from manifests.hardware import Role
+
+if TYPE_CHECKING:
+    import optuna
+
+Point = dict[str, float]
+
+
+class SearchSpace(BaseModel):
+    """Bounds of the three dimensions, both ends included."""
+
+    model_config = ConfigDict(frozen=True)
+
+    redundant_slots: tuple[int, int] = (0, 4)
+    mem_fraction_static: tuple[float, float] = (0.60, 0.97)
+    cuda_graph_max_bs: tuple[int, int] = (2, 64)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> SearchSpace:
+        for name, (low, high) in self:
+            if low >= high:
+                raise ValueError(f"{name}: lower bound {low} must be below upper bound {high}")
+        return self
+
+    def including(self, point: Point) -> SearchSpace:
+        """The smallest space that holds this one and ``point`` (the default may lie outside)."""
+        wider = {n: (min(low, point[n]), max(high, point[n])) for n, (low, high) in self}
+        return SearchSpace.model_validate(wider)
+
+    def distributions(self) -> dict[str, optuna.distributions.BaseDistribution]:
+        """For importing a measured point into a study."""
+        from optuna.distributions import FloatDistribution, IntDistribution
+
+        return {
+            "redundant_slots": IntDistribution(*self.redundant_slots),
+            "mem_fraction_static": FloatDistribution(*self.mem_fraction_static),
+            # Doubling the batch matters as much at 4 as at 32.
+            "cuda_graph_max_bs": IntDistribution(*self.cuda_graph_max_bs, log=True),
+        }
+
+    def suggest(self, trial: optuna.Trial) -> Point:
+        """The trial's point, with the memory fraction in the three digits that engines take."""
+        return {
+            "redundant_slots": trial.suggest_int("redundant_slots", *self.redundant_slots),
+            "mem_fraction_static": round(trial.suggest_float("mem_fraction_static", *self.mem_fraction_static), 3),
+            "cuda_graph_max_bs": trial.suggest_int("cuda_graph_max_bs", *self.cuda_graph_max_bs, log=True),
+        }
+
+    def contains(self, point: Point) -> bool:
+        return all(low <= point[n] <= high for n, (low, high) in self)
+
+
+class Placements(BaseModel):
+    """Path of the placement file for a role and a number of redundant experts, where one was made."""
+
+    model_config = ConfigDict(frozen=True)
+
+    files: dict[str, str] = Field({})
+
+    @staticmethod
+    def key(role: Role, redundant_experts: int) -> str:
+        return f"{role}-{redundant_experts}"
+
+    def get(self, role: Role, redundant_experts: int) -> str | None:
+        return self.files.get(self.key(role, redundant_experts))
+
+
+def decoder(spec: DeploymentSpec) -> WorkerSpec:
+    """The worker that decodes: role ``decode``, or ``aggregated`` when nothing is disaggregated."""
+    return next(w for w in spec.workers if w.role in ("decode", "aggregated"))
+
+
+def redundant_experts(slots: int, experts: int, ep: int) -> int:
+    """Redundant experts that give every GPU ``slots`` more slots than it needs."""
+    return -experts % ep + slots * ep
+
+
+def point_of(spec: DeploymentSpec) -> Point:
+    """The point at which a fully resolved spec stands.
+
+    Raises:
+        ValueError: a knob of the decoding worker is left to the engine.
+    """
+    worker = decoder(spec)
+    knobs = worker.knobs
+    if knobs.mem_fraction_static is None or knobs.cuda_graph_max_bs is None:
+        raise ValueError(f"knobs of {worker.role} are not resolved: {knobs}")
+    return {
+        "redundant_slots": (spec.model.num_experts + knobs.redundant_experts) // worker.layout.ep
+        - -(-spec.model.num_experts // worker.layout.ep),
+        "mem_fraction_static": knobs.mem_fraction_static,
+        "cuda_graph_max_bs": knobs.cuda_graph_max_bs,
+    }
+
+
+def knobs_at(point: Mapping[str, float], spec: DeploymentSpec, placements: Placements) -> dict[Role, Knobs]:
+    """The knobs of every role of ``spec`` at ``point``, with the recorded placement where there is one."""
+    knobs: dict[Role, Knobs] = {}
+    decoding = decoder(spec).role
+    for worker in spec.workers:
+        redundant = redundant_experts(int(point["redundant_slots"]), spec.model.num_experts, worker.layout.ep)
+        placement = placements.get(worker.role, redundant)
+        changed: dict[str, Any] = {
+            "redundant_experts": redundant,
+            "expert_placement": placement,
+            "eplb": "static" if placement else worker.knobs.eplb,
+        }
+        if worker.role == decoding:
+            changed["mem_fraction_static"] = float(point["mem_fraction_static"])
+            changed["cuda_graph_max_bs"] = int(point["cuda_graph_max_bs"])
+        knobs[worker.role] = worker.knobs.model_copy(update=changed)
+    return knobs

@@ -1,0 +1,265 @@
+"""An Optuna study that several processes, some of which die, use one trial at a time.
+
+Optuna's storage is the truth about trials. What it does not do by itself is done here: a retry of the
+process that asked gets the same trial back, telling twice counts once, an out-of-memory is knowledge
+(a violated constraint) while a broken node is not (state FAIL, asked again), and a trial whose process
+died between asking and naming itself is closed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from manifests.errors import StoreUnavailable
+from tuning.space import Point, SearchSpace
+
+if TYPE_CHECKING:
+    import optuna
+
+Outcome = Literal["measured", "infeasible"]
+
+#: How often a point whose trial failed through no fault of its own is asked again.
+MAX_RETRIES = 2
+
+_RUN, _OUTCOME, _WHY, _RETRY = "run", "outcome", "why", "retries"
+
+
+class Asked(BaseModel):
+    """A point to measure. ``finished`` says that it was told already (the asker is a retry)."""
+
+    model_config = ConfigDict(frozen=True)
+
+    number: int
+    point: Point
+    why: str
+    finished: bool = False
+
+
+class Result(BaseModel):
+    """A finished trial: its objective and its constraints, which are met at <= 0."""
+
+    model_config = ConfigDict(frozen=True)
+
+    number: int
+    point: Point
+    outcome: Outcome
+    value: float
+    constraints: dict[str, float]
+
+    @property
+    def feasible(self) -> bool:
+        return self.outcome == "measured" and all(v <= 0 for v in self.constraints.values())
+
+
+class TuningStudy:
+    """One sweep. Maximises one objective over a :class:`~tuning.space.SearchSpace`."""
+
+    def __init__(self, study: optuna.Study, space: SearchSpace, seed: int) -> None:
+        self._study = study
+        self._space = space
+        self._seed = seed
+
+    @classmethod
+    def open(cls, url: str, name: str, space: SearchSpace, seed: int) -> TuningStudy:
+        """Create the study, or go on with it: then with the space it was created with.
+
+        Raises:
+            StoreUnavailable: the database cannot be used.
+        """
+        import optuna
+        from sqlalchemy.exc import SQLAlchemyError
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        try:
+            storage = optuna.storages.RDBStorage(url, engine_kwargs=_engine_options(url))
+            study = optuna.create_study(
+                storage=storage, study_name=name, direction="maximize", load_if_exists=True
+            )
+        except (SQLAlchemyError, ImportError, OSError) as error:
+            raise StoreUnavailable(
+                f"the study database {_without_password(url)} cannot be used: {type(error).__name__}. "
+                "Set WIDELOOP_STUDY_URL to an SQLAlchemy URL of a database of its own"
+            ) from error
+        kept = study.user_attrs.get("space")
+        if kept is None:
+            study.set_user_attr("space", space.model_dump())
+        else:
+            space = SearchSpace.model_validate(kept)
+        return cls(study, space, seed)
+
+    @property
+    def space(self) -> SearchSpace:
+        return self._space
+
+    # ---- before the first trial
+
+    def add_measured(self, point: Point, value: float, constraints: Mapping[str, float], why: str) -> int:
+        """Add a configuration that was measured elsewhere (the baseline); once per ``why``."""
+        import optuna
+
+        for trial in self._study.trials:
+            if trial.user_attrs.get(_WHY) == why:
+                return int(trial.number)
+        self._study.add_trial(
+            optuna.trial.create_trial(
+                params=dict(point),
+                distributions=self._space.distributions(),
+                value=value,
+                constraints=dict(constraints),
+                user_attrs={_WHY: why, _OUTCOME: "measured", _RUN: why},
+            )
+        )
+        return self.add_measured(point, value, constraints, why)
+
+    def enqueue(self, point: Point, why: str) -> None:
+        """Have ``point`` asked before the sampler's own; once per ``why``.
+
+        Raises:
+            ValueError: the point lies outside the space (Optuna would hand it out silently).
+        """
+        if not self._space.contains(point):
+            raise ValueError(f"{why}: {point} lies outside {self._space}")
+        if all(t.user_attrs.get(_WHY) != why for t in self._study.trials):
+            self._study.enqueue_trial(dict(point), user_attrs={_WHY: why})
+
+    # ---- asking and telling
+
+    def ask(self, run: str) -> Asked:
+        """The trial of ``run``: the one it asked before, else a new one."""
+        self._close_nameless()
+        for trial in self._study.trials:
+            if trial.user_attrs.get(_RUN) == run:
+                return self._asked(trial.number, self._rounded(trial.params), trial.user_attrs, trial.state.is_finished())
+        self._study.sampler = self._sampler()
+        asked = self._study.ask()
+        asked.set_user_attr(_RUN, run)
+        point = self._space.suggest(asked)
+        return self._asked(asked.number, point, asked.user_attrs, finished=False)
+
+    def _rounded(self, params: Mapping[str, float]) -> Point:
+        return {**params, "mem_fraction_static": round(params["mem_fraction_static"], 3)}
+
+    def _asked(self, number: int, point: Point, attrs: Mapping[str, Any], finished: bool) -> Asked:
+        return Asked(number=number, point=point, why=attrs.get(_WHY, "sampler"), finished=finished)
+
+    def _close_nameless(self) -> None:
+        """Fail trials whose asker died before it could leave its name: nobody will ever tell them."""
+        import optuna
+
+        for trial in self._study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):
+            if _RUN not in trial.user_attrs or len(trial.params) < len(SearchSpace.model_fields):
+                self._study.tell(trial.number, state=optuna.trial.TrialState.FAIL, skip_if_finished=True)
+
+    def tell_measured(self, number: int, value: float, constraints: Mapping[str, float]) -> None:
+        """Finish a trial with its objective. Telling a finished trial changes nothing."""
+        self._tell(number, "measured", value, constraints)
+
+    def tell_infeasible(self, number: int, constraint: str, deficit: float) -> None:
+        """Finish a trial that could not run at all.
+
+        ``deficit`` > 0 grades how far from feasible it was, so that the sampler learns the cliff; as
+        objective it gets the worst seen so far. Telling FAIL instead made every sampler propose
+        such points again and again.
+        """
+        worst = min((r.value for r in self.results() if r.outcome == "measured"), default=0.0)
+        self._tell(number, "infeasible", worst, {constraint: max(deficit, 1e-3)})
+
+    def tell_failed(self, number: int) -> None:
+        """Close a trial that says nothing about its point, and have the point asked again."""
+        import optuna
+
+        trial = self._study.trials[number]
+        if trial.state.is_finished():
+            return
+        retries = int(trial.user_attrs.get(_RETRY, 0))
+        self._study.tell(number, state=optuna.trial.TrialState.FAIL)
+        if retries < MAX_RETRIES:
+            why = f"again after trial {number} failed"
+            self._study.enqueue_trial(trial.params, user_attrs={_WHY: why, _RETRY: retries + 1})
+
+    def _tell(self, number: int, outcome: Outcome, value: float, constraints: Mapping[str, float]) -> None:
+        import optuna
+
+        frozen = self._study.trials[number]
+        if frozen.state.is_finished():
+            return
+        trial = optuna.trial.Trial(self._study, frozen._trial_id)
+        for name, violation in constraints.items():
+            trial.set_constraint(name, violation)
+        trial.set_user_attr(_OUTCOME, outcome)
+        self._study.tell(number, value)
+
+    # ---- reading
+
+    def results(self) -> list[Result]:
+        """Finished trials that say something, by number."""
+        return [
+            Result(
+                number=t.number,
+                point=self._rounded(t.params),
+                outcome=t.user_attrs[_OUTCOME],
+                value=t.value,
+                constraints=dict(t.constraints),
+            )
+            for t in self._study.trials
+            if t.value is not None and _OUTCOME in t.user_attrs
+        ]
+
+    def result(self, number: int) -> Result:
+        """The finished trial of that number.
+
+        Raises:
+            LookupError: there is none.
+        """
+        for result in self.results():
+            if result.number == number:
+                return result
+        raise LookupError(f"study {self._study.study_name} has no finished trial {number}")
+
+    def why(self, number: int) -> str:
+        """Why the trial of that number was tried."""
+        return str(self._study.trials[number].user_attrs.get(_WHY, "sampler"))
+
+    def best(self) -> Result | None:
+        """The feasible result with the largest value, None when no point met every constraint."""
+        feasible = [r for r in self.results() if r.feasible]
+        return max(feasible, key=lambda r: r.value, default=None)
+
+    def _sampler(self) -> optuna.samplers.BaseSampler:
+        """GPSampler, which found the optimum of such spaces in half the trials TPE needs; else TPE.
+
+        Seeded by study and trial: a sampler that every process seeds alike proposes the same point.
+        """
+        import optuna
+
+        trials = self._study.trials
+        digest = hashlib.sha256(f"{self._study.study_name}/{self._seed}/{len(trials)}".encode()).digest()
+        seed = int.from_bytes(digest[:4], "big")
+        startup = 4
+        if _importable("torch") and _importable("scipy"):
+            return optuna.samplers.GPSampler(seed=seed, n_startup_trials=startup, deterministic_objective=False)
+        return optuna.samplers.TPESampler(seed=seed, n_startup_trials=startup, multivariate=True, constant_liar=True)
+
+
+def _importable(module: str) -> bool:
+    from importlib.util import find_spec
+
+    return find_spec(module) is not None
+
+
+def _engine_options(url: str) -> dict[str, Any]:
+    return {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {"pool_pre_ping": True}
+
+
+def _without_password(url: str) -> str:
+    from sqlalchemy import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        return make_url(url).render_as_string(hide_password=True)
+    except ArgumentError:
+        return "(no SQLAlchemy URL)"
