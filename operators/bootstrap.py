@@ -119,7 +119,7 @@ def key_of(environment: Environment, home: Path) -> str:
     if not environment.lock.exists():
         raise SetupError(f"the lock file {environment.lock.relative_to(PROJECT)} is missing: is this a complete clone?")
     digest = hashlib.sha256(environment.lock.read_bytes()).hexdigest()
-    return f"lock sha256 {digest}\npython {platform.python_version()} {sys.executable}\nhome {home}\n"
+    return f"lock sha256 {digest}\npython {platform.python_version()}\nhome {home}\n"
 
 
 def folder_of(environment: Environment, home: Path) -> Path:
@@ -188,9 +188,9 @@ def install_venv_module() -> None:
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
         raise SetupError(f"this Python has neither venv nor pip; run: sudo apt-get install {package}")
     say(f"installing {package} by apt-get")
-    environment = ["env", "DEBIAN_FRONTEND=noninteractive"]
-    run([*environment, "apt-get", "update", "-qq"], "apt-get update")
-    run([*environment, "apt-get", "install", "-y", "-qq", package], f"apt-get install {package}")
+    apt_get = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get"]
+    run([*apt_get, "update", "-qq"], "apt-get update")
+    run([*apt_get, "install", "-y", "-qq", package], f"apt-get install {package}")
     if not succeeds("-m", "ensurepip", "--version"):
         raise SetupError(
             f"this Python still has no venv after apt-get install {package}; use another: PYTHON=python3.12"

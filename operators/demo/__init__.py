@@ -1,0 +1,1 @@
+"""``wideloop demo``: a local Airflow that runs one cycle and serves its results page."""
