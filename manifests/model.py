@@ -39,6 +39,7 @@ class ModelSpec(BaseModel):
     num_attention_heads: int = Field(gt=0)
     attention_head_dim: int = Field(gt=0, description="query/key width per head, for attention FLOPs")
     kv_bytes_per_token: int = Field(gt=0, description="all layers, one copy")
+    num_kv_heads: int = Field(1, ge=1, description="how many ways tensor parallelism can split the KV cache; 1 for MLA")
     vocab_size: int = Field(gt=0)
     max_context: int = Field(gt=0)
     weight_bytes: float = Field(gt=0, description="bytes per weight of the linear layers")
@@ -126,7 +127,7 @@ class _Config:
         layers = self._need("num_hidden_layers")
         hidden = self._need("hidden_size")
         moe_intermediate = self._need("moe_intermediate_size", "intermediate_size")
-        params, head_dim, kv_per_layer = self._attention(hidden)
+        params, head_dim, kv_heads, kv_per_layer = self._attention(hidden)
         weight_bytes, block = self._quantisation()
         moe_layers = self._moe_layers(layers)
         return ModelSpec(
@@ -145,6 +146,7 @@ class _Config:
             num_attention_heads=self._need("num_attention_heads"),
             attention_head_dim=head_dim,
             kv_bytes_per_token=kv_per_layer * layers,
+            num_kv_heads=kv_heads,
             vocab_size=self._need("vocab_size"),
             max_context=self._config.get("max_position_embeddings", 4096),
             weight_bytes=weight_bytes,
@@ -177,8 +179,8 @@ class _Config:
         explicit = self._config.get("shared_expert_intermediate_size")
         return int(explicit or (self._config.get("n_shared_experts") or 0) * moe_intermediate)
 
-    def _attention(self, hidden: int) -> tuple[int, int, int]:
-        """(weights per layer, query/key width per head, KV bytes per token and layer in 16 bits)."""
+    def _attention(self, hidden: int) -> tuple[int, int, int, int]:
+        """(weights per layer, query/key width per head, KV heads, KV bytes per token and layer in 16 bits)."""
         heads = self._need("num_attention_heads")
         rank = self._config.get("kv_lora_rank")
         if rank:  # multi-head latent attention: one latent vector and one rope key per token
@@ -189,11 +191,11 @@ class _Config:
             query = heads * (nope + rope)
             q_params = hidden * q_rank + q_rank * query if q_rank else hidden * query
             params = q_params + hidden * (rank + rope) + rank * heads * (nope + value) + heads * value * hidden
-            return int(params), nope + rope, 2 * (rank + rope)
+            return int(params), nope + rope, 1, 2 * (rank + rope)
         head_dim = self._config.get("head_dim") or hidden // heads
         kv_heads = self._config.get("num_key_value_heads") or heads
         params = 2 * hidden * heads * head_dim + 2 * hidden * kv_heads * head_dim
-        return int(params), int(head_dim), int(2 * kv_heads * head_dim * 2)
+        return int(params), int(head_dim), int(kv_heads), int(2 * kv_heads * head_dim * 2)
 
     def _quantisation(self) -> tuple[float, int]:
         quant = self._config.get("quantization_config") or {}

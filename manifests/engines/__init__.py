@@ -1,0 +1,26 @@
+"""The engines, by name."""
+
+from __future__ import annotations
+
+from manifests.engines.base import Engine
+from manifests.engines.simulated import SimulatedEngine
+from manifests.errors import Refused
+from manifests.findings import unknown
+
+_ENGINES: dict[str, type[Engine]] = {SimulatedEngine.name: SimulatedEngine}
+
+
+def engine_names() -> tuple[str, ...]:
+    """Names :func:`engine` knows, sorted."""
+    return tuple(sorted(_ENGINES))
+
+
+def engine(name: str) -> Engine:
+    """The engine called ``name``.
+
+    Raises:
+        Refused: unknown name.
+    """
+    if name not in _ENGINES:
+        raise Refused([unknown("engine", name, _ENGINES)])
+    return _ENGINES[name]()

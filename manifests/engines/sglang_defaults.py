@@ -1,0 +1,85 @@
+"""What SGLang itself chooses for a knob that is not given.
+
+Read in SGLang 0.5.23, ``srt/arg_groups/memory_hook.py`` and ``cuda_graph_hook.py``; all sizes there are
+in MiB, and GPU memory is what the driver reports as total.
+"""
+
+from __future__ import annotations
+
+from manifests.deployment import Knobs, WorkerSpec
+from manifests.hardware import GpuSpec
+
+#: (GPU memory below, GiB; chunked prefill size; decode graph max batch for TP < 4; for TP >= 4)
+_BY_MEMORY = (
+    (20, 2048, 8, 8),
+    (35, 2048, 24, 80),
+    (60, 4096, 32, 160),
+    (90, 8192, 256, 512),
+    (160, 8192, 256, 512),
+    (float("inf"), 16384, 512, 512),
+)
+#: GPUs above this many GiB keep at least 10 GiB aside.
+_LARGE_GPU_GIB = 60
+_LARGE_GPU_RESERVE_MIB = 10 * 1024
+_DEEPEP_DECODE_MIB = 2048
+_MIN_TOKENS = 2048
+MIN_FRACTION = 0.01
+
+
+def _row(gpu: GpuSpec) -> tuple[float, int, int, int]:
+    return next(row for row in _BY_MEMORY if gpu.memory_gib < row[0])
+
+
+def chunked_prefill_size(gpu: GpuSpec) -> int:
+    """Tokens of one prefill chunk of the whole worker; under attention DP every rank gets its share of it."""
+    return _row(gpu)[1]
+
+
+def cuda_graph_max_bs(gpu: GpuSpec, tp: int) -> int:
+    """Largest captured decode batch per attention-DP rank."""
+    _, _, small_tp, large_tp = _row(gpu)
+    return small_tp if tp < 4 else large_tp
+
+
+def capture_list(max_bs: int) -> tuple[int, ...]:
+    """Decode batch sizes that get a CUDA graph: [1, 2, 4, 8, 12], then steps of 8, 16, 32, up to ``max_bs``."""
+    sizes = [1, 2, 4, 8, 12, *range(16, 257, 8), *range(272, 513, 16), *range(544, max(max_bs, 544) + 1, 32)]
+    return tuple(sorted({*(s for s in sizes if s <= max_bs), max_bs}))
+
+
+def mem_fraction_static(gpu: GpuSpec, worker: WorkerSpec) -> float:
+    """SGLang's guess of the fraction of GPU memory for weights and KV cache together, three decimals.
+
+    ``worker.knobs`` must have chunked_prefill_size and cuda_graph_max_bs set.
+    """
+    knobs, layout = worker.knobs, worker.layout
+    chunk, max_bs = knobs.chunked_prefill_size, knobs.cuda_graph_max_bs
+    if chunk is None or max_bs is None:
+        raise ValueError("chunked_prefill_size and cuda_graph_max_bs must be resolved first")
+    decode = worker.role == "decode"
+    tokens = max((knobs.max_running_requests or 0) if decode else chunk, _MIN_TOKENS)
+    graph = 0.0 if worker.role == "prefill" else 2.0 * max_bs
+    if layout.dp > 1 and worker.role != "prefill":
+        graph += 3.0 * max_bs * layout.dp + (1.5 * max_bs * layout.dp if max_bs > 300 else 0)
+    reserved = 512 + 1.5 * tokens + layout.tp / 8 * 1024 + graph
+    if gpu.memory_gib > _LARGE_GPU_GIB:
+        reserved = max(reserved, _LARGE_GPU_RESERVE_MIB)
+    if decode and knobs.deepep_mode is not None:
+        reserved += _DEEPEP_DECODE_MIB
+    total = gpu.memory_gib * 1024
+    # With hundreds of ranks the allowance exceeds the GPU: SGLang would then refuse to start, as will our checks.
+    return max(round((total - reserved) / total, 3), MIN_FRACTION)
+
+
+def resolve(gpu: GpuSpec, worker: WorkerSpec) -> Knobs:
+    """``worker.knobs`` with SGLang's own choice for memory fraction, graph batch and prefill chunk."""
+    knobs = worker.knobs.model_copy(
+        update={
+            "chunked_prefill_size": worker.knobs.chunked_prefill_size or chunked_prefill_size(gpu),
+            "cuda_graph_max_bs": worker.knobs.cuda_graph_max_bs or cuda_graph_max_bs(gpu, worker.layout.tp),
+        }
+    )
+    if knobs.mem_fraction_static is not None:
+        return knobs
+    fraction = mem_fraction_static(gpu, worker.model_copy(update={"knobs": knobs}))
+    return knobs.model_copy(update={"mem_fraction_static": fraction})

@@ -1,0 +1,100 @@
+"""The simulated engine: the real Dynamo frontend, and Dynamo mockers timed by our own models."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from manifests.deployment import DeploymentSpec, WorkerSpec
+from manifests.diagnosis import Diagnosis
+from manifests.engines import sglang_defaults, sglang_failures
+from manifests.engines.base import Command, Component, Engine, Site
+from manifests.findings import Finding
+from manifests.validation import validate
+
+_PORTS = {
+    "prefill": ("system", "control", "bootstrap"),
+    "decode": ("system", "control"),
+    "aggregated": ("system", "control"),
+}
+
+
+class SimulatedEngine(Engine):
+    """Real HTTP, routing, scheduling and KV accounting; memory, timing and expert routing are models."""
+
+    name = "simulated"
+    simulated = True
+    environment = "simulated"
+    imports = ("dynamo.frontend", "dynamo.mocker", "numpy", "tokenizers", "tuning.simulator.worker")
+    needs_weights = False
+
+    def components(self, spec: DeploymentSpec) -> tuple[Component, ...]:
+        workers = tuple(
+            Component(name=f"{w.role}-{i}", role=w.role, ordinal=i, ports=_PORTS[w.role])
+            for w in spec.workers
+            for i in range(w.replicas)
+        )
+        return (Component(name="frontend", role="frontend", ports=("http",)), *workers)
+
+    def command(self, spec: DeploymentSpec, component: Component, site: Site) -> Command:  # noqa: ARG002
+        env = {
+            "DYN_DISCOVERY_BACKEND": "file",
+            "DYN_FILE_KV": f"{site.shared_dir}/kv",
+            "DYN_REQUEST_PLANE": "tcp",
+            "DYN_EVENT_PLANE": "zmq",
+            "DYN_SYSTEM_HOST": site.host,
+            "DYN_TCP_RPC_HOST": site.host,
+            "DYN_HTTP_RPC_HOST": site.host,
+            "DYN_TCP_RESPONSE_STREAM_HOST": site.host,
+            "DYN_EVENT_PLANE_HOST": site.host,
+            "DYN_LOG": "warn",
+            "HF_HUB_OFFLINE": "1",
+            "OMP_NUM_THREADS": "1",
+        }
+        if component.role == "frontend":
+            options = {"--host": site.host, "--port": site.ports["http"], "--shared-dir": site.shared_dir}
+            return _command(site, "tuning.simulator.frontend", options, env)
+        worker_options: dict[str, object] = {
+            "--spec": site.spec_file,
+            "--role": component.role,
+            "--model-path": site.model_path,
+            "--work-dir": site.work_dir,
+            "--shared-dir": site.shared_dir,
+            "--host": site.host,
+            "--system-port": site.ports["system"],
+            "--control-port": site.ports["control"],
+        }
+        if "bootstrap" in site.ports:
+            worker_options["--bootstrap-port"] = site.ports["bootstrap"]
+        return _command(site, "tuning.simulator.worker", worker_options, env)
+
+    def make_model(self, python: str, config_file: str, out_dir: str) -> Command | None:
+        module = "tuning.simulator.model_dir"
+        return Command(argv=(python, "-m", module, "--config", config_file, "--out", out_dir))
+
+    def resolve(self, spec: DeploymentSpec) -> DeploymentSpec:
+        def resolved(worker: WorkerSpec) -> WorkerSpec:
+            return worker.model_copy(update={"knobs": sglang_defaults.resolve(spec.hardware.gpu, worker)})
+
+        return spec.model_copy(update={"workers": tuple(map(resolved, spec.workers))})
+
+    def validate(self, spec: DeploymentSpec) -> list[Finding]:
+        findings = validate(spec)
+        findings += [
+            Finding(
+                field=f"{w.role}.eplb",
+                value=w.knobs.eplb,
+                rule="online rebalancing is not simulated",
+                suggestion="Use 'static' with an expert_placement, or 'off'",
+            )
+            for w in spec.workers
+            if w.knobs.eplb == "online"
+        ]
+        return findings
+
+    def diagnose(self, component: Component, log: Sequence[str], exit_code: int | None) -> Diagnosis:
+        return sglang_failures.diagnose(component, log, exit_code)
+
+
+def _command(site: Site, module: str, options: dict[str, object], env: dict[str, str]) -> Command:
+    arguments = (part for key, value in options.items() for part in (key, str(value)))
+    return Command(argv=(site.python, "-m", module, *arguments), env=env)

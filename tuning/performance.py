@@ -1,0 +1,212 @@
+"""How long one prefill chunk and one decode step take: a roofline over every part of a layer.
+
+Each part takes the longer of its arithmetic and its memory traffic, at the fraction of the data sheet's
+rate that kernels reach; the hottest expert-parallel rank sets the pace of every MoE layer. Nothing here
+is fitted to a deployment: inputs are the model's shape, the GPU's data sheet and the placement. All
+constants are in :class:`Constants` with their source.
+
+Time is in milliseconds, sizes in bytes. Batches are per attention-DP rank; all ranks are taken to carry
+the same batch, as a load-balanced router gives them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from manifests.deployment import WorkerSpec
+from manifests.engines.sglang_defaults import capture_list
+from manifests.hardware import HardwareProfile
+from manifests.model import ModelSpec
+from tuning.memory import attention_tp, kv_bytes_per_gpu
+from tuning.placement import Placement, rank_load
+
+Floats = npt.NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True)
+class Constants:
+    """Every number that is not on a data sheet. "Measured" is SGLang 0.5.17 on two H200s.
+
+    Attributes:
+        matmul: fraction of peak FLOP/s of a large dense matrix product (published H100/H200 GEMM sweeps).
+        grouped_matmul: the same for grouped expert products; gives the measured 164-176k prefill tok/s.
+        attention: the same for prefill attention kernels.
+        hbm: fraction of peak bandwidth that weight and KV reads reach (measured: decode at batch 32).
+        link: fraction of a link's rate that collectives reach (NCCL on NVLink and PCIe).
+        graph_layer_ms: one captured layer at batch 1 with nothing to do (measured: 2.5 ms for 24 layers).
+        eager_layer_ms: host time per layer without a graph, whatever the batch (measured: 51-55 ms for 24).
+        expert_tile: rows an expert's product is padded to (Triton and DeepGEMM tile sizes).
+        span: tokens; length of the sequences a prefill chunk is taken to consist of, for attention FLOPs.
+        dispatch_bytes, combine_bytes: per hidden element sent to an expert and back (DeepEP: FP8, bf16).
+    """
+
+    matmul: float = 0.65
+    grouped_matmul: float = 0.33
+    attention: float = 0.45
+    hbm: float = 0.80
+    link: float = 0.75
+    graph_layer_ms: float = 0.09
+    eager_layer_ms: float = 2.2
+    expert_tile: int = 16
+    span: int = 2048
+    dispatch_bytes: float = 1.0
+    combine_bytes: float = 2.0
+
+
+CONSTANTS = Constants()
+
+
+class WorkerModel:
+    """Timing of one worker; ``worker.knobs`` must be resolved.
+
+    Args:
+        popularity: share of routed tokens per expert, [moe_layers, experts], rows sum to 1.
+        placement: of those layers on ``worker.layout.ep`` ranks.
+    """
+
+    def __init__(
+        self,
+        model: ModelSpec,
+        hardware: HardwareProfile,
+        worker: WorkerSpec,
+        popularity: Floats,
+        placement: Placement,
+        constants: Constants = CONSTANTS,
+    ) -> None:
+        self._model = model
+        self._hardware = hardware
+        self._gpu = hardware.gpu
+        self._worker = worker
+        self._popularity = popularity
+        self._placement = placement
+        self._c = constants
+        self._tp = attention_tp(worker)
+        self._captured = np.array(capture_list(worker.knobs.cuda_graph_max_bs or 1))
+
+    @cached_property
+    def imbalance(self) -> float:
+        """Load of the hottest rank over the mean, averaged over MoE layers; 1 is perfect."""
+        ranks = rank_load(self._popularity, self._placement)
+        return float((ranks.max(axis=1) / ranks.mean(axis=1)).mean())
+
+    def prefill_ms(self, tokens: Floats | float) -> Floats:
+        """One chunk of ``tokens`` per attention-DP rank; eager, so never faster than the host."""
+        n = np.asarray(tokens, dtype=float)
+        own = self._dense_ms(n) + self._attention_prefill_ms(n)
+        gpu = own + self._experts_ms(n) + self._communication_ms(n) + self._head_ms(1.0)
+        return np.maximum(gpu, self._model.num_layers * self._c.eager_layer_ms)
+
+    def decode_ms(self, batch: Floats | float, context: Floats | float) -> Floats:
+        """One step of ``batch`` sequences per attention-DP rank, each with ``context`` tokens cached.
+
+        Up to the largest captured size the step replays a graph padded to the next captured size; beyond
+        it the step runs eagerly and pays the host time of every layer.
+        """
+        b = np.asarray(batch, dtype=float)
+        captured = b <= self._captured[-1]
+        index = np.minimum(np.searchsorted(self._captured, b), len(self._captured) - 1)
+        rows = np.where(captured, self._captured[index], b)
+        cache = b * np.asarray(context, dtype=float) * kv_bytes_per_gpu(self._model, self._worker)
+        gpu = (
+            self._dense_ms(rows)
+            + self._read_ms(cache)
+            + self._experts_ms(b)
+            + self._communication_ms(rows)
+            + self._head_ms(rows)
+        )
+        floor = self._model.num_layers * self._c.graph_layer_ms
+        eager = np.maximum(gpu, self._model.num_layers * self._c.eager_layer_ms)
+        return np.where(captured, gpu + floor, eager)
+
+    def _flops_ms(self, flops: Floats, efficiency: float, bf16: bool = False) -> Floats:
+        eight_bit = self._model.weight_bytes <= 1 and not bf16
+        rate = (self._gpu.fp8_tflops if eight_bit else self._gpu.bf16_tflops) * 1e12
+        return flops / (rate * efficiency) * 1e3
+
+    def _read_ms(self, size: Floats | float) -> Floats:
+        return np.asarray(size) / (self._gpu.bandwidth_gb_s * 1e9 * self._c.hbm) * 1e3
+
+    def _dense_ms(self, rows: Floats) -> Floats:
+        """Attention projections, shared experts and dense layers of all layers: weights once, rows through."""
+        m = self._model
+        params = (
+            m.num_layers * m.attention_params_per_layer
+            + m.num_moe_layers * 3 * m.hidden_size * m.shared_intermediate_size
+            + (m.num_layers - m.num_moe_layers) * 3 * m.hidden_size * m.dense_intermediate_size
+        ) / self._tp
+        compute = self._flops_ms(2 * params * rows, self._c.matmul)
+        return np.maximum(compute, self._read_ms(m.stored_bytes(int(params))))
+
+    def _attention_prefill_ms(self, tokens: Floats) -> Floats:
+        """Scores and values: causal, so half of each sequence's square; 4 FLOPs per pair and channel."""
+        m = self._model
+        pairs = tokens * np.minimum(tokens, self._c.span) / 2
+        flops = 4 * pairs * m.num_attention_heads * m.attention_head_dim * m.num_layers / self._tp
+        return self._flops_ms(flops, self._c.attention, bf16=True)
+
+    def _head_ms(self, rows: Floats | float) -> Floats:
+        params = self._model.vocab_size * self._model.hidden_size / self._tp
+        compute = self._flops_ms(2 * params * np.asarray(rows, dtype=float), self._c.matmul, bf16=True)
+        return np.maximum(compute, self._read_ms(2 * params))
+
+    def _experts_ms(self, rows: Floats) -> Floats:
+        """Routed experts of all MoE layers, at the pace of each layer's slowest rank."""
+        flat = np.unique(rows)
+        times = np.array([self._experts_step_ms(float(r)) for r in flat])
+        result: Floats = times[np.searchsorted(flat, rows)]
+        return result
+
+    def _experts_step_ms(self, rows: float) -> float:
+        m, layout = self._model, self._worker.layout
+        tokens = rows * layout.dp
+        split = layout.tp / layout.ep  # GPUs that share one expert
+        share = self._slot_share
+        expected = tokens * m.top_k * share
+        touched = 1 - np.exp(tokens * np.log1p(-np.minimum(m.top_k * share, 1 - 1e-12)))
+        padded = np.maximum(expected, touched * self._c.expert_tile)
+        shape = (self._placement.layers, layout.ep, -1)
+        compute = self._flops_ms(
+            2 * m.expert_params * padded.reshape(shape).sum(axis=2) / split, self._c.grouped_matmul
+        )
+        read = self._read_ms(m.expert_bytes * touched.reshape(shape).sum(axis=2) / split)
+        return float(np.maximum(compute, read).max(axis=1).sum())
+
+    @cached_property
+    def _slot_share(self) -> Floats:
+        """Share of routed tokens each physical slot gets, replicas evenly: [moe_layers, slots]."""
+        counts = np.maximum(self._placement.replicas(self._model.num_experts), 1)
+        shared: Floats = np.take_along_axis(self._popularity / counts, self._placement.physical_to_logical, axis=1)
+        return shared
+
+    def _communication_ms(self, rows: Floats) -> Floats:
+        """Exchange of hidden states: ring collectives, or all-to-all when DeepEP is chosen.
+
+        Per layer, without DeepEP: two all-reduces of the rank's rows over the TP group, or under attention DP
+        one gather and one scatter of all ranks' rows (together one all-reduce of dp * rows).
+        """
+        m, layout = self._model, self._worker.layout
+        gpus = layout.tp
+        if gpus == 1:
+            return np.zeros_like(rows)
+        if self._worker.knobs.deepep_mode is not None:
+            remote = m.top_k * (gpus - 1) / gpus
+            volume = rows / self._tp * remote * m.hidden_size * (self._c.dispatch_bytes + self._c.combine_bytes)
+            layers = m.num_moe_layers
+        else:
+            reduced = 2 * rows if layout.dp == 1 else rows * layout.dp
+            volume = reduced * m.hidden_size * 2 * 2 * (gpus - 1) / gpus
+            layers = m.num_layers
+        result: Floats = volume * layers / (self._link_gb_s * 1e9 * self._c.link) * 1e3
+        return result
+
+    @cached_property
+    def _link_gb_s(self) -> float:
+        """Rate of the slowest link a ring or an all-to-all of this worker crosses."""
+        if self._worker.layout.nodes == 1:
+            return self._gpu.peer_gb_s
+        return min(self._gpu.peer_gb_s, self._hardware.fabric_gb_s or self._gpu.peer_gb_s)

@@ -1,0 +1,29 @@
+"""Run the real Dynamo frontend and leave its address where the simulated workers find it."""
+
+from __future__ import annotations
+
+import argparse
+import runpy
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tuning.simulator.counters import FRONTEND_FILE
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the frontend; returns when it does."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--shared-dir", type=Path, required=True)
+    args = parser.parse_args(argv)
+    print("SIMULATED deployment: the real Dynamo frontend before simulated workers", flush=True)
+    args.shared_dir.mkdir(parents=True, exist_ok=True)
+    (args.shared_dir / FRONTEND_FILE).write_text(f"http://{args.host}:{args.port}\n")
+    sys.argv = ["dynamo.frontend", "--http-host", args.host, "--http-port", str(args.port)]
+    runpy.run_module("dynamo.frontend", run_name="__main__", alter_sys=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""One simulated worker process: decides whether it fits, then runs the real Dynamo mocker.
+
+    python -m tuning.simulator.worker --spec spec.json --role decode ...
+
+Runs in the engine's environment. A configuration that would exhaust a GPU's memory ends this process the
+way SGLang ends, with SGLang's log lines.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import runpy
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from manifests.deployment import DeploymentSpec
+from tuning.simulator import failures
+from tuning.simulator.control import Control
+from tuning.simulator.counters import Counters
+from tuning.simulator.plan import BLOCK, WorkerPlan
+from tuning.simulator.recorder import Recorder
+
+#: Requests per attention-DP rank in flight that count as load, for a worker that only survives idleness.
+LOAD_REQUESTS_PER_RANK = 2
+WATCH_S = 0.25
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the worker; returns when the mocker does."""
+    args = _parser().parse_args(argv)
+    print("SIMULATED worker: no GPU, no weights; the Dynamo mocker timed by wideloop's models", flush=True)
+    plan = WorkerPlan.of(DeploymentSpec.model_validate_json(args.spec.read_text()), args.role)
+    memory = plan.memory
+    print(
+        f"SIMULATED memory per GPU: weights {memory.weights_gib:.2f} GiB, KV cache {memory.kv_gib:.2f} GiB "
+        f"({memory.kv_tokens} tokens per rank), graphs {memory.graphs_gib:.2f} GiB, "
+        f"free at ready {memory.free_at_ready_gib:.2f} GiB; expert imbalance {plan.timing.imbalance:.3f}",
+        flush=True,
+    )
+    if memory.face not in (None, "under_load"):
+        _die(plan)
+    args.work_dir.mkdir(parents=True, exist_ok=True)
+    table = args.work_dir / "timing.npz"
+    plan.write_table(table)
+    counters = Counters(args.role, f"http://{args.host}:{args.system_port}", args.shared_dir)
+    Control(plan, counters, Recorder(plan, counters, args.work_dir)).serve(args.host, args.control_port)
+    if memory.face == "under_load":
+        threading.Thread(target=_die_under_load, args=(plan, counters), daemon=True).start()
+    os.environ["DYN_SYSTEM_PORT"] = str(args.system_port)
+    sys.argv = ["dynamo.mocker", *mocker_arguments(plan, args.model_path, table, args.bootstrap_port)]
+    runpy.run_module("dynamo.mocker", run_name="__main__", alter_sys=False)
+
+
+def mocker_arguments(plan: WorkerPlan, model_path: str, table: Path, bootstrap_port: int | None) -> list[str]:
+    """The mocker's command line for ``plan``."""
+    options: dict[str, object] = {
+        "model-path": model_path,
+        "model-name": plan.spec.model.name,
+        "engine-type": "sglang",
+        "block-size": BLOCK,
+        "num-gpu-blocks-override": plan.blocks,
+        "data-parallel-size": plan.worker.layout.dp,
+        "planner-profile-data": table,
+        "max-num-seqs": plan.max_running,
+        "max-num-batched-tokens": plan.chunk,
+        "sglang-chunked-prefill-size": plan.chunk,
+        "max-model-len": plan.spec.model.max_context,
+        "kv-bytes-per-token": plan.spec.model.kv_bytes_per_token,
+    }
+    if plan.worker.role != "aggregated":
+        options |= {"disaggregation-mode": plan.worker.role, "kv-transfer-bandwidth": plan.transfer_gb_s}
+    if bootstrap_port is not None:
+        options["bootstrap-ports"] = bootstrap_port
+    return [part for key, value in options.items() for part in (f"--{key}", str(value))] + [
+        "--no-enable-prefix-caching"
+    ]
+
+
+def _die(plan: WorkerPlan) -> None:
+    face = plan.memory.face
+    if face is not None:
+        failures.die(face, plan.memory, plan.spec.hardware.gpu, plan.worker.knobs.mem_fraction_static or 0.0)
+
+
+def _die_under_load(plan: WorkerPlan, counters: Counters) -> None:
+    """A worker that comes up with too little left for activations lives until the first full batch."""
+    while counters.inflight() < LOAD_REQUESTS_PER_RANK * plan.worker.layout.dp:
+        time.sleep(WATCH_S)
+    _die(plan)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--spec", type=Path, required=True, help="DeploymentSpec as JSON, resolved")
+    parser.add_argument("--role", choices=["prefill", "decode", "aggregated"], required=True)
+    parser.add_argument("--model-path", required=True)
+    parser.add_argument("--work-dir", type=Path, required=True, help="own files: timing table, recordings")
+    parser.add_argument("--shared-dir", type=Path, required=True, help="of the deployment")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--system-port", type=int, required=True, help="the mocker's own HTTP server")
+    parser.add_argument("--control-port", type=int, required=True, help="SGLang's routes")
+    parser.add_argument("--bootstrap-port", type=int, help="rendezvous of prefill and decode")
+    return parser
+
+
+if __name__ == "__main__":
+    main()
