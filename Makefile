@@ -27,10 +27,12 @@ bench:  ## measure the product and write the table README quotes
 	@$(PYTHON) operators/bootstrap.py
 	$(AIRFLOW)/wideloop bench
 
-locks:  ## resolve the newest allowed versions into manifests/environments/airflow.txt
+locks:  ## resolve the newest allowed versions of each environment into its lock file
 	@$(PYTHON) operators/bootstrap.py --only airflow
-	cd manifests/environments && $(abspath $(UV)) pip compile --quiet --upgrade --universal --python-version 3.11 \
-	  --excludes airflow.excludes --custom-compile-command "make locks" airflow.in --output-file airflow.txt
+	@cd manifests/environments && for name in airflow benchmark; do \
+	  $(abspath $(UV)) pip compile --quiet --upgrade --universal --python-version 3.11 --custom-compile-command "make locks" \
+	    $$(test -e $$name.excludes && echo --excludes $$name.excludes) $$name.in --output-file $$name.txt; \
+	done
 
 clean:  ## remove environments, data and results
 	rm -rf $(HOME_DIR) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -20,7 +20,6 @@ class Settings(BaseSettings):
         study_url: SQLAlchemy URL of Optuna's storage. Never the results database nor Airflow's: each
             keeps a migration table of its own.
         artefacts_url: root of the artefact store, anything ``ObjectStoragePath`` takes.
-        cycle_schedule: cron expression or preset of ``wideep_cycle``; empty for none (as the demo sets it).
     """
 
     model_config = SettingsConfigDict(env_prefix="WIDELOOP_")
@@ -29,7 +28,6 @@ class Settings(BaseSettings):
     results_url: str = ""
     study_url: str = ""
     artefacts_url: str = ""
-    cycle_schedule: str = "@weekly"
 
     @model_validator(mode="before")
     @classmethod

@@ -21,8 +21,6 @@ import psutil
 from operators.demo.airflow_home import AirflowHome
 from operators.demo.errors import DemoError
 
-_STOP_S = 20.0
-
 
 @dataclass(frozen=True)
 class Mark:
@@ -108,15 +106,20 @@ def tail(log: Path, lines: int = 15) -> str:
 
 
 def stop(airflow: Mark) -> None:
-    """End Airflow and every process of its session; politely, and for certain after a while."""
+    """End Airflow and every process of its session.
+
+    First as Ctrl-C would, which a component that is only just starting may swallow; then by asking
+    every process; then for certain.
+    """
     if airflow.alive:
         with contextlib.suppress(ProcessLookupError):
             os.kill(airflow.pid, signal.SIGINT)
-    if _gone(airflow, _STOP_S):
-        return
-    for process in members(airflow):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
+    for number, patience_s in ((signal.SIGTERM, 8.0), (signal.SIGKILL, 5.0)):
+        if _gone(airflow, patience_s):
+            return
+        for process in members(airflow):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(number)
     if not _gone(airflow, 10.0):
         left = ", ".join(str(p.pid) for p in members(airflow))
         raise DemoError(f"processes of Airflow survived SIGKILL: {left}")
