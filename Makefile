@@ -29,9 +29,11 @@ bench:  ## measure the product and write the table README quotes
 
 locks:  ## resolve the newest allowed versions of each environment into its lock file
 	@$(PYTHON) operators/bootstrap.py --only airflow
-	@cd manifests/environments && for name in airflow benchmark; do \
+	@cd manifests/environments && for name in airflow simulated benchmark; do \
 	  $(abspath $(UV)) pip compile --quiet --upgrade --universal --python-version 3.11 --custom-compile-command "make locks" \
-	    $$(test -e $$name.excludes && echo --excludes $$name.excludes) $$name.in --output-file $$name.txt; \
+	    $$(test -e $$name.excludes && echo --excludes $$name.excludes) \
+	    $$(test -e $$name.overrides && echo --override $$name.overrides) \
+	    $$name.in --output-file $$name.txt || exit 1; \
 	done
 
 clean:  ## remove environments, data and results
