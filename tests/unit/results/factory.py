@@ -43,8 +43,9 @@ BEST = 8
 
 
 def knobs(redundant: int, mem: float, graph: int) -> dict[str, Any]:
-    values = Knobs(redundant_experts=redundant, mem_fraction_static=mem, cuda_graph_max_bs=graph)
-    return values.model_dump(mode="json")
+    decode = Knobs(redundant_experts=redundant, mem_fraction_static=mem, cuda_graph_max_bs=graph)
+    prefill = Knobs(redundant_experts=redundant, mem_fraction_static=0.85)
+    return {"prefill": prefill.model_dump(mode="json"), "decode": decode.model_dump(mode="json")}
 
 
 def cycle(cycle_id: str = "wideep_cycle-2026-11-20", state: Scenario = "success", **changes: Any) -> Cycle:

@@ -1,0 +1,191 @@
+"""The Pareto chart as a plotly figure in plain JSON. Colours are CSS variables that the page fills in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from results.dashboard.knobs import text
+from results.dashboard.trials import TrialRow
+from results.records import Measurement
+from results.statistics import pareto_front
+
+Per = Literal["gpu", "decode_gpu"]
+
+_DENOMINATOR: dict[Per, str] = {"gpu": "GPU", "decode_gpu": "decode GPU"}
+#: Above this many points labels would cover each other; then only the front keeps its labels.
+_MAX_LABELS = 14
+
+
+def pareto(
+    shown: Sequence[TrialRow], measurements: Sequence[Measurement], *, simulated: bool, per: Per
+) -> dict[str, Any]:
+    """Throughput per GPU against interactivity, ``{"data": [...], "layout": {...}}``.
+
+    x is tokens per second one user sees (1000 / mean TPOT in ms), y output tokens per second and ``per``.
+    Trials outside the SLO, trials not to be believed and trials that never ran have marks of their own;
+    the last have no coordinates and stand in a strip below. The front is that of the points and axes shown.
+    """
+    ran = [row for row in shown if row.measured]
+    ok = [row for row in ran if row.mark == "ok"]
+    points = {row.number: _point(row, measurements, per) for row in ran}
+    front = [ok[i] for i in pareto_front([points[row.number] for row in ok])]
+    named = {row.number for row in (ran if len(ran) <= _MAX_LABELS else front)}
+    named |= {row.number for row in ran if row.is_default or row.is_best}
+    data = [_front(front, points)]
+    for name, style, members in (
+        ("within the SLO", ("circle", "var(--series)"), [r for r in ok if not (r.is_default or r.is_best)]),
+        ("outside the SLO", ("diamond-open", "var(--warn)"), _plain(ran, "slo")),
+        ("not to be believed", ("square-open", "var(--muted)"), _plain(ran, "gates")),
+        ("default", ("square", "var(--ink)"), [r for r in ran if r.is_default and not r.is_best]),
+        ("best", ("star", "var(--accent)"), [r for r in ran if r.is_best]),
+    ):
+        if members:
+            data.append(_trace(name, *style, members, points, named, per))
+    lost = [row for row in shown if row.mark in ("infeasible", "failed")]
+    if lost:
+        data.append(_strip(lost))
+    return {"data": data, "layout": _layout(simulated, per, bool(lost), bool(ran))}
+
+
+def _plain(ran: Sequence[TrialRow], mark: str) -> list[TrialRow]:
+    return [row for row in ran if row.mark == mark and not (row.is_default or row.is_best)]
+
+
+def _share(row: TrialRow, per: Per) -> float:
+    """What turns tok/s per GPU into tok/s per ``per``."""
+    if per == "gpu" or not row.tok_s_per_gpu or not row.tok_s_per_decode_gpu:
+        return 1.0
+    return row.tok_s_per_decode_gpu / row.tok_s_per_gpu
+
+
+def _point(row: TrialRow, measurements: Sequence[Measurement], per: Per) -> tuple[float, float]:
+    """A repeated configuration stands where the mean of its repeats is."""
+    x, y = row.tok_s_per_user or 0.0, row.tok_s_per_gpu or 0.0
+    if row.repeats:
+        y = row.repeats.mean
+        again = [
+            m.tok_s_per_user
+            for m in measurements
+            if m.purpose == "repeat" and m.concurrency == row.concurrency and m.trial_number == row.number
+        ]
+        x = sum(again) / len(again) if again else x
+    return x, y * _share(row, per)
+
+
+def _front(front: Sequence[TrialRow], points: dict[int, tuple[float, float]]) -> dict[str, Any]:
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "name": "Pareto front",
+        "x": [points[row.number][0] for row in front],
+        "y": [points[row.number][1] for row in front],
+        "line": {"color": "var(--series)", "width": 1.5, "dash": "dot"},
+        "hoverinfo": "skip",
+    }
+
+
+def _trace(
+    name: str,
+    symbol: str,
+    colour: str,
+    members: Sequence[TrialRow],
+    points: dict[int, tuple[float, float]],
+    named: set[int],
+    per: Per,
+) -> dict[str, Any]:
+    trace: dict[str, Any] = {
+        "type": "scatter",
+        "mode": "markers+text",
+        "name": name,
+        "x": [points[row.number][0] for row in members],
+        "y": [points[row.number][1] for row in members],
+        "text": [_caption(row) if row.number in named else "" for row in members],
+        "textposition": "top center",
+        "textfont": {"size": 10.5, "color": "var(--muted)"},
+        "customdata": [[row.number, _knobs(row), row.why or name] for row in members],
+        "hovertemplate": (
+            "<b>trial %{customdata[0]}</b><br>%{customdata[1]}<br>%{y:.1f} tok/s/"
+            + _DENOMINATOR[per]
+            + ", %{x:.1f} tok/s/user<br>%{customdata[2]}<extra></extra>"
+        ),
+        "marker": {"symbol": symbol, "color": colour, "size": 17 if symbol == "star" else 10, "line": {"width": 1.5}},
+    }
+    if any(row.repeats for row in members):
+        trace["error_y"] = {
+            "type": "data",
+            "symmetric": False,
+            "array": [(r.repeats.high - r.repeats.mean) * _share(r, per) if r.repeats else 0 for r in members],
+            "arrayminus": [(r.repeats.mean - r.repeats.low) * _share(r, per) if r.repeats else 0 for r in members],
+            "color": colour,
+            "thickness": 1.5,
+        }
+    return trace
+
+
+def _strip(lost: Sequence[TrialRow]) -> dict[str, Any]:
+    return {
+        "type": "scatter",
+        "mode": "markers+text",
+        "name": "did not run",
+        "x": list(range(len(lost))),
+        "y": [0] * len(lost),
+        "xaxis": "x2",
+        "yaxis": "y2",
+        "text": [_caption(row) for row in lost],
+        "textposition": "middle right",
+        "textfont": {"size": 10.5, "color": "var(--muted)"},
+        "customdata": [[row.number, _knobs(row), row.why] for row in lost],
+        "hovertemplate": "<b>trial %{customdata[0]}</b><br>%{customdata[1]}<br>%{customdata[2]}<extra></extra>",
+        "marker": {"symbol": "x", "color": "var(--bad)", "size": 9},
+    }
+
+
+def _caption(row: TrialRow) -> str:
+    prefix = "best " if row.is_best else "default " if row.is_default else ""
+    return f"{prefix}{row.label}"
+
+
+def _knobs(row: TrialRow) -> str:
+    return ", ".join(
+        f"{short} {text(row.knobs.get(name))}"
+        for short, name in (
+            ("redundant", "redundant_experts"),
+            ("memory", "mem_fraction_static"),
+            ("graph batch", "cuda_graph_max_bs"),
+        )
+    )
+
+
+def _layout(simulated: bool, per: Per, strip: bool, ran: bool) -> dict[str, Any]:
+    title = f"Output throughput per {_DENOMINATOR[per]} against interactivity"
+    axis = {"gridcolor": "var(--grid)", "linecolor": "var(--line)", "zeroline": False, "ticks": "outside"}
+    return {
+        "title": {
+            "text": f"{title} <b>— SIMULATED</b>" if simulated else title,
+            "font": {"size": 13},
+            "x": 0,
+            "xref": "paper",
+            "xanchor": "left",
+        },
+        "xaxis": axis | {"title": {"text": "tok/s per user (1 / TPOT)"}, "tickcolor": "var(--line)", "anchor": "y"},
+        "yaxis": axis
+        | {
+            "title": {"text": f"output tok/s per {_DENOMINATOR[per]}"},
+            "tickcolor": "var(--line)",
+            "domain": [0.2 if strip else 0, 1],
+        },
+        "xaxis2": {"visible": False, "anchor": "y2", "range": [-0.2, 4], "fixedrange": True},
+        "yaxis2": {"visible": False, "domain": [0, 0.05], "range": [-1, 1], "fixedrange": True},
+        "legend": {"orientation": "h", "x": 0, "y": -0.02, "yanchor": "top"},
+        "margin": {"l": 64, "r": 24, "t": 44, "b": 24},
+        "hovermode": "closest",
+        "paper_bgcolor": "var(--card)",
+        "plot_bgcolor": "var(--card)",
+        "font": {"color": "var(--ink)", "family": "system-ui, sans-serif", "size": 12},
+        "annotations": []
+        if ran
+        else [
+            {"text": "nothing measured yet", "showarrow": False, "xref": "paper", "yref": "paper", "x": 0.5, "y": 0.6}
+        ],
+    }

@@ -1,0 +1,96 @@
+"""The first thing on the page: the answer in one sentence, or how far the cycle is, or why there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from pydantic import BaseModel
+
+from results.dashboard.trials import TrialRow
+from results.records import Cycle, Recommendation, Stage
+
+
+class Headline(BaseModel):
+    """``kind`` chooses the card's colour; ``details`` are log lines, shown as such."""
+
+    kind: Literal["running", "adopt", "keep default", "inconclusive", "failed", "no result"]
+    sentence: str
+    reason: str = ""
+    details: str = ""
+    stage: str = ""
+
+
+class Progress(BaseModel):
+    """How far a running cycle is. ``done`` counts trials that have ended, whatever came of them."""
+
+    stage: str
+    done: int
+    planned: int
+    best_label: str | None = None
+    best_number: int | None = None
+    best_tok_s_per_gpu: float | None = None
+    default_tok_s_per_gpu: float | None = None
+
+
+def headline(
+    cycle: Cycle, stages: Sequence[Stage], shown: Sequence[TrialRow], recommendation: Recommendation | None
+) -> Headline:
+    """What to say first. A failure outranks a recommendation: it may be the recommendation that went wrong."""
+    failed = next((s for s in stages if s.state == "failed"), None)
+    if cycle.state == "failed":
+        return _failure(failed, cycle)
+    if recommendation:
+        return Headline(kind=recommendation.verdict, sentence=_verdict(recommendation), reason=recommendation.reason)
+    if cycle.state == "running":
+        state = progress(cycle, stages, shown)
+        if state.stage == "tune" and state.planned:
+            current = min(state.done + 1, state.planned)
+            return Headline(
+                kind="running", sentence=f"Trial {current} of {state.planned} is running", stage=state.stage
+            )
+        return Headline(kind="running", sentence=f"Stage '{state.stage}' is running", stage=state.stage)
+    return Headline(
+        kind="no result",
+        sentence="This run recommends nothing",
+        reason="It finished without comparing configurations. Only wideep_cycle and wideep_tune recommend one.",
+    )
+
+
+def progress(cycle: Cycle, stages: Sequence[Stage], shown: Sequence[TrialRow]) -> Progress:
+    """Stage, trials done, and the best configuration so far."""
+    running = [s.name for s in stages if s.state == "running"]
+    best = next((row for row in shown if row.is_best), None)
+    default = next((row for row in shown if row.is_default), None)
+    return Progress(
+        stage=running[-1] if running else "starting" if not stages else stages[-1].name,
+        done=sum(row.mark != "running" for row in shown),
+        planned=cycle.planned_trials,
+        best_label=best.label if best else None,
+        best_number=best.number if best else None,
+        best_tok_s_per_gpu=best.tok_s_per_gpu if best else None,
+        default_tok_s_per_gpu=default.tok_s_per_gpu if default else None,
+    )
+
+
+def _verdict(found: Recommendation) -> str:
+    if found.verdict == "adopt":
+        return (
+            f"Use trial {found.trial_number}'s configuration: {found.gain:+.1%} output tok/s per GPU over the default"
+        )
+    if found.verdict == "keep default":
+        return "Keep the default configuration"
+    return f"Not proven: trial {found.trial_number}'s configuration looks {found.gain:+.1%} better than the default"
+
+
+def _failure(failed: Stage | None, cycle: Cycle) -> Headline:
+    if failed is None:
+        return Headline(
+            kind="failed",
+            sentence="The cycle failed",
+            reason=f"No stage recorded why; see the task logs of run {cycle.dag_run_id} of {cycle.dag_id}.",
+        )
+    reason, _, details = failed.detail.partition("\n")
+    return Headline(
+        kind="failed", sentence=f"Stage '{failed.name}' failed", reason=reason, details=details, stage=failed.name
+    )

@@ -1,0 +1,162 @@
+"""One row per trial: what was tried, what came of it, and the measurement that says so."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from pydantic import BaseModel, ValidationError
+
+from manifests.workload import Slo
+from results.dashboard.knobs import decoding, label
+from results.records import Cycle, Gate, Measurement, Trial
+
+Mark = Literal["ok", "slo", "gates", "infeasible", "failed", "running"]
+
+_CONSTRAINTS = {"ttft_p99": "TTFT p99", "tpot_p99": "TPOT p99", "failures": "error rate", "errors": "error rate"}
+
+
+class Repeats(BaseModel):
+    """Repeated measurements of one configuration at one level: mean and range of tok/s/GPU."""
+
+    values: list[float]
+    mean: float
+    low: float
+    high: float
+
+
+class TrialRow(BaseModel):
+    """A trial with its measurement at the level its objective was taken from.
+
+    ``mark`` sums the state up: ``ok``; ``slo`` measured, but outside the objective; ``gates`` measured,
+    but not to be believed; or the trial's own state.
+    """
+
+    number: int
+    mark: Mark
+    why: str
+    is_default: bool
+    is_best: bool
+    label: str
+    knobs: dict[str, Any]
+    tok_s_per_gpu: float | None = None
+    tok_s_per_decode_gpu: float | None = None
+    tok_s_per_user: float | None = None
+    ttft_ms_p99: float | None = None
+    tpot_ms_p99: float | None = None
+    concurrency: int | None = None
+    ttft_ok: bool = True
+    tpot_ok: bool = True
+    gates_failed: list[str] = []
+    repeats: Repeats | None = None
+    gpu_minutes: float
+    measured: bool = False
+
+
+def slo_of(cycle: Cycle) -> Slo | None:
+    """The objective the cycle was asked to meet, where its request says so."""
+    try:
+        return Slo.model_validate(cycle.request["slo"])
+    except (KeyError, ValidationError):
+        return None
+
+
+def rows(
+    trials: Sequence[Trial], measurements: Sequence[Measurement], slo: Slo | None, recommended: int | None
+) -> list[TrialRow]:
+    """All trials by number. The best is the recommended one or, before there is one, the best so far."""
+    found = [_row(trial, measurements, slo) for trial in trials]
+    best = recommended if recommended is not None else _best_so_far(found)
+    return [row.model_copy(update={"is_best": row.number == best}) for row in found]
+
+
+def of_trial(trial: Trial, measurements: Sequence[Measurement], purpose: str) -> list[Measurement]:
+    """Those of ``purpose`` that belong to ``trial``; the default goes by its label, too."""
+    return [
+        m
+        for m in measurements
+        if m.purpose == purpose
+        and (m.trial_number == trial.number or (trial.is_default and m.trial_number is None and m.label == "default"))
+    ]
+
+
+def _row(trial: Trial, measurements: Sequence[Measurement], slo: Slo | None) -> TrialRow:
+    levels = of_trial(trial, measurements, "trial")
+    if not levels and trial.is_default:
+        levels = of_trial(trial, measurements, "baseline")
+    shown = _objective_level(trial, levels)
+    gates = [_gate(gate) for gate in shown.gates if not gate.ok] if shown else []
+    mark, why = _mark(trial, gates)
+    row = TrialRow(
+        number=trial.number,
+        mark=mark,
+        why=why,
+        is_default=trial.is_default,
+        is_best=False,
+        label=label(trial.knobs),
+        knobs=dict(decoding(trial.knobs)),
+        tok_s_per_gpu=trial.value if mark in ("ok", "slo") else None,
+        gates_failed=gates,
+        gpu_minutes=trial.gpu_seconds / 60,
+    )
+    return row.model_copy(update=_measured(shown, slo) | {"repeats": _repeats(trial, measurements, shown)})
+
+
+def _gate(gate: Gate) -> str:
+    value = "unknown" if gate.value is None else f"{gate.value:.3g}"
+    return f"{gate.name} is {value}, limit {gate.limit:.3g} ({gate.meaning})"
+
+
+def _measured(shown: Measurement | None, slo: Slo | None) -> dict[str, Any]:
+    if shown is None:
+        return {}
+    return {
+        "measured": True,
+        "tok_s_per_gpu": shown.output_tok_s_per_gpu,
+        "tok_s_per_decode_gpu": shown.output_tok_s / shown.decode_gpus,
+        "tok_s_per_user": shown.tok_s_per_user,
+        "ttft_ms_p99": shown.ttft_ms_p99,
+        "tpot_ms_p99": shown.tpot_ms_p99,
+        "concurrency": shown.concurrency,
+        "ttft_ok": slo is None or shown.ttft_ms_p99 <= slo.ttft_p99_ms,
+        "tpot_ok": slo is None or shown.tpot_ms_p99 <= slo.tpot_p99_ms,
+    }
+
+
+def _objective_level(trial: Trial, levels: Sequence[Measurement]) -> Measurement | None:
+    """The level whose throughput is the trial's value; without a value, the highest."""
+    if not levels or trial.state != "complete":
+        return None
+    value = trial.value
+    if value is None:
+        return max(levels, key=lambda m: m.concurrency)
+    return min(levels, key=lambda m: (abs(m.output_tok_s_per_gpu - value), -m.concurrency))
+
+
+def _mark(trial: Trial, gates: Sequence[str]) -> tuple[Mark, str]:
+    if trial.state != "complete":
+        return trial.state, trial.reason
+    missed = [_CONSTRAINTS.get(name, name) for name, value in trial.constraints.items() if value > 0]
+    if missed:
+        return "slo", f"outside the SLO: {', '.join(missed)}"
+    if gates:
+        return "gates", f"not to be believed: {'; '.join(gates)}"
+    return "ok", trial.reason
+
+
+def _repeats(trial: Trial, measurements: Sequence[Measurement], shown: Measurement | None) -> Repeats | None:
+    again = of_trial(trial, measurements, "repeat")
+    if not again:
+        return None
+    level = shown.concurrency if shown else max(m.concurrency for m in again)
+    values = [m.output_tok_s_per_gpu for m in again if m.concurrency == level]
+    if not values:
+        return None
+    return Repeats(values=values, mean=statistics.fmean(values), low=min(values), high=max(values))
+
+
+def _best_so_far(found: Sequence[TrialRow]) -> int | None:
+    candidates = [row for row in found if row.mark == "ok" and row.tok_s_per_gpu is not None]
+    best = max(candidates, key=lambda row: row.tok_s_per_gpu or 0.0, default=None)
+    return best.number if best else None

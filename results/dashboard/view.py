@@ -1,0 +1,138 @@
+"""Everything one page shows about a cycle, read from the store once; the page and the JSON are both made of it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel
+
+from manifests.workload import Slo
+from results.dashboard.charts import pareto
+from results.dashboard.headline import Headline, Progress, headline, progress
+from results.dashboard.knobs import KnobChange, changes, label
+from results.dashboard.timeline import Timeline, timeline
+from results.dashboard.trials import TrialRow, rows, slo_of
+from results.records import Cycle, Measurement, Recommendation, Recording, Trial
+from results.store import Store
+
+SIMULATED = (
+    "SIMULATED: a performance model timed these results, no GPU was involved. They show how the pipeline works,"
+    " not how fast any hardware is."
+)
+
+
+class Provenance(BaseModel):
+    """Where the numbers come from; lists, because a cycle may have measured on more than one."""
+
+    engines: list[str]
+    images: list[str]
+    workloads: list[str]
+    default_fingerprint: str | None
+    best_fingerprint: str | None
+    measurements: int
+    artefacts: list[str]
+
+
+class CycleSummary(BaseModel):
+    """One line of the list of cycles."""
+
+    cycle: Cycle
+    recommendation: Recommendation | None
+    label: str
+
+
+class CycleView(BaseModel):
+    """One cycle. ``revision`` changes whenever the store's records of it do."""
+
+    notice: str | None
+    revision: str
+    cycle: Cycle
+    headline: Headline
+    progress: Progress
+    recommendation: Recommendation | None
+    knobs: list[KnobChange]
+    slo: Slo | None
+    trials: list[TrialRow]
+    timeline: Timeline
+    recordings: list[Recording]
+    provenance: Provenance
+    charts: dict[Literal["gpu", "decode_gpu"], dict[str, Any]]
+    measurements: list[Measurement]
+    raw_trials: list[Trial]
+
+
+def cycle_view(store: Store, cycle_id: str, now: datetime | None = None) -> CycleView | None:
+    """Read a cycle; None when the store has none of that name."""
+    cycle = store.cycle(cycle_id)
+    if cycle is None:
+        return None
+    stages = store.stages(cycle_id)
+    trials = store.trials(cycle_id=cycle_id)
+    measurements = store.measurements(cycle_id=cycle_id)
+    recommendation = store.recommendation(cycle_id)
+    recordings = store.recordings(cycle_id)
+    slo = slo_of(cycle)
+    shown = rows(trials, measurements, slo, recommendation.trial_number if recommendation else None)
+    simulated = cycle.simulated or any(m.simulated for m in measurements) or any(r.simulated for r in recordings)
+    moment = now or datetime.now(UTC)
+    return CycleView(
+        notice=SIMULATED if simulated else None,
+        revision=_revision(
+            [cycle, *stages, *trials, *measurements, *recordings, *([recommendation] if recommendation else [])]
+        ),
+        cycle=cycle,
+        headline=headline(cycle, stages, shown, recommendation),
+        progress=progress(cycle, stages, shown),
+        recommendation=recommendation,
+        knobs=changes(recommendation.default_knobs, recommendation.knobs) if recommendation else [],
+        slo=slo,
+        trials=shown,
+        timeline=timeline(cycle, stages, trials, moment),
+        recordings=recordings,
+        provenance=_provenance(cycle, shown, measurements),
+        charts={
+            "gpu": pareto(shown, measurements, simulated=simulated, per="gpu"),
+            "decode_gpu": pareto(shown, measurements, simulated=simulated, per="decode_gpu"),
+        },
+        measurements=measurements,
+        raw_trials=trials,
+    )
+
+
+def summaries(store: Store, limit: int = 50) -> list[CycleSummary]:
+    """The newest cycles first."""
+    found = []
+    for cycle in store.cycles(limit):
+        recommendation = store.recommendation(cycle.cycle_id)
+        text = label(recommendation.knobs) if recommendation else ""
+        found.append(CycleSummary(cycle=cycle, recommendation=recommendation, label=text))
+    return found
+
+
+def _revision(records: Sequence[BaseModel]) -> str:
+    digest = hashlib.sha256()
+    for record in records:
+        digest.update(record.model_dump_json().encode())
+    return digest.hexdigest()[:16]
+
+
+def _provenance(cycle: Cycle, shown: Sequence[TrialRow], measurements: Sequence[Measurement]) -> Provenance:
+    def fingerprint(number: int | None) -> str | None:
+        found = [m.spec_fingerprint for m in measurements if number is not None and m.trial_number == number]
+        return found[-1] if found else None
+
+    default = next((row.number for row in shown if row.is_default), None)
+    best = next((row.number for row in shown if row.is_best), None)
+    return Provenance(
+        engines=sorted({m.engine for m in measurements} or {cycle.engine}),
+        images=sorted({m.image for m in measurements}),
+        workloads=sorted({f"ISL {m.isl} / OSL {m.osl} ({m.workload_fingerprint})" for m in measurements}),
+        default_fingerprint=fingerprint(default)
+        or next((m.spec_fingerprint for m in measurements if m.purpose == "baseline"), None),
+        best_fingerprint=fingerprint(best),
+        measurements=len(measurements),
+        artefacts=sorted({m.artefact for m in measurements if m.artefact}),
+    )

@@ -1,0 +1,133 @@
+"""The plateau of a closed-loop load: the time in which the asked concurrency was really there.
+
+Throughput as total over duration counts the ramp and the drain, in which the engine is not full, and is
+wrong by an amount that depends on how many requests were sent. So rates are taken over the plateau only:
+from the moment at least 95 % of the asked requests are in flight to the last issue of a request, after
+which the load drains. Progress inside a request is linear: its prompt is read between its start and its
+first token, its further tokens come evenly from the first to the last.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+FULL = 0.95
+"""In-flight requests over asked concurrency from which on a level counts as loaded."""
+
+BATCHES = 10
+"""Slices of the plateau for the standard error (non-overlapping batch means)."""
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Requests:
+    """The answered requests of one level as arrays of shape ``(n,)``; times in seconds on one clock.
+
+    Attributes:
+        issued: when the client decided to send it.
+        start: when it was sent.
+        first: when its first token came.
+        end: when its last token came.
+        prompt, tokens: input and output tokens, by the server's count.
+    """
+
+    issued: Floats
+    start: Floats
+    first: Floats
+    end: Floats
+    prompt: Floats
+    tokens: Floats
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+    def tokens_until(self, at: Floats) -> Floats:
+        """Output tokens of all requests that had come by each of the times ``at``, shape ``at``."""
+        arrived = (at[:, None] >= self.first).astype(np.float64)
+        further = _share(self.first, self.end, at) * np.maximum(self.tokens - 1, 0)
+        return np.asarray((arrived * np.minimum(self.tokens, 1) + further).sum(axis=1))
+
+    def prompts_until(self, at: Floats) -> Floats:
+        """Input tokens of all requests that had been read by each of the times ``at``, shape ``at``."""
+        return np.asarray((_share(self.start, self.first, at) * self.prompt).sum(axis=1))
+
+    def done_until(self, at: Floats) -> Floats:
+        """Requests, whole and in parts, that had been served by each of the times ``at``, shape ``at``."""
+        return np.asarray(_share(self.start, self.end, at).sum(axis=1))
+
+    def busy_until(self, at: Floats) -> Floats:
+        """Request-seconds in flight spent by each of the times ``at``, shape ``at``."""
+        return np.asarray((_share(self.start, self.end, at) * (self.end - self.start)).sum(axis=1))
+
+
+@dataclass(frozen=True)
+class Plateau:
+    """Seconds on the requests' clock; empty (``seconds == 0``) when the asked load was never there."""
+
+    begin: float
+    end: float
+
+    @property
+    def seconds(self) -> float:
+        return self.end - self.begin
+
+    def holds(self, times: Floats) -> NDArray[np.bool_]:
+        """Which of ``times`` lie in the plateau, its bounds included."""
+        return (times >= self.begin) & (times <= self.end)
+
+
+def find_plateau(requests: Requests, concurrency: int) -> Plateau:
+    """The plateau of ``requests`` sent by ``concurrency`` slots.
+
+    >>> at = lambda *times: np.array(times, dtype=float)
+    >>> loop = Requests(at(0, 1, 4, 5), at(0, 1, 4, 5), at(1, 2, 5, 6), at(4, 5, 8, 9), at(9, 9, 9, 9), at(3, 3, 3, 3))
+    >>> find_plateau(loop, 2)
+    Plateau(begin=1.0, end=5.0)
+    """
+    if not len(requests):
+        return Plateau(0.0, 0.0)
+    times = np.concatenate([requests.start, requests.end])
+    steps = np.concatenate([np.ones(len(requests)), -np.ones(len(requests))])
+    order = np.lexsort((-steps, times))  # of simultaneous events the starts come first
+    in_flight = np.cumsum(steps[order])
+    last = float(requests.start.max())
+    full = np.flatnonzero(in_flight >= FULL * concurrency)
+    begin = float(times[order][full[0]]) if len(full) else last
+    return Plateau(min(begin, last), last)
+
+
+def rate(until: Floats, seconds: float) -> tuple[float, float | None]:
+    """Mean rate and its standard error from a cumulative count at equidistant times.
+
+    Args:
+        until: shape ``(BATCHES + 1,)``, the count at the bounds of the slices.
+        seconds: from the first bound to the last.
+
+    Returns:
+        Counts per second, and the standard error by batch means (None for a plateau without extent).
+        Requests of one run follow each other's rhythm, so the slices, not the requests, are the sample.
+    """
+    if seconds <= 0:
+        return 0.0, None
+    slices = np.diff(until) / (seconds / BATCHES)
+    return float(slices.mean()), float(slices.std(ddof=1) / np.sqrt(len(slices)))
+
+
+def bounds(plateau: Plateau) -> Floats:
+    """The ``BATCHES + 1`` bounds of the plateau's slices."""
+    return np.linspace(plateau.begin, plateau.end, BATCHES + 1)
+
+
+def _share(begin: Floats, end: Floats, at: Floats) -> Floats:
+    """How much of each interval has passed at each time, 0 to 1, shape ``(len(at), len(begin))``.
+
+    An interval without length has passed entirely once its time has come.
+    """
+    length = end - begin
+    passed = at[:, None] - begin
+    linear = np.clip(passed / np.where(length > 0, length, 1.0), 0.0, 1.0)
+    return np.where(length > 0, linear, (passed >= 0).astype(np.float64))
