@@ -1,14 +1,10 @@
-"""What the load generator measured, read from its files, and whether it can be believed.
+"""What the load generator measured, level by level, and whether it can be believed.
 
-aiperf 0.13 leaves ``phase_manifest.json`` (what was sent, per phase) and ``profile_export.jsonl`` (one
-line per request). Its own summaries average over ramp and drain, so the figures here are computed from
-the lines. Nothing is read from text meant for people.
+aiperf's own summaries average over ramp and drain, so the figures are computed from its request records.
 """
 
 from __future__ import annotations
 
-import json
-from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,16 +16,13 @@ from pydantic import BaseModel, ConfigDict
 from manifests.benchmark import level_name
 from manifests.errors import ClientFailed
 from manifests.workload import Workload
-from results.plateau import FULL, Plateau, Requests, bounds, find_plateau, rate
+from results.client_files import Phase, UnusableError, log_tail, read_phases
+from results.plateau import FULL, Floats, Plateau, Requests, bounds, find_plateau, rate
 from results.records import Gate
-
-MANIFEST_FILE = "phase_manifest.json"
-RECORDS_FILE = "profile_export.jsonl"
-LOG_FILE = "logs/aiperf.log"
 
 MAX_ERROR_RATE = 0.01
 MIN_EXACT_OSL = 0.99
-MAX_CLIENT_DELAY = 0.05
+MAX_CLIENT_DELAY = 0.1
 
 
 class LevelResult(BaseModel):
@@ -92,21 +85,18 @@ def read_levels(folder: Path, workload: Workload, log: Sequence[str] = ()) -> tu
     Raises:
         ClientFailed: files are missing, cut short or not of this workload, or no request was answered.
     """
+    levels: list[LevelResult] = []
     try:
-        phases = _manifest(folder)
-        records = _records(folder)
-        levels: list[LevelResult] = []
+        phases = read_phases(folder)
         for index, concurrency in enumerate(workload.concurrency):
             name = level_name(index)
             if name not in phases:
-                raise _Unusable(f"{MANIFEST_FILE} has no phase {name} ({concurrency} concurrent requests)")
-            levels.append(_level(name, phases[name], records.get(name, []), concurrency, workload))
+                raise UnusableError(f"there is no phase {name} ({concurrency} concurrent requests)")
+            levels.append(_level(phases[name], concurrency, workload))
             if levels[-1].cancelled:
                 break
-    except _Unusable as problem:
-        raise ClientFailed(
-            f"the load generator's files in {folder} are no use: {problem}{_tail(folder, log)}"
-        ) from None
+    except UnusableError as problem:
+        raise ClientFailed(f"the client's files in {folder} are no use: {problem}{log_tail(folder, log)}") from None
     return tuple(levels)
 
 
@@ -152,133 +142,60 @@ def gates(level: LevelResult, workload: Workload) -> tuple[Gate, ...]:
     )
 
 
-class _Unusable(Exception):
-    """What is wrong with the files, in one sentence."""
-
-
-def _manifest(folder: Path) -> dict[str, dict[str, Any]]:
-    """The phases of the manifest by name."""
-    try:
-        phases = json.loads((folder / MANIFEST_FILE).read_text())["phases"]
-        return {phase["phase_name"]: phase for phase in phases}
-    except FileNotFoundError:
-        raise _Unusable(f"{MANIFEST_FILE} is missing, so the client did not come to its end") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise _Unusable(f"{MANIFEST_FILE} is not a manifest of aiperf 0.13 ({error!r})") from None
-
-
-def _records(folder: Path) -> dict[str, list[dict[str, Any]]]:
-    """The request records by phase."""
-    phases: dict[str, list[dict[str, Any]]] = {}
-    number = 0
-    try:
-        with (folder / RECORDS_FILE).open(encoding="utf-8") as lines:
-            for number, line in enumerate(lines, start=1):
-                record = json.loads(line)
-                phases.setdefault(record["metadata"]["phase_name"], []).append(record)
-    except FileNotFoundError:
-        raise _Unusable(f"{RECORDS_FILE} is missing") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise _Unusable(f"line {number + 1} of {RECORDS_FILE} is cut short or foreign ({error!r})") from None
-    return phases
-
-
-def _level(
-    name: str, phase: dict[str, Any], records: list[dict[str, Any]], concurrency: int, workload: Workload
-) -> LevelResult:
+def _level(phase: Phase, concurrency: int, workload: Workload) -> LevelResult:
     expected = concurrency * workload.requests_per_slot
-    try:
-        counted, cancelled = int(phase["total_request_count"]), bool(phase["was_cancelled"])
-        if counted != len(records):
-            raise _Unusable(f"{RECORDS_FILE} has {len(records)} of the {counted} requests of {name}")
-        if counted > expected:
-            raise _Unusable(f"{name} has {counted} requests, this workload has {expected}: it is of another one")
-        failed = [_error(r) for r in records if r.get("error") or r["metadata"]["was_cancelled"]]
-        answered = _arrays([r for r in records if not (r.get("error") or r["metadata"]["was_cancelled"])])
-    except (KeyError, TypeError, ValueError) as error:
-        raise _Unusable(f"a record of {name} is not of aiperf 0.13 ({error!r})") from None
-    worst = "; ".join(f"{n} x {text}" for text, n in Counter(failed).most_common(1))
-    if not len(answered):
-        raise _Unusable(f"no request of {name} was answered: {worst or 'none was sent'}")
-    facts = {"expected": expected, "errors": len(failed), "worst_error": worst, "cancelled": cancelled}
+    if phase.ended > expected:
+        raise UnusableError(f"a level has {phase.ended} requests where this workload has {expected}: it is another's")
+    if not len(phase.answered):
+        raise UnusableError(f"none of {phase.ended} requests was answered: {phase.worst_error or 'all are missing'}")
     return LevelResult(
-        concurrency=concurrency, requests=len(records), **facts, **_figures(answered, concurrency, workload.osl)
+        concurrency=concurrency,
+        requests=phase.ended,
+        expected=expected,
+        errors=phase.errors,
+        cancelled=phase.cancelled,
+        worst_error=phase.worst_error,
+        **_figures(phase.answered, concurrency, workload.osl),
     )
 
 
-def _arrays(records: list[dict[str, Any]]) -> Requests:
-    """Successful records as arrays, in seconds since the epoch."""
-
-    def metric(record: dict[str, Any], name: str) -> float:
-        return float(record["metrics"][name]["value"])
-
-    def column(values: list[float]) -> np.ndarray[Any, np.dtype[np.float64]]:
-        return np.array(values, dtype=np.float64)
-
-    start = column([r["metadata"]["request_start_ns"] / 1e9 for r in records])
-    return Requests(
-        issued=column([r["metadata"]["credit_issued_ns"] / 1e9 for r in records]),
-        start=start,
-        first=start + column([metric(r, "time_to_first_token") / 1e3 for r in records]),
-        end=start + column([metric(r, "request_latency") / 1e3 for r in records]),
-        prompt=column([metric(r, "usage_prompt_tokens") for r in records]),
-        tokens=column([metric(r, "usage_completion_tokens") for r in records]),
-    )
-
-
-def _figures(all_: Requests, concurrency: int, osl: int) -> dict[str, Any]:
-    begin, end = float(all_.start.min()), float(all_.end.max())
-    plateau = find_plateau(all_, concurrency)
-    full = plateau.holds(all_.start) if plateau.seconds > 0 else np.full(len(all_), True)
+def _figures(requests: Requests, concurrency: int, osl: int) -> dict[str, Any]:
+    begin, end = float(requests.start.min()), float(requests.end.max())
+    plateau = find_plateau(requests, concurrency)
+    full = plateau.holds(requests.start) if plateau.seconds > 0 else np.full(len(requests), True)
     span = plateau if plateau.seconds > 0 else Plateau(begin, end)
     at = bounds(span)
-    output, error = rate(all_.tokens_until(at), span.seconds)
-    ttft = (all_.first - all_.start)[full] * 1e3
-    whole = (all_.end - all_.start)[full] * 1e3
+    output, error = rate(requests.tokens_until(at), span.seconds)
+    ttft = (requests.first - requests.start)[full] * 1e3
+    whole = (requests.end - requests.start)[full] * 1e3
     # Time per output token after the first; an answer of one token has none.
-    several = full & (all_.tokens > 1)
-    tpot = ((all_.end - all_.first)[several] / (all_.tokens[several] - 1)) * 1e3
+    several = full & (requests.tokens > 1)
+    tpot = ((requests.end - requests.first)[several] / (requests.tokens[several] - 1)) * 1e3
     return {
         "output_tok_s": output,
         "output_tok_s_se": error,
-        "input_tok_s": rate(all_.prompts_until(at), span.seconds)[0],
-        "request_s": rate(all_.done_until(at), span.seconds)[0],
+        "input_tok_s": rate(requests.prompts_until(at), span.seconds)[0],
+        "request_s": rate(requests.done_until(at), span.seconds)[0],
         **_summary("ttft_ms", ttft),
         **_summary("tpot_ms", tpot),
         **_summary("request_ms", whole),
-        "osl_mean": float(all_.tokens.mean()),
-        "exact_osl": float((all_.tokens == osl).mean()),
+        "osl_mean": float(requests.tokens.mean()),
+        "exact_osl": float((requests.tokens == osl).mean()),
         "duration_s": end - begin,
         "plateau_s": plateau.seconds,
-        "plateau_requests": int(plateau.holds(all_.end).sum()) if plateau.seconds > 0 else 0,
-        "effective_concurrency": rate(all_.busy_until(at), span.seconds)[0],
-        "client_delay_ms_p99": float(np.percentile((all_.start - all_.issued)[full], 99)) * 1e3,
+        "plateau_requests": int(plateau.holds(requests.end).sum()) if plateau.seconds > 0 else 0,
+        "effective_concurrency": rate(requests.busy_until(at), span.seconds)[0],
+        "client_delay_ms_p99": float(np.percentile((requests.start - requests.issued)[full], 99)) * 1e3,
         "started_at": datetime.fromtimestamp(begin, UTC),
         "ended_at": datetime.fromtimestamp(end, UTC),
     }
 
 
-def _summary(name: str, values: np.ndarray[Any, np.dtype[np.float64]]) -> dict[str, float]:
+def _summary(name: str, values: Floats) -> dict[str, float]:
     """Mean, median and 99th percentile under ``name``; zero when there is nothing to summarise."""
     p50, p99 = np.percentile(values, [50, 99]) if len(values) else (0.0, 0.0)
     mean = float(values.mean()) if len(values) else 0.0
     return {f"{name}_mean": mean, f"{name}_p50": float(p50), f"{name}_p99": float(p99)}
-
-
-def _error(record: dict[str, Any]) -> str:
-    error = record.get("error")
-    if not error:
-        return "cancelled by the client"
-    return f"{error.get('code') or ''} {error.get('type') or ''}: {error.get('message') or ''}".strip()[:300]
-
-
-def _tail(folder: Path, log: Sequence[str]) -> str:
-    """The end of what the client printed and logged, for a message."""
-    lines = list(log[-10:])
-    file = folder / LOG_FILE
-    if file.is_file():
-        lines += file.read_text(errors="replace").splitlines()[-10:]
-    return "".join(f"\n    | {line[:300]}" for line in lines)
 
 
 def _at_most(name: str, value: float, limit: float, meaning: str) -> Gate:
