@@ -27,6 +27,33 @@ from tuning.space import SearchSpace
 UNKNOWN = "unknown"
 
 
+#: What a trigger form starts with; a DAG that lacks a field uses the same.
+DEFAULTS: dict[str, Any] = {
+    "target": "local",
+    "engine": "simulated",
+    "model": "Qwen3-30B-A3B-FP8",
+    "hardware": "l4-8",
+    "isl": 2048,
+    "osl": 64,
+    "concurrency": [8, 32],
+    "requests_per_slot": 3,
+    "warmup_requests": 8,
+    "seed": 1,
+    "slo_ttft_p99_ms": 15_000,
+    "slo_tpot_p99_ms": 200,
+    "redundant_experts": 0,
+    "mem_fraction_static": None,
+    "cuda_graph_max_bs": None,
+    "trials": 8,
+    "repeats": 2,
+    "max_redundant_slots": 4,
+    "min_mem_fraction": 0.6,
+    "max_mem_fraction": 0.97,
+    "min_graph_bs": 2,
+    "max_graph_bs": 64,
+}
+
+
 class Request(BaseModel):
     """One DAG run's wishes. Fields are named as the params are."""
 
@@ -51,7 +78,7 @@ class Request(BaseModel):
         Raises:
             Refused: a value is outside what its field takes.
         """
-        p = dict(params)
+        p = DEFAULTS | dict(params)
         try:
             return cls(
                 target=p["target"],

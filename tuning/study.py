@@ -224,6 +224,11 @@ class TuningStudy:
         """Why the trial of that number was tried."""
         return str(self._study.trials[number].user_attrs.get(_WHY, "sampler"))
 
+    def number_of(self, why: str) -> int | None:
+        """The number of the finished trial that was tried for that reason."""
+        said = {r.number for r in self.results()}
+        return next((t.number for t in self._study.trials if t.user_attrs.get(_WHY) == why and t.number in said), None)
+
     def best(self) -> Result | None:
         """The feasible result with the largest value, None when no point met every constraint."""
         feasible = [r for r in self.results() if r.feasible]

@@ -20,8 +20,8 @@ from operators.steps.benchmark import post
 from operators.steps.run import Run, artefacts, open_store, stage
 from operators.targets import target
 from results.recordings import read_counts
-from results.records import Recording
-from tuning.placement import balancedness, place, trivial, write_placement
+from results.records import Measurement, Recording
+from tuning.placement import balancedness, place, trivial
 from tuning.space import Placements, redundant_experts
 
 _INDEX = "placements.json"
@@ -87,7 +87,7 @@ def _place(
         redundant = redundant_experts(slots, spec.model.num_experts, worker.layout.ep)
         key = Placements.key(worker.role, redundant)
         local = scratch / f"{key}.json"
-        write_placement(place(counts, worker.layout.ep, redundant), local)
+        local.write_text(place(counts, worker.layout.ep, redundant).to_json())
         digest = hashlib.sha256(local.read_bytes()).hexdigest()[:8]
         uris[key] = artefacts().put_file(local, "cycles", run.cycle_id, "placements", f"{key}-{digest}.json")
     return uris
@@ -130,3 +130,30 @@ def placements(run: Run) -> Placements:
         local = folder / Path(kept).name
         files[key] = str(local if local.exists() else keep.get_file(kept, local))
     return Placements(files=files)
+
+
+def compare(run: Run) -> dict[str, Any]:
+    """Throughput and latency with the experts in order and placed, at each level; kept as an artefact."""
+    with open_store() as store:
+        found = store.measurements(cycle_id=run.cycle_id, purpose="experts")
+        recordings = store.recordings(run.cycle_id)
+    by_label = {label: {m.concurrency: m for m in found if m.label == label} for label in ("in order", "placed")}
+    levels = sorted(by_label["in order"].keys() & by_label["placed"].keys())
+    comparison = {
+        "simulated": any(m.simulated for m in found),
+        "balancedness": {r.role: [r.balancedness, r.balancedness_placed] for r in recordings},
+        "levels": [_difference(by_label["in order"][c], by_label["placed"][c]) for c in levels],
+    }
+    artefacts().put_json(comparison, "cycles", run.cycle_id, "experts.json")
+    return comparison
+
+
+def _difference(before: Measurement, after: Measurement) -> dict[str, float]:
+    return {
+        "concurrency": before.concurrency,
+        "output_tok_s_in_order": before.output_tok_s,
+        "output_tok_s_placed": after.output_tok_s,
+        "gain": after.output_tok_s / before.output_tok_s - 1,
+        "tpot_p99_ms_in_order": before.tpot_ms_p99,
+        "tpot_p99_ms_placed": after.tpot_ms_p99,
+    }

@@ -1,0 +1,44 @@
+"""Benchmark a running deployment, or deploy the form's configuration, benchmark it and give it back."""
+
+from datetime import timedelta
+
+from airflow.sdk import Param, dag
+
+from operators import params, tasks
+from operators.waiting import Benchmark, WaitReady
+
+PARAMS = (
+    params.where()
+    | params.workload()
+    | params.knobs()
+    | {
+        "deployment": Param(None, type=["string", "null"], title="Deployment", section="Deployment",
+                            description="A running deployment's name, as `wideep_deploy` printed it. Empty: deploy first."),
+    }
+)  # fmt: skip
+
+
+@dag(
+    dag_id="wideep_benchmark",
+    schedule=None,
+    params=PARAMS,
+    max_active_runs=1,
+    is_paused_upon_creation=True,
+    dagrun_timeout=timedelta(hours=6),
+    tags=["wide-ep"],
+    doc_md=__doc__,
+)
+def wideep_benchmark() -> None:
+    planned, image, weights = tasks.plan(), tasks.image(), tasks.weights()
+    planned >> image >> weights
+    applied = tasks.apply("benchmark", image, weights)
+    ready = WaitReady(task_id="ready", deployment=applied, pool=tasks.GPU_POOL, retries=1)
+    bench = Benchmark(
+        task_id="benchmark", deployment=applied, waited=ready.output, purpose="benchmark", filed_as="by hand",
+        pool=tasks.GPU_POOL, retries=1,
+    )  # fmt: skip
+    bench >> tasks.delete(applied).as_teardown(setups=applied, on_failure_fail_dagrun=True)
+    bench >> tasks.close()
+
+
+wideep_benchmark()

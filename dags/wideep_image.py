@@ -1,0 +1,24 @@
+"""Build or verify the engine's image. On the local target: its environment, by the digest of its lock."""
+
+from datetime import timedelta
+
+from airflow.sdk import dag
+
+from operators import params, tasks
+
+
+@dag(
+    dag_id="wideep_image",
+    schedule=None,
+    params=params.where(),
+    max_active_runs=1,
+    is_paused_upon_creation=True,
+    dagrun_timeout=timedelta(hours=3),
+    tags=["wide-ep"],
+    doc_md=__doc__,
+)
+def wideep_image() -> None:
+    tasks.plan() >> tasks.image() >> tasks.close()
+
+
+wideep_image()

@@ -1,0 +1,45 @@
+"""One trial: ask the study, deploy, benchmark, tell. Started by a sweep, or by hand to try one more point."""
+
+from datetime import timedelta
+
+from airflow.sdk import Param, dag
+
+from operators import params, tasks
+from operators.waiting import BenchmarkTrial, WaitReady
+
+SET_BY_SWEEP = "Set by the sweep"
+PARAMS = params.everything() | {
+    "cycle_id": Param(None, type=["string", "null"], title="Cycle", section=SET_BY_SWEEP,
+                      description="Results and study belong to this cycle. Empty: a study of its own."),
+    "image": Param(None, type=["string", "null"], title="Image digest", section=SET_BY_SWEEP,
+                   description="Empty: verified again."),
+    "model_path": Param(None, type=["string", "null"], title="Model path", section=SET_BY_SWEEP,
+                        description="Empty: verified again."),
+    "repeat_of": Param(None, type=["integer", "null"], title="Repeat of trial", section=SET_BY_SWEEP,
+                       description="Measure a finished trial's configuration again instead of asking for a new one."),
+    "repeat": Param(0, type="integer", minimum=0, title="Number of the repeat", section=SET_BY_SWEEP),
+}  # fmt: skip
+
+
+@dag(
+    dag_id="wideep_trial",
+    schedule=None,
+    params=PARAMS,
+    max_active_runs=1,
+    is_paused_upon_creation=True,
+    dagrun_timeout=timedelta(hours=6),
+    tags=["wide-ep"],
+    doc_md=__doc__,
+)
+def wideep_trial() -> None:
+    asked = tasks.ask()
+    applied = tasks.apply_trial(asked)
+    ready = WaitReady(task_id="ready", deployment=applied, pool=tasks.GPU_POOL, retries=1)
+    bench = BenchmarkTrial(
+        task_id="benchmark", deployment=applied, waited=ready.output, asked=asked, pool=tasks.GPU_POOL, retries=1
+    )
+    tasks.tell(asked, ready.output, bench.output)
+    bench >> tasks.delete(applied).as_teardown(setups=applied, on_failure_fail_dagrun=True)
+
+
+wideep_trial()

@@ -1,0 +1,34 @@
+"""One sweep without the rest of the cycle. Run again with the same study to go on where it stopped."""
+
+from datetime import timedelta
+
+from airflow.sdk import Param, dag
+
+from operators import params, tasks
+from operators.sweep import RunTrials
+
+PARAMS = params.everything() | {
+    "cycle_id": Param(None, type=["string", "null"], title="Study to go on with", section="Sweep",
+                      description="The id of an earlier cycle or sweep: its trials count, its recorded expert "
+                                  "placement is used. Empty: a new study."),
+}  # fmt: skip
+
+
+@dag(
+    dag_id="wideep_tune",
+    schedule=None,
+    params=PARAMS,
+    max_active_runs=1,
+    is_paused_upon_creation=True,
+    dagrun_timeout=timedelta(days=7),
+    tags=["wide-ep"],
+    doc_md=__doc__,
+)
+def wideep_tune() -> None:
+    planned, image, weights = tasks.plan(), tasks.image(), tasks.weights()
+    planned >> image >> weights
+    tune = RunTrials(task_id="tune", what="trials", image=image, model_path=weights, retries=3)
+    weights >> tune >> tasks.close()
+
+
+wideep_tune()

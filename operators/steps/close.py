@@ -1,0 +1,34 @@
+"""Close a cycle's page: what ended how, and no stage left looking as if it still ran."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from manifests.errors import WideloopError
+from operators.steps.run import Run, open_store
+
+
+class CycleFailed(WideloopError):
+    """A stage of the cycle failed; names it and says why."""
+
+
+def close(run: Run, failed_tasks: Sequence[str]) -> None:
+    """Write the cycle's end.
+
+    Raises:
+        CycleFailed: ``failed_tasks`` is not empty; the run must not look green.
+    """
+    now = datetime.now(UTC)
+    with open_store() as store:
+        cycle = store.cycle(run.cycle_id)
+        stages = store.stages(run.cycle_id)
+        left = [s for s in stages if s.state == "running"]
+        state = "failed" if failed_tasks else "success"
+        store.put(*(s.model_copy(update={"state": state, "ended_at": now}) for s in left))
+        if cycle is not None:
+            store.put(cycle.model_copy(update={"state": state, "ended_at": now}))
+        failed = [s for s in store.stages(run.cycle_id) if s.state == "failed"]
+    if failed_tasks:
+        why = "; ".join(f"{s.name}: {s.detail or 'see its log'}" for s in failed)
+        raise CycleFailed(f"failed tasks: {', '.join(failed_tasks)}. {why}")

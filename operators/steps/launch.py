@@ -1,0 +1,67 @@
+"""Start the deployment a run needs: the form's configuration, or a trial's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from operators.request import Request, deployment_name
+from operators.steps import prepare
+from operators.steps.benchmark import Purpose, Subject
+from operators.steps.deployment import apply
+from operators.steps.experts import placements
+from operators.steps.run import Run, stage
+from operators.steps.trial import Try, spec_for
+from tuning.space import knobs_at, point_of
+
+
+def launch(
+    params: Mapping[str, Any], run: Run, kind: str, image: str, model_path: str, *, record: bool, placed: bool
+) -> str:
+    """Apply the form's configuration under a name of this run's; returns the name.
+
+    When the form names a deployment that runs already, that one is used as it is.
+
+    Args:
+        kind: first part of the name, and the stage of the timeline that begins here.
+        record: the engine shall be able to record expert distributions.
+        placed: with the cycle's recorded expert placement instead of the engine's own order.
+    """
+    if params.get("deployment"):
+        return str(params["deployment"])
+    request = Request.from_params(params)
+    name = deployment_name(kind, run.run_id)
+    spec = request.spec(name, image, model_path)
+    if placed:
+        spec = spec.with_knobs(name, knobs_at(point_of(spec), spec, placements(run)))
+    spec = spec.model_copy(update={"record_experts": record})
+    hours = params.get("keep_hours")
+    owner = run.owner
+    if hours is not None:
+        owner = owner.model_copy(update={"keep_until": datetime.now(UTC) + timedelta(hours=float(hours))})
+    with stage(run, kind, ends=False):
+        apply(spec, owner)
+    return name
+
+
+def launch_trial(params: Mapping[str, Any], asked: Try, run: Run, image: str | None, model_path: str | None) -> str:
+    """Apply a trial's configuration; a trial started by hand finds its own image and weights."""
+    if not asked.finished:
+        image = image or prepare.ensure_image(params, run)
+        model_path = model_path or prepare.ensure_weights(params, run)
+        apply(spec_for(params, asked, run, image, model_path), run.owner)
+    return asked.deployment
+
+
+def subject(params: Mapping[str, Any], deployment: str, purpose: Purpose, label: str, *, record: bool) -> Subject:
+    """The whole curve of the form's workload on a deployment."""
+    request = Request.from_params(params)
+    return Subject(
+        target=request.target,
+        deployment=deployment,
+        purpose=purpose,
+        label=label,
+        workload=request.workload,
+        record=record,
+    )

@@ -1,0 +1,119 @@
+"""Which trial runs a sweep still needs; asked again and again by a controller that remembers nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from manifests.deployment import DeploymentSpec
+from manifests.errors import WideloopError
+from operators.request import Request
+from operators.steps.plan import open_study
+from operators.steps.run import Run, open_store
+from operators.steps.trial import DEFAULT, highest, knobs_shown, violations
+from results.records import Measurement, Trial
+from tuning.seeds import seed_points
+from tuning.space import Point, point_of
+
+#: Trial runs beyond the planned ones that may replace failed ones.
+_SPARE_RUNS = 4
+
+
+class TrialRun(BaseModel):
+    """One run of ``wideep_trial``. The id is the same whoever computes it, so nothing is started twice."""
+
+    model_config = ConfigDict(frozen=True)
+
+    run_id: str
+    extra: dict[str, Any]
+
+
+def prepare_study(params: Mapping[str, Any], run: Run) -> None:
+    """Give the study its first points: the measured baseline (or the default to be measured) and the seeds."""
+    request = Request.from_params(params)
+    spec = request.spec("study")
+    study = open_study(request, run)
+    default = point_of(spec)
+    with open_store() as store:
+        baseline = store.measurements(cycle_id=run.cycle_id, purpose="baseline")
+    if baseline:
+        top = max(baseline, key=lambda m: m.concurrency)
+        constraints = violations(top, request.slo)
+        number = study.add_measured(default, top.output_tok_s_per_gpu, constraints, DEFAULT)
+        _keep_default(run, spec, number, default, top, constraints)
+    else:
+        study.enqueue(default, DEFAULT)
+    for seed in seed_points(study.space, spec, highest(request.workload)):
+        study.enqueue(seed.point, seed.why)
+
+
+def _keep_default(
+    run: Run, spec: DeploymentSpec, number: int, point: Point, top: Measurement, constraints: dict[str, float]
+) -> None:
+    """The baseline is the study's default trial: it is measured once, not once more as a trial."""
+    seconds = (top.ended_at - top.started_at).total_seconds()
+    trial = Trial(
+        study=run.cycle_id,
+        number=number,
+        cycle_id=run.cycle_id,
+        dag_run_id=run.run_id,
+        point=point,
+        knobs=knobs_shown(spec),
+        state="complete",
+        value=top.output_tok_s_per_gpu,
+        constraints=constraints,
+        is_default=True,
+        gpu_seconds=seconds * spec.gpus,
+        started_at=top.started_at,
+        ended_at=top.ended_at,
+    )
+    with open_store() as store:
+        store.put(trial)
+
+
+def trial_runs(params: Mapping[str, Any], run: Run, failed_runs: int) -> list[TrialRun]:
+    """The runs that make the planned number of trials, given how many runs have failed so far."""
+    request = Request.from_params(params)
+    with open_store() as store:
+        measured_before = 1 if store.measurements(cycle_id=run.cycle_id, purpose="baseline") else 0
+    count = request.trials - measured_before + min(failed_runs, _SPARE_RUNS)
+    return [TrialRun(run_id=f"{run.cycle_id}__trial_{k:03d}", extra={}) for k in range(count)]
+
+
+def repeat_runs(params: Mapping[str, Any], run: Run, failed_runs: int) -> list[TrialRun]:
+    """Repeats of the default and the best, in the order default, best, best, default, ... so that drift cancels.
+
+    Raises:
+        WideloopError: no configuration met the objectives, so there is nothing to compare.
+    """
+    request = Request.from_params(params)
+    study = open_study(request, run)
+    best, default = study.best(), study.number_of(DEFAULT)
+    if best is None:
+        raise WideloopError(
+            "no trial met the objectives: relax the SLO, lower the concurrency or take larger hardware. "
+            "The trials table shows by how much each missed"
+        )
+    if default is None:
+        raise WideloopError("the default configuration was never measured, so there is nothing to compare with")
+    if best.number == default:
+        return []
+    runs = []
+    for k in range(request.repeats):
+        pair = (default, best.number) if k % 2 == 0 else (best.number, default)
+        for number in pair:
+            label = "default" if number == default else "best"
+            extra = {"repeat_of": number, "repeat": k}
+            runs.append(TrialRun(run_id=f"{run.cycle_id}__repeat_{k:02d}_{label}", extra=extra))
+    return runs
+
+
+def progress(params: Mapping[str, Any], run: Run) -> str:
+    """One line for the log: trials finished, and the best so far."""
+    request = Request.from_params(params)
+    results = open_study(request, run).results()
+    best = max((r for r in results if r.feasible), key=lambda r: r.value, default=None)
+    said = f"best so far: trial {best.number} with {best.value:.1f} tok/s per GPU" if best else "none feasible yet"
+    return ("SIMULATED " if request.simulated else "") + f"trials {len(results)}/{request.trials}, {said}"

@@ -1,0 +1,110 @@
+"""The controller of a sweep: starts trial runs one after the other and remembers nothing.
+
+Which runs are needed is computed from the study each time it wakes, and their ids are the same whoever
+computes them; so it may die at any moment, and its retry goes on where it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Literal
+
+from airflow.providers.standard.triggers.external_task import DagStateTrigger
+from airflow.sdk import BaseOperator
+
+from operators.run_context import params_of, run_of
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from operators.steps.run import Run
+    from operators.steps.sweep import TrialRun
+
+_TRIAL_DAG = "wideep_trial"
+#: Consecutive failed runs after which something other than a configuration must be wrong.
+_HOPELESS = 3
+
+
+class RunTrials(BaseOperator):
+    """Runs the trials of a sweep, or the repeats that compare its best with the default.
+
+    One run is always queued behind the running one, so that accelerators do not wait for this task to wake.
+
+    Args:
+        what: ``trials`` or ``repeats``.
+        image: digest of the engine's image. model_path: where the weights are.
+    """
+
+    template_fields: Sequence[str] = ("image", "model_path")
+
+    def __init__(self, *, what: Literal["trials", "repeats"], image: Any, model_path: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.what = what
+        self.image = image
+        self.model_path = model_path
+
+    def execute(self, context: Context) -> None:
+        from operators.steps import sweep
+
+        if self.what == "trials":
+            sweep.prepare_study(params_of(context), run_of(context))
+        self._advance(context)
+
+    def execute_complete(self, context: Context, event: Any) -> None:
+        """Woken because a trial run has finished."""
+        self._advance(context)
+
+    def _advance(self, context: Context) -> None:
+        from operators import dag_runs
+        from operators.steps import sweep
+        from operators.steps.run import stage
+
+        run = run_of(context)
+        params = params_of(context)
+        name = "tune" if self.what == "trials" else "confirm"
+        with stage(run, name, ends=False):
+            self._check_startable()
+            states: dict[str, str | None] = {}
+            planned = self._planned(context, states)
+            for trial in planned:
+                states[trial.run_id] = dag_runs.state(_TRIAL_DAG, trial.run_id)
+            planned = self._planned(context, states)
+            waiting = [t for t in planned if states.get(t.run_id) not in dag_runs.FINISHED]
+            self._give_up_when_hopeless(planned, states)
+            self.log.info(sweep.progress(params, run))
+            for trial in waiting[:2]:
+                if states.get(trial.run_id) is None:
+                    dag_runs.start(_TRIAL_DAG, trial.run_id, self._conf(params, run, trial))
+        if waiting:
+            self._sleep_until_finished(waiting[0].run_id)
+        with stage(run, name):
+            self.log.info("%s done: %s", name, sweep.progress(params, run))
+
+    def _planned(self, context: Context, states: dict[str, str | None]) -> list[TrialRun]:
+        from operators.steps import sweep
+
+        failed = sum(s == "failed" for s in states.values())
+        plan = sweep.trial_runs if self.what == "trials" else sweep.repeat_runs
+        return plan(params_of(context), run_of(context), failed)
+
+    def _check_startable(self) -> None:
+        from operators import dag_runs
+
+        if dag_runs.is_paused(_TRIAL_DAG):
+            raise RuntimeError(f"{_TRIAL_DAG} is paused, so its runs would wait for ever. Unpause it and clear this task")
+
+    def _give_up_when_hopeless(self, planned: list[TrialRun], states: dict[str, str | None]) -> None:
+        last = [states.get(t.run_id) for t in planned if states.get(t.run_id) in ("success", "failed")][-_HOPELESS:]
+        if len(last) == _HOPELESS and set(last) == {"failed"}:
+            raise RuntimeError(f"the last {_HOPELESS} runs of {_TRIAL_DAG} failed; read the log of the last one")
+
+    def _conf(self, params: dict[str, Any], run: Run, trial: TrialRun) -> dict[str, Any]:
+        own = {"cycle_id": run.cycle_id, "image": self.image, "model_path": self.model_path}
+        return {**params, **own, **trial.extra}
+
+    def _sleep_until_finished(self, run_id: str) -> None:
+        trigger = DagStateTrigger(
+            dag_id=_TRIAL_DAG, states=["success", "failed"], run_ids=[run_id], poll_interval=2.0
+        )
+        self.defer(trigger=trigger, method_name="execute_complete", timeout=timedelta(days=7))

@@ -1,0 +1,229 @@
+"""The tasks that DAGs are composed of. Each hands its work to a step; see ``operators.steps``."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from airflow.sdk import get_current_context, task
+
+from operators.run_context import params_of, run_of
+
+#: The pool that keeps deployments from being measured side by side; one slot per set of GPUs.
+GPU_POOL = "wideep_gpu"
+#: Steps are idempotent, so a lost worker costs a retry and nothing else.
+RETRIES: dict[str, Any] = {"retries": 2, "retry_delay": timedelta(seconds=5)}
+
+
+def _fail_at_once(error: Exception) -> Exception:
+    """Bad input does not get better by trying again."""
+    from airflow.sdk.exceptions import AirflowFailException
+
+    return AirflowFailException(str(error))
+
+
+@task(**RETRIES)
+def plan() -> str:
+    """Check everything that can be checked before anything is launched; returns the cycle's id."""
+    from manifests.errors import Refused
+    from operators.steps import plan as step
+
+    context = get_current_context()
+    run = run_of(context)
+    try:
+        warnings = step.plan(params_of(context), run)
+    except Refused as refused:
+        raise _fail_at_once(refused) from refused
+    for warning in warnings:
+        print(warning)
+    return run.cycle_id
+
+
+@task(**RETRIES)
+def image() -> str:
+    """Build or verify the engine's image; returns its digest."""
+    from operators.steps import prepare
+
+    context = get_current_context()
+    return prepare.ensure_image(params_of(context), run_of(context))
+
+
+@task(**RETRIES)
+def weights() -> str:
+    """Fill or verify the model cache; returns the model's path on the target."""
+    from manifests.errors import Refused
+    from operators.steps import prepare
+
+    context = get_current_context()
+    try:
+        return prepare.ensure_weights(params_of(context), run_of(context))
+    except Refused as refused:
+        raise _fail_at_once(refused) from refused
+
+
+@task(**RETRIES)
+def apply(kind: str, image: str, model_path: str, *, record: bool = False, placed: bool = False) -> str:
+    """Start the deployment of the form's configuration; returns its name. Waiting is another task's."""
+    from manifests.errors import Refused
+    from operators.steps import launch
+
+    context = get_current_context()
+    try:
+        return launch.launch(
+            params_of(context), run_of(context), kind, image, model_path, record=record, placed=placed
+        )
+    except Refused as refused:
+        raise _fail_at_once(refused) from refused
+
+
+@task(**RETRIES)
+def dump_recordings(deployment: str) -> dict[str, str]:
+    """Have every worker write its expert recording; returns where each is kept."""
+    from operators.steps import experts
+
+    context = get_current_context()
+    return experts.dump(params_of(context)["target"], deployment, run_of(context))
+
+
+@task(**RETRIES)
+def place_experts(recordings: dict[str, str]) -> dict[str, str]:
+    """Judge the recordings and make a placement for every redundancy of the sweep."""
+    from operators.steps import experts
+
+    context = get_current_context()
+    return experts.analyse(params_of(context), recordings, run_of(context)).files
+
+
+@task(**RETRIES)
+def delete(deployment: str) -> None:
+    """Give the accelerators back; a deployment that the form named was not ours to take, and stays."""
+    from operators.steps import deployment as step
+
+    params = params_of(get_current_context())
+    if deployment != params.get("deployment"):
+        step.delete(params["target"], deployment)
+
+
+@task(trigger_rule="one_failed", **RETRIES)
+def delete_when_failed(deployment: str) -> None:
+    """A deployment that was to stay but never became ready does not stay."""
+    from operators.steps import deployment as step
+
+    step.delete(params_of(get_current_context())["target"], deployment)
+
+
+@task.branch
+def up_or_down() -> str:
+    """Whether the form wants a deployment brought up or taken down."""
+    return "plan" if params_of(get_current_context())["action"] == "up" else "take_down"
+
+
+@task(**RETRIES)
+def take_down() -> None:
+    """Delete the deployment that the form names."""
+    from operators.steps import deployment as step
+
+    params = params_of(get_current_context())
+    if not params["deployment"]:
+        raise _fail_at_once(ValueError("deployment = None: which one to take down? Give the name that `up` printed"))
+    step.delete(params["target"], params["deployment"])
+
+
+@task(**RETRIES)
+def announce(deployment: str) -> dict[str, Any]:
+    """Say where the deployment is reached; returns its endpoints."""
+    from operators.steps.run import end_stage
+    from operators.targets import target
+
+    context = get_current_context()
+    endpoints = target(params_of(context)["target"]).endpoints(deployment)
+    end_stage(run_of(context), "deploy", "success", endpoints.frontend)
+    print(f"{deployment} answers at {endpoints.frontend}")
+    return endpoints.model_dump(mode="json")
+
+
+@task(**RETRIES)
+def end_stage(name: str) -> None:
+    """A stage of several tasks has ended well."""
+    from operators.steps import run
+
+    run.end_stage(run_of(get_current_context()), name, "success")
+
+
+@task(**RETRIES)
+def compare_experts() -> dict[str, Any]:
+    """What the recorded placement is worth on the same workload."""
+    from operators.steps import experts
+
+    return experts.compare(run_of(get_current_context()))
+
+
+@task(**RETRIES)
+def recommend() -> dict[str, Any]:
+    """Compare the repeats and keep the conclusion."""
+    from operators.steps import recommend as step
+    from operators.steps.run import stage
+
+    context = get_current_context()
+    run = run_of(context)
+    with stage(run, "recommend"):
+        return step.recommend(params_of(context), run).model_dump(mode="json")
+
+
+@task(trigger_rule="all_done", **RETRIES)
+def close() -> None:
+    """Write the cycle's end; fails when any task of the run did, so that the run is not green."""
+    from operators import dag_runs
+    from operators.steps import close as step
+
+    context = get_current_context()
+    run = run_of(context)
+    try:
+        step.close(run, dag_runs.failed_tasks(run.dag_id, run.run_id))
+    except step.CycleFailed as failed:
+        raise _fail_at_once(failed) from failed
+
+
+@task(**RETRIES)
+def ask() -> dict[str, Any]:
+    """The configuration this run is to try."""
+    from operators.steps import trial
+
+    context = get_current_context()
+    return trial.ask(params_of(context), run_of(context)).model_dump(mode="json")
+
+
+@task(**RETRIES)
+def apply_trial(asked: dict[str, Any]) -> str:
+    """Start the deployment of a trial; returns its name."""
+    from operators.steps import launch, trial
+
+    context = get_current_context()
+    params = params_of(context)
+    known = trial.Try.model_validate(asked)
+    return launch.launch_trial(params, known, run_of(context), params["image"], params["model_path"])
+
+
+@task(trigger_rule="all_done", **RETRIES)
+def tell(asked: dict[str, Any] | None, waited: dict[str, Any] | None, measured: dict[str, Any] | None) -> None:
+    """Tell the study what came of the trial; fails when nothing was learned."""
+    from operators.steps import benchmark, deployment, trial
+
+    if asked is None:
+        raise _fail_at_once(RuntimeError("no trial was asked for"))
+    context = get_current_context()
+    outcome = deployment.Outcome.model_validate(waited) if waited else None
+    result = benchmark.Measured.model_validate(measured) if measured else None
+    try:
+        trial.tell(params_of(context), trial.Try.model_validate(asked), run_of(context), outcome, result)
+    except trial.TrialFailed as failed:
+        raise _fail_at_once(failed) from failed
+
+
+@task(**RETRIES)
+def sweep_up() -> list[str]:
+    """Delete every deployment whose run is over."""
+    from operators import dag_runs
+    from operators.steps import janitor
+
+    return janitor.sweep_up(dag_runs.is_live)

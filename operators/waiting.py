@@ -1,0 +1,198 @@
+"""Operators that wait for a target: first by themselves, then deferred.
+
+Most waits on a laptop end within seconds, and deferring costs two process starts; on a cluster they take
+minutes, and a deferred wait survives the death of every Airflow process. So a task polls for the target's
+``patience_s`` and defers after that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from abc import abstractmethod
+from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from operators.run_context import params_of, run_of
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from operators.steps.benchmark import Subject
+
+_POLL_S = 0.5
+
+
+class TargetTrigger(BaseTrigger):
+    """Fires when a deployment has left ``pending`` or, given a ``client``, when that has left ``running``.
+
+    Carries names only: specs, logs and results stay on the target.
+    """
+
+    def __init__(self, target: str, deployment: str, client: str | None = None, poll_s: float = 2.0) -> None:
+        super().__init__()
+        self.target = target
+        self.deployment = deployment
+        self.client = client
+        self.poll_s = poll_s
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        names = {"target": self.target, "deployment": self.deployment, "client": self.client, "poll_s": self.poll_s}
+        return f"{type(self).__module__}.{type(self).__qualname__}", names
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        while await asyncio.to_thread(self._waiting):
+            await asyncio.sleep(self.poll_s)
+        yield TriggerEvent({"deployment": self.deployment})
+
+    def _waiting(self) -> bool:
+        from operators.targets import target
+
+        where = target(self.target)
+        state = where.status(self.deployment).state
+        if self.client is None:
+            return state == "pending"
+        return state != "failed" and where.client_status(self.deployment, self.client).state == "running"
+
+    async def on_kill(self) -> None:
+        """The user ended the task: end the client. The deployment itself is the teardown's business."""
+        if self.client is not None:
+            from operators.targets import target
+
+            await asyncio.to_thread(target(self.target).stop_client, self.deployment, self.client)
+
+
+class TargetOperator(BaseOperator):
+    """Waits for something on a target. ``defer_after_s`` overrides the target's patience."""
+
+    def __init__(self, *, defer_after_s: float | None = None, wait_timeout_s: float = 4 * 3600, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.defer_after_s = defer_after_s
+        self.wait_timeout_s = wait_timeout_s
+
+    def wait(self, target_name: str, trigger: TargetTrigger) -> None:
+        """Return when the wait is over; defer when it takes longer than the patience."""
+        from operators.targets import target
+
+        patience = target(target_name).patience_s if self.defer_after_s is None else self.defer_after_s
+        deadline = time.monotonic() + patience
+        while trigger._waiting():
+            if time.monotonic() >= deadline:
+                timeout = timedelta(seconds=self.wait_timeout_s)
+                self.defer(trigger=trigger, method_name="execute_complete", timeout=timeout)
+            time.sleep(_POLL_S)
+
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
+        """After a deferred wait: look for oneself, the event only says when."""
+        return self.finish(context)
+
+    @abstractmethod
+    def finish(self, context: Context) -> Any:
+        """What the task returns once the wait is over."""
+
+
+class WaitReady(TargetOperator):
+    """Waits until a deployment answers a real generation, or has died; returns an ``Outcome`` as a dict.
+
+    Any death but running out of memory fails the task with the component's last lines. Running out of
+    memory is an outcome, unless the caller has no use for it (``must_be_ready``).
+    """
+
+    template_fields: Sequence[str] = ("deployment",)
+
+    def __init__(self, *, deployment: Any, must_be_ready: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.deployment = deployment
+        self.must_be_ready = must_be_ready
+
+    def execute(self, context: Context) -> Any:
+        target_name = params_of(context)["target"]
+        self.wait(target_name, TargetTrigger(target_name, self.deployment))
+        return self.finish(context)
+
+    def finish(self, context: Context) -> Any:
+        from manifests.errors import DeploymentFailed
+        from operators.steps.deployment import outcome
+
+        found = outcome(params_of(context)["target"], self.deployment)
+        if found is None:
+            raise TimeoutError(f"{self.deployment} is still starting after {self.wait_timeout_s:.0f} s")
+        if found.diagnosis is not None:
+            if self.must_be_ready:
+                raise DeploymentFailed(self.deployment, found.diagnosis)
+            self.log.warning("infeasible: %s", found.diagnosis)
+        return found.model_dump(mode="json")
+
+
+class Benchmark(TargetOperator):
+    """Runs the load generator beside a deployment; returns what was ``Measured`` as a dict.
+
+    A retry finds the client that an earlier try started.
+
+    Args:
+        deployment: its name.
+        waited: the outcome of :class:`WaitReady`; nothing is measured of what cannot run.
+        purpose, filed_as: what the measurement is filed under. record: also record the expert distribution.
+    """
+
+    template_fields: Sequence[str] = ("deployment", "waited")
+
+    def __init__(
+        self, *, deployment: Any, waited: Any, purpose: str = "trial", filed_as: str = "", record: bool = False, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.deployment = deployment
+        self.waited = waited
+        self.purpose = purpose
+        self.filed_as = filed_as
+        self.record = record
+        self._started: Subject | None = None
+
+    def subject(self, context: Context) -> Subject:
+        """What is measured: the form's whole workload."""
+        from operators.steps import launch
+
+        params = params_of(context)
+        return launch.subject(params, self.deployment, self.purpose, self.filed_as, record=self.record)  # type: ignore[arg-type]
+
+    def execute(self, context: Context) -> Any:
+        from operators.steps import benchmark
+
+        if self.waited["state"] == "infeasible":
+            return benchmark.Measured(outcome="infeasible", diagnosis=self.waited["diagnosis"]).model_dump(mode="json")
+        subject = self._started = self.subject(context)
+        benchmark.begin(subject)
+        self.wait(subject.target, TargetTrigger(subject.target, subject.deployment, subject.client))
+        return self.finish(context)
+
+    def finish(self, context: Context) -> Any:
+        from operators.steps import benchmark
+
+        measured = benchmark.finish(self.subject(context), run_of(context))
+        self.log.info(benchmark.summary(measured))
+        return measured.model_dump(mode="json")
+
+    def on_kill(self) -> None:
+        from operators.steps import benchmark
+
+        if self._started is not None:
+            benchmark.stop(self._started)
+
+
+class BenchmarkTrial(Benchmark):
+    """The benchmark of a trial or of its repeat, as ``asked``."""
+
+    template_fields: Sequence[str] = (*Benchmark.template_fields, "asked")
+
+    def __init__(self, *, asked: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.asked = asked
+
+    def subject(self, context: Context) -> Subject:
+        from operators.steps import trial
+
+        return trial.subject(params_of(context), trial.Try.model_validate(self.asked))
