@@ -107,7 +107,9 @@ def _view(store: Store, cycle_id: str) -> CycleView:
 
 
 def _cycle_page(request: Request, store: Store, cycle_id: str, root: str) -> Response:
-    return _render(request, "cycle.html", root=root, view=_view(store, cycle_id), others=store.cycles(30))
+    return _render(
+        request, "cycle.html", root=root, view=_view(store, cycle_id), others=store.cycles(30), newest=root == "."
+    )
 
 
 @functools.cache

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from results.dashboard.knobs import text
+from results.dashboard.labels import positions
 from results.dashboard.trials import TrialRow
 from results.records import Measurement
 from results.statistics import pareto_front
@@ -15,6 +16,8 @@ Per = Literal["gpu", "decode_gpu"]
 _DENOMINATOR: dict[Per, str] = {"gpu": "GPU", "decode_gpu": "decode GPU"}
 #: Above this many points labels would cover each other; then only the front keeps its labels.
 _MAX_LABELS = 14
+#: So many trials that never ran fit in the strip with their labels.
+_STRIP = 4
 
 
 def pareto(
@@ -32,7 +35,9 @@ def pareto(
     front = [ok[i] for i in pareto_front([points[row.number] for row in ok])]
     named = {row.number for row in (ran if len(ran) <= _MAX_LABELS else front)}
     named |= {row.number for row in ran if row.is_default or row.is_best}
-    data = [_front(front, points)]
+    captions = {row.number: _caption(row) if row.number in named else "" for row in ran}
+    places = dict(zip(points, positions(list(points.values()), list(captions.values())), strict=True))
+    data = [_front(front, points)] if len(front) > 1 else []
     for name, style, members in (
         ("within the SLO", ("circle", "var(--series)"), [r for r in ok if not (r.is_default or r.is_best)]),
         ("outside the SLO", ("diamond-open", "var(--warn)"), _plain(ran, "slo")),
@@ -41,11 +46,11 @@ def pareto(
         ("best", ("star", "var(--accent)"), [r for r in ran if r.is_best]),
     ):
         if members:
-            data.append(_trace(name, *style, members, points, named, per))
+            data.append(_trace(name, *style, members, points, captions, places, per))
     lost = [row for row in shown if row.mark in ("infeasible", "failed")]
     if lost:
         data.append(_strip(lost))
-    return {"data": data, "layout": _layout(simulated, per, bool(lost), bool(ran))}
+    return {"data": data, "layout": _layout(simulated, per, len(lost), list(points.values()))}
 
 
 def _plain(ran: Sequence[TrialRow], mark: str) -> list[TrialRow]:
@@ -91,7 +96,8 @@ def _trace(
     colour: str,
     members: Sequence[TrialRow],
     points: dict[int, tuple[float, float]],
-    named: set[int],
+    captions: dict[int, str],
+    places: dict[int, str],
     per: Per,
 ) -> dict[str, Any]:
     trace: dict[str, Any] = {
@@ -100,8 +106,9 @@ def _trace(
         "name": name,
         "x": [points[row.number][0] for row in members],
         "y": [points[row.number][1] for row in members],
-        "text": [_caption(row) if row.number in named else "" for row in members],
-        "textposition": "top center",
+        "text": [captions[row.number] for row in members],
+        "textposition": [places[row.number] for row in members],
+        "cliponaxis": False,
         "textfont": {"size": 10.5, "color": "var(--muted)"},
         "customdata": [[row.number, _knobs(row), row.why or name] for row in members],
         "hovertemplate": (
@@ -109,7 +116,7 @@ def _trace(
             + _DENOMINATOR[per]
             + ", %{x:.1f} tok/s/user<br>%{customdata[2]}<extra></extra>"
         ),
-        "marker": {"symbol": symbol, "color": colour, "size": 17 if symbol == "star" else 10, "line": {"width": 1.5}},
+        "marker": {"symbol": symbol, "color": colour, "size": 17 if symbol == "star" else 10, "line": _outline(symbol)},
     }
     if any(row.repeats for row in members):
         trace["error_y"] = {
@@ -123,6 +130,11 @@ def _trace(
     return trace
 
 
+def _outline(symbol: str) -> dict[str, Any]:
+    """Open marks are their outline; filled ones stand off from what they cover."""
+    return {"width": 1.6} if symbol.endswith("open") else {"width": 1, "color": "var(--card)"}
+
+
 def _strip(lost: Sequence[TrialRow]) -> dict[str, Any]:
     return {
         "type": "scatter",
@@ -132,7 +144,7 @@ def _strip(lost: Sequence[TrialRow]) -> dict[str, Any]:
         "y": [0] * len(lost),
         "xaxis": "x2",
         "yaxis": "y2",
-        "text": [_caption(row) for row in lost],
+        "text": [f" {_caption(row)}" if len(lost) <= _STRIP else "" for row in lost],
         "textposition": "middle right",
         "textfont": {"size": 10.5, "color": "var(--muted)"},
         "customdata": [[row.number, _knobs(row), row.why] for row in lost],
@@ -157,35 +169,41 @@ def _knobs(row: TrialRow) -> str:
     )
 
 
-def _layout(simulated: bool, per: Per, strip: bool, ran: bool) -> dict[str, Any]:
+def _layout(simulated: bool, per: Per, lost: int, points: Sequence[tuple[float, float]]) -> dict[str, Any]:
     title = f"Output throughput per {_DENOMINATOR[per]} against interactivity"
-    axis = {"gridcolor": "var(--grid)", "linecolor": "var(--line)", "zeroline": False, "ticks": "outside"}
+    axis: dict[str, Any] = {"gridcolor": "var(--grid)", "linecolor": "var(--line)", "tickcolor": "var(--line)"}
+    axis |= {"zeroline": False, "ticks": "outside"}
+    strip = {"text": "did not run", "showarrow": False, "xref": "paper", "yref": "y2", "x": 0, "y": 0}
     return {
         "title": {
-            "text": f"{title} <b>— SIMULATED</b>" if simulated else title,
+            "text": f"<b>SIMULATED</b> · {title}" if simulated else title,
             "font": {"size": 13},
             "x": 0,
             "xref": "paper",
             "xanchor": "left",
         },
-        "xaxis": axis | {"title": {"text": "tok/s per user (1 / TPOT)"}, "tickcolor": "var(--line)", "anchor": "y"},
+        "xaxis": axis
+        | {"title": {"text": "tok/s per user (1 / TPOT)", "standoff": 6}, "anchor": "y"}
+        | _range([x for x, _ in points], 0.12),
         "yaxis": axis
-        | {
-            "title": {"text": f"output tok/s per {_DENOMINATOR[per]}"},
-            "tickcolor": "var(--line)",
-            "domain": [0.2 if strip else 0, 1],
-        },
-        "xaxis2": {"visible": False, "anchor": "y2", "range": [-0.2, 4], "fixedrange": True},
-        "yaxis2": {"visible": False, "domain": [0, 0.05], "range": [-1, 1], "fixedrange": True},
-        "legend": {"orientation": "h", "x": 0, "y": -0.02, "yanchor": "top"},
-        "margin": {"l": 64, "r": 24, "t": 44, "b": 24},
+        | {"title": {"text": f"output tok/s per {_DENOMINATOR[per]}"}, "domain": [0.26 if lost else 0.1, 1]}
+        | _range([y for _, y in points], 0.14),
+        "xaxis2": {"visible": False, "anchor": "y2", "range": [-0.6, max(lost, _STRIP)], "fixedrange": True},
+        "yaxis2": {"visible": False, "domain": [0, 0.07], "range": [-1, 1], "fixedrange": True},
+        "legend": {"orientation": "h", "x": 0, "y": -0.01, "yanchor": "top"},
+        "margin": {"l": 64, "r": 20, "t": 44, "b": 20},
         "hovermode": "closest",
         "paper_bgcolor": "var(--card)",
         "plot_bgcolor": "var(--card)",
         "font": {"color": "var(--ink)", "family": "system-ui, sans-serif", "size": 12},
-        "annotations": []
-        if ran
-        else [
-            {"text": "nothing measured yet", "showarrow": False, "xref": "paper", "yref": "paper", "x": 0.5, "y": 0.6}
-        ],
+        "annotations": [strip | {"xanchor": "right", "xshift": 52, "font": {"color": "var(--bad)"}}] if lost else [],
     }
+
+
+def _range(values: Sequence[float], margin: float) -> dict[str, Any]:
+    """An axis range that leaves room for labels beside the outermost points."""
+    if not values:
+        return {}
+    low, high = min(values), max(values)
+    room = (high - low or abs(high) or 1.0) * margin
+    return {"range": [low - room, high + room]}

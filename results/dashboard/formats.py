@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from jinja2 import Environment
 
-from results.dashboard.knobs import TITLES, text
+from results.dashboard.knobs import text
 
 MISSING = "–"  # noqa: RUF001  an en dash is what a table shows for nothing
 
@@ -49,6 +49,16 @@ def short(value: str, length: int = 12) -> str:
     return value.removeprefix("sha256:")[:length]
 
 
+def sentence(value: str) -> str:
+    """With a capital at its start and a full stop at its end."""
+    return value[:1].upper() + value[1:] + ("" if value[-1:] in ".!?" else ".")
+
+
+def after_colon(value: str) -> str:
+    """What follows a label such as ``SIMULATED:`` that is drawn as a badge instead."""
+    return sentence(value.partition(": ")[2])
+
+
 def path_part(value: str) -> str:
     """A name as one part of a URL's path: run names hold ``+`` and ``:``."""
     return quote(value, safe="")
@@ -63,7 +73,8 @@ def register(environment: Environment) -> None:
         moment=moment,
         short=short,
         path_part=path_part,
+        sentence=sentence,
+        after_colon=after_colon,
         knob=text,
     )
-    environment.globals["knob_titles"] = TITLES
     environment.trim_blocks = environment.lstrip_blocks = True

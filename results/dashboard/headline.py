@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import BaseModel
 
+from results.dashboard.formats import percent
 from results.dashboard.trials import TrialRow
 from results.records import Cycle, Recommendation, Stage
 
@@ -75,12 +77,10 @@ def progress(cycle: Cycle, stages: Sequence[Stage], shown: Sequence[TrialRow]) -
 
 def _verdict(found: Recommendation) -> str:
     if found.verdict == "adopt":
-        return (
-            f"Use trial {found.trial_number}'s configuration: {found.gain:+.1%} output tok/s per GPU over the default"
-        )
+        return f"Use trial {found.trial_number}'s configuration: {percent(found.gain)} output tok/s per GPU over the default"
     if found.verdict == "keep default":
         return "Keep the default configuration"
-    return f"Not proven: trial {found.trial_number}'s configuration looks {found.gain:+.1%} better than the default"
+    return f"Not proven: trial {found.trial_number}'s configuration looks {percent(found.gain)} better than the default"
 
 
 def _failure(failed: Stage | None, cycle: Cycle) -> Headline:
@@ -92,5 +92,9 @@ def _failure(failed: Stage | None, cycle: Cycle) -> Headline:
         )
     reason, _, details = failed.detail.partition("\n")
     return Headline(
-        kind="failed", sentence=f"Stage '{failed.name}' failed", reason=reason, details=details, stage=failed.name
+        kind="failed",
+        sentence=f"Stage '{failed.name}' failed",
+        reason=reason,
+        details=textwrap.dedent(details),
+        stage=failed.name,
     )

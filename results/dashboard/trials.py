@@ -139,7 +139,7 @@ def _mark(trial: Trial, gates: Sequence[str]) -> tuple[Mark, str]:
         return trial.state, trial.reason
     missed = [_CONSTRAINTS.get(name, name) for name, value in trial.constraints.items() if value > 0]
     if missed:
-        return "slo", f"outside the SLO: {', '.join(missed)}"
+        return "slo", f"{' and '.join(missed)} over the limit"
     if gates:
         return "gates", f"not to be believed: {'; '.join(gates)}"
     return "ok", trial.reason

@@ -65,9 +65,11 @@ def cycle(cycle_id: str = "wideep_cycle-2026-11-20", state: Scenario = "success"
         "study": f"study-{cycle_id}",
         "planned_trials": len(SWEEP),
         "started_at": T0,
-        "ended_at": None if state == "running" else T0 + timedelta(minutes=9, seconds=20),
     }
-    return Cycle(**(values | changes))
+    values |= changes
+    if state != "running":
+        values.setdefault("ended_at", values["started_at"] + timedelta(minutes=9, seconds=20))
+    return Cycle(**values)
 
 
 def measurement(owner: Cycle, **changes: Any) -> Measurement:
@@ -141,6 +143,10 @@ def trial(owner: Cycle, number: int, **changes: Any) -> Trial:
     return Trial(**(values | changes))
 
 
+def fingerprint(number: int) -> str:
+    return f"{0x1F0C9A5BE27D + 4099 * number:012x}"
+
+
 def trial_measurements(owner: Cycle, number: int) -> Iterator[Measurement]:
     _, _, _, value, tpot, ttft, _ = SWEEP[number]
     if value is None:
@@ -152,7 +158,7 @@ def trial_measurements(owner: Cycle, number: int) -> Iterator[Measurement]:
             owner,
             label=f"trial {number}",
             trial_number=number,
-            spec_fingerprint=f"{0x1F0C9A5BE27D + 4099 * number:012x}",
+            spec_fingerprint=fingerprint(number),
             concurrency=concurrency,
             requests=3 * concurrency,
             output_tok_s=16 * value * share,
@@ -175,6 +181,7 @@ def repeats(owner: Cycle) -> Iterator[Measurement]:
                 label="default" if number == 0 else f"trial {number}",
                 trial_number=number,
                 repeat=index,
+                spec_fingerprint=fingerprint(number),
                 output_tok_s=16 * value,
                 tpot_ms_mean=SWEEP[number][4] * (1.01 - 0.02 * index),
                 started_at=began,
@@ -257,6 +264,10 @@ def stages(owner: Cycle) -> list[Stage]:
 
 def seed(store: Store, scenario: Scenario = "success", **changes: Any) -> Cycle:
     """Write one whole cycle as ``scenario`` left it and return it."""
+    if scenario == "running":
+        changes.setdefault("started_at", datetime.now(UTC) - timedelta(minutes=6))
+    if scenario == "failed":
+        changes.setdefault("ended_at", changes.get("started_at", T0) + timedelta(seconds=52))
     owner = cycle(state=scenario, **changes)
     store.put(owner, *stages(owner))
     store.put(Asset(kind="image", key="simulated-1.6.1", value=IMAGE, verified_at=owner.started_at))
@@ -276,6 +287,6 @@ def seed(store: Store, scenario: Scenario = "success", **changes: Any) -> Cycle:
 
 if __name__ == "__main__":
     with Store.open(sys.argv[1]) as target:
-        seed(target, cycle_id="wideep_cycle-2026-11-06", started_at=T0 - timedelta(days=14), ended_at=T0)
+        seed(target, cycle_id="wideep_cycle-2026-11-06", started_at=T0 - timedelta(days=14))
         seed(target, "failed", cycle_id="wideep_cycle-2026-11-13", started_at=T0 - timedelta(days=7))
         seed(target, sys.argv[2] if len(sys.argv) > 2 else "success")  # type: ignore[arg-type]
