@@ -21,6 +21,9 @@ import psutil
 from operators.demo.airflow_home import AirflowHome
 from operators.demo.errors import DemoError
 
+#: What follows SIGINT, and the patience before it in seconds.
+_ESCALATION = ((signal.SIGTERM, 8.0), (signal.SIGKILL, 5.0))
+
 
 @dataclass(frozen=True)
 class Mark:
@@ -114,7 +117,7 @@ def stop(airflow: Mark) -> None:
     if airflow.alive:
         with contextlib.suppress(ProcessLookupError):
             os.kill(airflow.pid, signal.SIGINT)
-    for number, patience_s in ((signal.SIGTERM, 8.0), (signal.SIGKILL, 5.0)):
+    for number, patience_s in _ESCALATION:
         if _gone(airflow, patience_s):
             return
         for process in members(airflow):

@@ -18,11 +18,12 @@ class AirflowApi:
     Args:
         url: of the server, without a path.
         user: and ``password``: of a user with the role admin.
+        transport: how requests travel, when not by the network.
     """
 
-    def __init__(self, url: str, user: str, password: str) -> None:
+    def __init__(self, url: str, user: str, password: str, transport: httpx.BaseTransport | None = None) -> None:
         self._credentials = {"username": user, "password": password}
-        self._http = httpx.Client(base_url=url, timeout=30)
+        self._http = httpx.Client(base_url=url, timeout=30, transport=transport)
 
     def healthy(self) -> bool:
         """Whether every component of Airflow reports a recent heartbeat."""

@@ -1,0 +1,187 @@
+"""The bootstrap with a stand-in for uv: what it refuses, what it re-uses, what an interruption leaves."""
+
+import ast
+import shutil
+from pathlib import Path
+
+import pytest
+
+from operators import bootstrap
+from operators.bootstrap import Environment, SetupError
+
+AIRFLOW = Environment("airflow", 0.001, with_project=True)
+
+FAKE_UV = """#!/bin/sh
+echo "$*" >> {log}
+case "$*" in
+    *--requirements*) test ! -e {broken} || exit 3 ;;
+esac
+for last; do :; done
+test "$1" != venv || mkdir -p "$last/bin"
+"""
+
+
+class World:
+    """A project and a home in a folder, and the calls uv got."""
+
+    def __init__(self, root: Path) -> None:
+        self.project = root / "project"
+        self.home = root / "home"
+        self.log = root / "uv.log"
+        self.broken = root / "broken"
+        self.lock = self.project / "manifests" / "environments" / "airflow.txt"
+        self.lock.parent.mkdir(parents=True)
+        self.lock.write_text("one==1\n")
+        (self.project / "pyproject.toml").write_text("[project]\n")
+        uv = self.home / "tools" / "bin" / "uv"
+        uv.parent.mkdir(parents=True)
+        uv.write_text(FAKE_UV.format(log=self.log, broken=self.broken))
+        uv.chmod(0o755)
+        (self.home / "tools" / bootstrap.READY).write_text(bootstrap.UV)
+
+    def make(self) -> list[str]:
+        """Run the bootstrap; the first words of uv's calls."""
+        self.log.write_text("")
+        bootstrap.make([AIRFLOW], self.home)
+        return [" ".join(line.split()[:2]) for line in self.log.read_text().splitlines()]
+
+    @property
+    def ready(self) -> bool:
+        return bootstrap.is_ready(AIRFLOW, self.home)
+
+    @property
+    def link(self) -> Path:
+        return self.home / "venvs" / "airflow"
+
+    @property
+    def folders(self) -> list[Path]:
+        return list((self.home / "venvs").glob("airflow-*"))
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    world = World(tmp_path)
+    monkeypatch.setattr(bootstrap, "PROJECT", world.project)
+    return world
+
+
+def test_a_first_run_builds_and_a_second_calls_nothing(world: World) -> None:
+    assert world.make() == ["venv --quiet", "pip install", "pip install"]
+    assert world.ready
+    assert world.link.resolve() == world.folders[0]
+    assert world.make() == []
+
+
+def test_a_changed_lock_file_builds_again_and_removes_the_old(world: World) -> None:
+    world.make()
+    old = world.link.resolve()
+    world.lock.write_text("one==2\n")
+    assert not world.ready
+    assert world.make() == ["venv --quiet", "pip install", "pip install"]
+    assert world.link.resolve() != old
+    assert not old.exists()
+
+
+def test_changed_project_metadata_installs_only_the_project_again(world: World) -> None:
+    world.make()
+    (world.project / "pyproject.toml").write_text("[project]\nname = 'other'\n")
+    assert world.make() == ["pip install"]
+
+
+def test_an_interrupted_build_is_not_taken_for_ready(world: World) -> None:
+    world.broken.touch()
+    with pytest.raises(SetupError, match=r"exit status 3.*try again"):
+        world.make()
+    assert world.folders, "the half-made folder is there"
+    assert not world.ready
+    assert not world.link.exists()
+    world.broken.unlink()
+    world.make()
+    assert world.ready
+
+
+def test_an_interrupted_rebuild_leaves_the_old_environment_in_place(world: World) -> None:
+    world.make()
+    old = world.link.resolve()
+    world.lock.write_text("one==2\n")
+    world.broken.touch()
+    with pytest.raises(SetupError):
+        world.make()
+    assert world.link.resolve() == old
+    assert (old / bootstrap.READY).exists()
+
+
+def test_an_environment_copied_elsewhere_is_not_taken_for_ready(world: World, tmp_path: Path) -> None:
+    world.make()
+    shutil.copytree(world.home, tmp_path / "copy", symlinks=True)
+    assert not bootstrap.is_ready(AIRFLOW, tmp_path / "copy")
+
+
+def test_check_only_reports(world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("WIDELOOP_HOME", str(world.home))
+    assert bootstrap.main(["--check", "--only", "airflow"]) == 1
+    assert capsys.readouterr().out == "wideloop: environment airflow: missing\n"
+    assert not world.log.exists()
+
+
+def test_too_little_disk_names_need_place_and_way_out(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage(world.home)._replace(free=1024**2)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(SetupError) as refused:
+        bootstrap.check_disk(world.home / "not" / "yet", 6.3)
+    text = str(refused.value)
+    assert "6.3 GiB" in text
+    assert str(world.home) in text
+    assert "WIDELOOP_HOME=" in text
+    assert "\n" not in text
+
+
+@pytest.mark.parametrize("version", [(3, 11, 0), (3, 12, 9), (3, 13, 1)])
+def test_supported_pythons(version: tuple[int, ...]) -> None:
+    bootstrap.check_python(version)
+
+
+@pytest.mark.parametrize("version", [(3, 7, 16), (3, 10, 13), (3, 14, 0)])
+def test_an_unsupported_python_is_told_in_one_line_which_other_to_use(
+    version: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bootstrap, "runs", lambda name: name == "python3.12")
+    with pytest.raises(SetupError, match=r"3\.11 to 3\.13 is; run: PYTHON=python3\.12 make demo$"):
+        bootstrap.check_python(version)
+    monkeypatch.setattr(bootstrap, "runs", lambda name: False)
+    with pytest.raises(SetupError, match="install one"):
+        bootstrap.check_python(version)
+
+
+def test_an_old_python_can_read_the_file() -> None:
+    ast.parse(Path(bootstrap.__file__).read_text(), feature_version=(3, 7))
+
+
+def test_a_shim_that_does_not_start_is_no_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shim = tmp_path / "python3.12"
+    shim.write_text("#!/bin/sh\nexit 127\n")
+    shim.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert not bootstrap.runs("python3.12")
+    shim.write_text("#!/bin/sh\nexit 0\n")
+    assert bootstrap.runs("python3.12")
+
+
+def test_another_system_is_refused() -> None:
+    bootstrap.check_system("Linux")
+    with pytest.raises(SetupError, match="Darwin is not supported"):
+        bootstrap.check_system("Darwin")
+
+
+def test_without_venv_pip_and_root_it_says_what_to_install(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.rmtree(world.home / "tools")
+    monkeypatch.setattr(bootstrap, "succeeds", lambda *_: False)
+    monkeypatch.setattr(bootstrap.os, "geteuid", lambda: 1000)
+    with pytest.raises(SetupError, match=r"run: sudo apt-get install python3\.\d+-venv"):
+        world.make()
+
+
+def test_a_missing_lock_file_is_named(world: World) -> None:
+    world.lock.unlink()
+    with pytest.raises(SetupError, match=r"manifests/environments/airflow\.txt is missing"):
+        world.make()
