@@ -23,7 +23,8 @@ from manifests.engines.sglang_defaults import capture_list
 from manifests.hardware import HardwareProfile
 from manifests.model import ModelSpec
 from tuning.memory import attention_tp, kv_bytes_per_gpu
-from tuning.placement import Placement, rank_load
+from tuning.placement import Placement, rank_load, slot_load
+from tuning.popularity import step_variation
 
 Floats = npt.NDArray[np.floating[Any]]
 
@@ -40,8 +41,9 @@ class Constants:
         link: fraction of a link's rate that collectives reach (NCCL on NVLink and PCIe).
         graph_layer_ms: one captured layer at batch 1 with nothing to do (measured: 2.5 ms for 24 layers).
         eager_layer_ms: host time per layer without a graph, whatever the batch (measured: 51-55 ms for 24).
+        seed: of the draw that makes each layer's popularity in a step differ from its mean.
         expert_tile: rows an expert's product is padded to (Triton and DeepGEMM tile sizes).
-        span: tokens; length of the sequences a prefill chunk is taken to consist of, for attention FLOPs.
+        span: tokens; length of the sequences a prefill chunk is taken to consist of.
         dispatch_bytes, combine_bytes: per hidden element sent to an expert and back (DeepEP: FP8, bf16).
     """
 
@@ -52,6 +54,7 @@ class Constants:
     link: float = 0.75
     graph_layer_ms: float = 0.09
     eager_layer_ms: float = 2.2
+    seed: int = 0
     expert_tile: int = 16
     span: int = 2048
     dispatch_bytes: float = 1.0
@@ -95,11 +98,18 @@ class WorkerModel:
         return float((ranks.max(axis=1) / ranks.mean(axis=1)).mean())
 
     def prefill_ms(self, tokens: Floats | float) -> Floats:
-        """One chunk of ``tokens`` per attention-DP rank; eager, so never faster than the host."""
+        """One chunk of ``tokens`` per attention-DP rank.
+
+        SGLang replays prefill graphs by default; DeepEP's normal mode switches all graphs off, and then a chunk
+        is never faster than the host.
+        """
         n = np.asarray(tokens, dtype=float)
         own = self._dense_ms(n) + self._attention_prefill_ms(n)
-        gpu = own + self._experts_ms(n) + self._communication_ms(n) + self._head_ms(1.0)
-        return np.maximum(gpu, self._model.num_layers * self._c.eager_layer_ms)
+        sequences = np.ceil(n / self._c.span)
+        gpu = own + self._experts_ms(n, sequences) + self._communication_ms(n) + self._head_ms(1.0)
+        if self._worker.knobs.deepep_mode == "normal":
+            return np.maximum(gpu, self._model.num_layers * self._c.eager_layer_ms)
+        return gpu + self._model.num_layers * self._c.graph_layer_ms
 
     def decode_ms(self, batch: Floats | float, context: Floats | float) -> Floats:
         """One step of ``batch`` sequences per attention-DP rank, each with ``context`` tokens cached.
@@ -115,7 +125,7 @@ class WorkerModel:
         gpu = (
             self._dense_ms(rows)
             + self._read_ms(cache)
-            + self._experts_ms(b)
+            + self._experts_ms(b, b)
             + self._communication_ms(rows)
             + self._head_ms(rows)
         )
@@ -154,34 +164,37 @@ class WorkerModel:
         compute = self._flops_ms(2 * params * np.asarray(rows, dtype=float), self._c.matmul, bf16=True)
         return np.maximum(compute, self._read_ms(2 * params))
 
-    def _experts_ms(self, rows: Floats) -> Floats:
-        """Routed experts of all MoE layers, at the pace of each layer's slowest rank."""
-        flat = np.unique(rows)
-        times = np.array([self._experts_step_ms(float(r)) for r in flat])
-        result: Floats = times[np.searchsorted(flat, rows)]
+    def _experts_ms(self, rows: Floats, sequences: Floats) -> Floats:
+        """Routed experts of all MoE layers; ``rows`` tokens of ``sequences`` sequences per attention-DP rank."""
+        steps, inverse = np.unique(np.stack([np.ravel(rows), np.ravel(sequences)]), axis=1, return_inverse=True)
+        times = np.array([self._experts_step_ms(float(r), float(s)) for r, s in steps.T])
+        result: Floats = times[np.ravel(inverse)].reshape(np.shape(rows))
         return result
 
-    def _experts_step_ms(self, rows: float) -> float:
+    def _experts_step_ms(self, rows: float, sequences: float) -> float:
+        """One step at the pace of each layer's slowest rank: products of padded rows, or weights touched."""
         m, layout = self._model, self._worker.layout
         tokens = rows * layout.dp
         split = layout.tp / layout.ep  # GPUs that share one expert
-        share = self._slot_share
+        share = slot_load(self._step_popularity(sequences * layout.dp), self._placement)
         expected = tokens * m.top_k * share
         touched = 1 - np.exp(tokens * np.log1p(-np.minimum(m.top_k * share, 1 - 1e-12)))
         padded = np.maximum(expected, touched * self._c.expert_tile)
         shape = (self._placement.layers, layout.ep, -1)
-        compute = self._flops_ms(
-            2 * m.expert_params * padded.reshape(shape).sum(axis=2) / split, self._c.grouped_matmul
-        )
+        work = padded.reshape(shape).sum(axis=2) / split
+        compute = self._flops_ms(2 * m.expert_params * work, self._c.grouped_matmul)
         read = self._read_ms(m.expert_bytes * touched.reshape(shape).sum(axis=2) / split)
         return float(np.maximum(compute, read).max(axis=1).sum())
 
+    def _step_popularity(self, sequences: float) -> Floats:
+        """The popularity of one step: the mean's, but for what its sequences have of their own."""
+        raw = self._popularity * np.exp(step_variation(sequences) * self._draw)
+        result: Floats = raw / raw.sum(axis=1, keepdims=True)
+        return result
+
     @cached_property
-    def _slot_share(self) -> Floats:
-        """Share of routed tokens each physical slot gets, replicas evenly: [moe_layers, slots]."""
-        counts = np.maximum(self._placement.replicas(self._model.num_experts), 1)
-        shared: Floats = np.take_along_axis(self._popularity / counts, self._placement.physical_to_logical, axis=1)
-        return shared
+    def _draw(self) -> Floats:
+        return np.random.default_rng(self._c.seed).normal(size=self._popularity.shape)
 
     def _communication_ms(self, rows: Floats) -> Floats:
         """Exchange of hidden states: ring collectives, or all-to-all when DeepEP is chosen.

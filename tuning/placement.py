@@ -80,7 +80,7 @@ def place(load: Floats, ep: int, redundant: int) -> Placement:
     result = trivial(layers, experts, redundant, ep).physical_to_logical.copy()
     busy = np.flatnonzero(load.sum(axis=1) > 0)
     if busy.size:
-        result[busy] = _pack(load[busy], _replicate(load[busy], redundant), ep, slots // ep)
+        result[busy] = _pack(load[busy], _replicate(load[busy], redundant, ep), ep, slots // ep)
     return Placement(result, ep)
 
 
@@ -91,12 +91,17 @@ def _check(experts: int, redundant: int, ep: int) -> int:
     return slots
 
 
-def _replicate(load: Floats, redundant: int) -> Ints:
-    """Replicas per expert, [layers, experts]: one each, the rest to the highest load per replica."""
+def _replicate(load: Floats, redundant: int, ep: int) -> Ints:
+    """Replicas per expert, [layers, experts]: one each, the rest to the highest load per replica.
+
+    More replicas than ranks would share a rank, so an expert gets more only when all others have that many too.
+    """
     counts = np.ones(load.shape, dtype=np.int64)
     rows = np.arange(load.shape[0])
     for _ in range(redundant):
-        counts[rows, np.argmax(load / counts, axis=1)] += 1
+        rounds = counts // ep
+        open_ = rounds == rounds.min(axis=1, keepdims=True)
+        counts[rows, np.argmax(np.where(open_, load / counts, -1.0), axis=1)] += 1
     return counts
 
 

@@ -37,5 +37,17 @@ def popularity(model: ModelSpec, domain: str = DOMAIN, sigma: float = SIGMA) -> 
     return result
 
 
+def step_variation(sequences: Floats | float, sigma: float = SIGMA) -> Floats:
+    """Sigma of one step's popularity around the mean, when ``sequences`` share the step.
+
+    Every sequence is taken to differ from the mean as one domain does from another; averaging over the
+    sequences of a batch narrows that (variance of a mean of lognormals). This is what a balanced placement
+    cannot foresee and what redundant experts absorb.
+    """
+    spread = sigma**2 * (1 - DOMAIN_CORRELATION)
+    result: Floats = np.sqrt(np.log1p(np.expm1(spread) / np.maximum(sequences, 1)))
+    return result
+
+
 def _rng(name: str) -> np.random.Generator:
     return np.random.default_rng(zlib.crc32(name.encode()))
