@@ -55,7 +55,7 @@ class WideloopPlugin(AirflowPlugin):
             "destination": "nav",
             "url_route": "wideep",
             "nav_top_level": True,
-            "icon": f"{PREFIX}/static/icon.svg",
-            "icon_dark_mode": f"{PREFIX}/static/icon-dark.svg",
+            "icon": f"{PREFIX[1:]}/static/icon.svg",
+            "icon_dark_mode": f"{PREFIX[1:]}/static/icon-dark.svg",
         }
     ]

@@ -77,7 +77,8 @@ def progress(cycle: Cycle, stages: Sequence[Stage], shown: Sequence[TrialRow]) -
 
 def _verdict(found: Recommendation) -> str:
     if found.verdict == "adopt":
-        return f"Use trial {found.trial_number}'s configuration: {percent(found.gain)} output tok/s per GPU over the default"
+        gain = f"{percent(found.gain)} output tok/s per GPU over the default"
+        return f"Use trial {found.trial_number}'s configuration: {gain}"
     if found.verdict == "keep default":
         return "Keep the default configuration"
     return f"Not proven: trial {found.trial_number}'s configuration looks {percent(found.gain)} better than the default"

@@ -14,8 +14,9 @@ def root(request: pytest.FixtureRequest, tmp_path: Path) -> PathLike:
         return tmp_path / "store"
     if request.param == "memory":
         return UPath(f"memory://{tmp_path.name}/store")
-    sdk = pytest.importorskip("airflow.sdk")
-    return sdk.ObjectStoragePath(f"file://{tmp_path}/store")
+    from airflow.sdk import ObjectStoragePath  # slow to import, and only this case needs it
+
+    return ObjectStoragePath(f"file://{tmp_path}/store")
 
 
 def test_a_file_comes_back_byte_for_byte(root: PathLike, tmp_path: Path) -> None:

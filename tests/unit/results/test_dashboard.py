@@ -1,0 +1,254 @@
+from __future__ import annotations
+
+import json
+import re
+from datetime import timedelta
+from pathlib import Path
+
+import factory
+import pytest
+from fastapi import Depends, FastAPI, Header, HTTPException
+from fastapi.routing import APIRoute
+from starlette.routing import Mount
+from starlette.testclient import TestClient
+
+from manifests.errors import StoreUnavailable
+from results.dashboard import app as dashboard
+from results.store import Store
+
+OPEN = {"/static/plotly.min.js"}
+
+
+def login(x_user: str = Header("")) -> None:
+    if x_user != "ada":
+        raise HTTPException(401, "who are you?")
+
+
+@pytest.fixture
+def app(sqlite_store: Store) -> FastAPI:
+    return dashboard.create_app(lambda: sqlite_store, [Depends(login)])
+
+
+@pytest.fixture
+def client(app: FastAPI) -> TestClient:
+    """Mounted below a prefix, as Airflow does it, and logged in."""
+    host = FastAPI()
+    host.mount("/some/prefix", app)
+    return TestClient(host, base_url="http://test/some/prefix/", headers={"x-user": "ada"})
+
+
+def get(client: TestClient, path: str) -> str:
+    answer = client.get(path)
+    assert answer.status_code == 200, answer.text
+    return answer.text
+
+
+def test_every_route_but_the_static_files_asks_for_the_login(sqlite_store: Store, app: FastAPI) -> None:
+    owner = factory.seed(sqlite_store)
+    stranger = TestClient(app)
+    guarded = [route.path for route in app.router.routes if isinstance(route, APIRoute) and route.path not in OPEN]
+    assert sorted(guarded) == ["/", "/api/cycles", "/api/cycles/{cycle_id}", "/cycles", "/cycles/{cycle_id}"]
+    for path in guarded:
+        answer = stranger.get(path.format(cycle_id=owner.cycle_id))
+        assert answer.status_code == 401, path
+        assert owner.title not in answer.text
+    mounts = [route.path for route in app.router.routes if isinstance(route, Mount)]
+    assert mounts == ["/static"]
+    for path in ("/openapi.json", "/docs", "/redoc"):
+        assert stranger.get(path).status_code == 404
+
+
+def test_the_page_says_what_to_set_and_how_sure_that_is(sqlite_store: Store, client: TestClient) -> None:
+    owner = factory.seed(sqlite_store)
+    found = sqlite_store.recommendation(owner.cycle_id)
+    assert found is not None
+    answer = _section(get(client, ""), "answer")
+    assert f"Use trial {found.trial_number}&#39;s configuration" in answer
+    for number in (found.gain, found.gain_low, found.gain_high):
+        assert f"{number * 100:+.1f} %" in answer
+    assert "2 interleaved pairs" in answer
+    assert re.search(r"Redundant experts</th><td>decode</td>\s*<td[^>]*>0</td><td[^>]*><strong>32<", answer)
+    assert re.search(r"Memory fraction</th><td>decode</td>\s*<td[^>]*>0.82</td><td[^>]*><strong>0.86<", answer)
+    assert "limit 4,000 ms" in answer
+
+
+def test_every_trial_is_in_the_table_with_the_stores_numbers(sqlite_store: Store, client: TestClient) -> None:
+    owner = factory.seed(sqlite_store)
+    table = _section(get(client, f"cycles/{owner.cycle_id}"), "trials")
+    rows = dict(re.findall(r'<tr[^>]*data-trial="(\d+)">(.*?)</tr>', table, re.S))
+    assert sorted(map(int, rows)) == list(range(len(factory.SWEEP)))
+    for trial in sqlite_store.trials(cycle_id=owner.cycle_id):
+        row = rows[str(trial.number)]
+        assert f"{trial.gpu_seconds / 60:,.1f}" in row
+        if trial.value is None:
+            assert "infeasible" in row
+            assert "out of memory" in row
+            continue
+        measured = sqlite_store.measurements(cycle_id=owner.cycle_id, purpose="trial", trial_number=trial.number)
+        level = next(m for m in measured if m.concurrency == 32)
+        assert f"{level.output_tok_s_per_gpu:,.1f}" in row
+        assert f"{level.ttft_ms_p99:,.0f} ms" in row
+        assert f"{level.tpot_ms_p99:.1f} ms" in row
+    assert "outside SLO" in rows["5"]
+    assert "TPOT p99 over the limit" in rows["5"]
+    assert "default" in rows["0"]
+    assert ">best<" in rows["8"]
+
+
+def test_simulated_results_say_so_wherever_they_are_shown(sqlite_store: Store, client: TestClient) -> None:
+    owner = factory.seed(sqlite_store)
+    page = get(client, "")
+    assert "<title>[SIMULATED]" in page
+    for section in ("answer", "pareto", "experts", "trials", "provenance"):
+        assert 'class="simulated"' in _section(page, section), section
+    assert f'download="SIMULATED-{owner.cycle_id}.json"' in page
+    assert 'class="simulated"' in get(client, "cycles")
+    assert client.get("api/cycles").json()["notice"].startswith("SIMULATED")
+    document = client.get(f"api/cycles/{owner.cycle_id}").json()
+    assert document["notice"].startswith("SIMULATED")
+    for chart in document["charts"].values():
+        assert "SIMULATED" in chart["layout"]["title"]["text"]
+
+
+def test_measured_results_are_not_called_simulated(sqlite_store: Store, client: TestClient) -> None:
+    owner = factory.cycle(engine="sglang", simulated=False)
+    sqlite_store.put(owner, factory.trial(owner, 0), *factory.trial_measurements(owner, 0))
+    page = get(client, "")
+    assert "simulated" not in page.lower()
+    assert client.get(f"api/cycles/{owner.cycle_id}").json()["notice"] is None
+
+
+def test_the_json_holds_what_the_store_holds(sqlite_store: Store, client: TestClient) -> None:
+    owner = factory.seed(sqlite_store)
+    document = client.get(f"api/cycles/{owner.cycle_id}").json()
+    measured = sqlite_store.measurements(cycle_id=owner.cycle_id)
+    assert document["measurements"] == [m.model_dump(mode="json") for m in measured]
+    assert document["raw_trials"] == [t.model_dump(mode="json") for t in sqlite_store.trials(cycle_id=owner.cycle_id)]
+    assert document["recommendation"] == json.loads(factory.recommendation(owner).model_dump_json())
+    assert document["cycle"] == owner.model_dump(mode="json")
+
+
+def test_the_revision_changes_with_the_records_and_only_then(sqlite_store: Store, client: TestClient) -> None:
+    owner = factory.seed(sqlite_store, "running")
+    path = f"api/cycles/{owner.cycle_id}"
+    first = client.get(path).json()["revision"]
+    assert client.get(path).json()["revision"] == first
+    sqlite_store.put(factory.trial(owner, 6))
+    assert client.get(path).json()["revision"] != first
+
+
+def test_a_running_cycle_shows_how_far_it_is(sqlite_store: Store, client: TestClient) -> None:
+    factory.seed(sqlite_store, "running")
+    page = get(client, "")
+    answer = _section(page, "answer")
+    assert "Trial 7 of 10 is running" in answer
+    assert "6 of 10" in answer
+    assert "274.6" in answer
+    assert "best so far" in _section(page, "trials")
+    assert 'data-state="running"' in page
+
+
+def test_a_failed_cycle_names_the_stage_and_the_reason(sqlite_store: Store, client: TestClient) -> None:
+    factory.seed(sqlite_store, "failed")
+    answer = _section(get(client, ""), "answer")
+    assert "Stage &#39;baseline&#39; failed" in answer
+    assert "[crashed] prefill-0: the worker ended with exit status 1" in answer
+    assert "Address already in use" in answer
+    assert "recommend" in answer.lower()
+
+
+def test_a_cycle_that_failed_after_recommending_is_red(sqlite_store: Store, client: TestClient) -> None:
+    owner = factory.seed(sqlite_store)
+    sqlite_store.put(owner.model_copy(update={"state": "failed"}))
+    answer = _section(get(client, ""), "answer")
+    assert "The cycle failed" in answer
+    assert "What to set" not in answer
+
+
+def test_an_unproven_gain_is_not_recommended(sqlite_store: Store, client: TestClient) -> None:
+    owner = factory.seed(sqlite_store)
+    sqlite_store.put(factory.recommendation(owner, verdict="inconclusive", gain_low=-0.1, reason="too noisy"))
+    answer = _section(get(client, ""), "answer")
+    assert "Not proven" in answer
+    assert "Too noisy." in answer
+    assert "What to set" not in answer
+
+
+def test_an_empty_store_tells_what_to_do(client: TestClient) -> None:
+    for path in ("", "cycles"):
+        page = get(client, path)
+        assert "make demo" in page
+        assert "wideep_cycle" in page
+    assert client.get("api/cycles").json() == {"notice": None, "cycles": []}
+
+
+def test_an_unknown_cycle_is_not_found(client: TestClient) -> None:
+    for path in ("cycles/nothing", "api/cycles/nothing"):
+        answer = client.get(path)
+        assert answer.status_code == 404
+        assert "nothing" in answer.text
+
+
+def test_a_store_that_cannot_be_used_is_reported_and_recovers(sqlite_store: Store) -> None:
+    works = False
+
+    def store() -> Store:
+        if not works:
+            raise StoreUnavailable("results database postgresql+psycopg://u:***@db/r: connection refused")
+        return sqlite_store
+
+    client = TestClient(dashboard.create_app(store, []))
+    for path in ("/", "/api/cycles"):
+        answer = client.get(path)
+        assert answer.status_code == 503
+        assert "connection refused" in answer.text
+    assert client.get("/api/cycles").json()["detail"].startswith("results database")
+    works = True
+    assert client.get("/").status_code == 200
+
+
+def test_urls_are_relative_and_reach_something(sqlite_store: Store, client: TestClient) -> None:
+    name = "manual__2026-11-20T06:00:00+00:00"
+    factory.seed(sqlite_store, cycle_id=name)
+    for path in ("", "cycles", "cycles/manual__2026-11-20T06%3A00%3A00%2B00%3A00"):
+        page = get(client, path)
+        urls = re.findall(r'(?:href|src|data-json)="([^"]+)"', page)
+        assert len(urls) > 4
+        for url in urls:
+            assert not url.startswith(("/", "http")), url
+            assert client.get(str(client.base_url.join(path).join(url))).status_code == 200, url
+
+
+def test_what_users_wrote_is_not_markup(sqlite_store: Store, client: TestClient) -> None:
+    factory.seed(sqlite_store, title="<script>alert(1)</script>")
+    page = get(client, "")
+    assert "<script>alert" not in page
+    assert "&lt;script&gt;alert" in page
+
+
+def test_the_policy_allows_nothing_from_elsewhere(client: TestClient) -> None:
+    policy = client.get("").headers["content-security-policy"]
+    assert "default-src 'self'" in policy
+    assert "http" not in policy
+    assert client.get("").headers["cache-control"] == "no-store"
+    assert client.get("static/plotly.min.js").headers["content-type"].startswith("text/javascript")
+
+
+def test_the_dashboard_knows_no_airflow() -> None:
+    for source in Path(dashboard.__file__).parent.rglob("*.py"):
+        assert not re.search(r"^\s*(import|from) airflow", source.read_text(), re.M), source
+
+
+def test_the_list_has_every_cycle_newest_first(sqlite_store: Store, client: TestClient) -> None:
+    for days in (1, 3, 2):
+        factory.seed(sqlite_store, cycle_id=f"c{days}", started_at=factory.T0 + timedelta(days=days))
+    page = get(client, "cycles")
+    assert re.findall(r'href="cycles/(c\d)"', page) == ["c3", "c2", "c1"]
+    assert page.count("+24.1 %") == 3
+
+
+def _section(page: str, name: str) -> str:
+    """The section of the page that the heading ``name`` labels."""
+    found = re.search(rf'<section[^>]*aria-labelledby="{name}".*?</section>', page, re.S)
+    assert found, f"no section {name}"
+    return found.group()
