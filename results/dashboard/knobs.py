@@ -17,6 +17,7 @@ _OTHERS = {
     "eplb": "EPLB",
     "eplb_rebalance_iterations": "EPLB rebalance iterations",
     "expert_placement": "Expert placement",
+    "placement": "Expert placement",
     "deepep_mode": "DeepEP mode",
     "deepep_dispatch_tokens": "DeepEP dispatch tokens",
     "two_batch_overlap": "Two-batch overlap",

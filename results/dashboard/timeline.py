@@ -66,13 +66,17 @@ def timeline(cycle: Cycle, stages: Sequence[Stage], trials: Sequence[Trial], now
         )
 
     return Timeline(
-        stages=[
-            bar(s, s.name, s.detail, sum_of_trials if s.name == TUNE and s.gpu_seconds is None else s.gpu_seconds)
-            for s in stages
-        ],
+        stages=[bar(s, s.name, s.detail, _gpu_seconds(s, trials)) for s in stages],
         trials=[bar(t, f"trial {t.number}", t.reason, t.gpu_seconds) for t in trials],
         seconds=((cycle.ended_at or now) - cycle.started_at).total_seconds(),
         trial_gpu_minutes=sum_of_trials / 60,
         wasted_gpu_minutes=sum(t.gpu_seconds for t in wasted) / 60,
         wasted_trials=len(wasted),
     )
+
+
+def _gpu_seconds(stage: Stage, trials: Sequence[Trial]) -> float | None:
+    """What the stage says it cost; for the sweep, what its trials cost (the default may be the baseline's)."""
+    if stage.gpu_seconds is not None or stage.name != TUNE:
+        return stage.gpu_seconds
+    return sum(t.gpu_seconds for t in trials if t.started_at >= stage.started_at)

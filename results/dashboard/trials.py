@@ -14,7 +14,7 @@ from results.records import Cycle, Gate, Measurement, Trial
 
 Mark = Literal["ok", "slo", "gates", "infeasible", "failed", "running"]
 
-_CONSTRAINTS = {"ttft_p99": "TTFT p99", "tpot_p99": "TPOT p99", "failures": "error rate", "errors": "error rate"}
+_CONSTRAINTS = {"ttft_p99": "TTFT p99", "tpot_p99": "TPOT p99", "error_rate": "error rate"}
 
 
 class Repeats(BaseModel):

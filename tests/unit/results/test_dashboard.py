@@ -174,6 +174,28 @@ def test_an_unproven_gain_is_not_recommended(sqlite_store: Store, client: TestCl
     assert "What to set" not in answer
 
 
+def test_flat_knobs_are_those_of_the_worker_that_decodes(sqlite_store: Store, client: TestClient) -> None:
+    owner = factory.seed(sqlite_store)
+    before = {"redundant_experts": 0, "mem_fraction_static": 0.82, "cuda_graph_max_bs": 128, "placement": "trivial"}
+    after = before | {"redundant_experts": 32, "placement": "recorded"}
+    sqlite_store.put(factory.recommendation(owner, knobs=after, default_knobs=before))
+    answer = _section(get(client, ""), "answer")
+    assert "worker that decodes" in answer
+    assert "Worker</th>" not in answer
+    assert re.search(r"Expert placement</th>\s*<td[^>]*>trivial</td><td[^>]*><strong>recorded<", answer)
+
+
+def test_without_pairs_no_interval_is_claimed(sqlite_store: Store, client: TestClient) -> None:
+    owner = factory.seed(sqlite_store)
+    alone = {"verdict": "keep default", "gain": 0.0, "gain_low": 0.0, "gain_high": 0.0, "confidence": 0.0, "pairs": 0}
+    sqlite_store.put(factory.recommendation(owner, **alone, reason="no trial beat the default configuration"))
+    answer = _section(get(client, ""), "answer")
+    assert "Keep the default configuration" in answer
+    assert "no interval: 0 pairs" in answer
+    assert "% interval" not in answer
+    assert "+0.0 % to" not in get(client, "cycles")
+
+
 def test_an_empty_store_tells_what_to_do(client: TestClient) -> None:
     for path in ("", "cycles"):
         page = get(client, path)

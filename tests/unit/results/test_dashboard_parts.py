@@ -114,6 +114,15 @@ def test_the_timeline_adds_up_what_trials_cost_and_what_was_lost() -> None:
     assert all(0 <= bar.left <= 100 and bar.left + bar.width <= 100.01 for bar in found.stages + found.trials)
 
 
+def test_a_default_that_the_baseline_measured_does_not_count_into_the_sweep() -> None:
+    owner = factory.cycle()
+    early = factory.trial(owner, 0, started_at=owner.started_at + timedelta(seconds=20))
+    late = factory.trial(owner, 1)
+    found = timeline(owner, factory.stages(owner), [early, late], now=owner.started_at)
+    tune = next(bar for bar in found.stages if bar.name == "tune")
+    assert tune.gpu_minutes == pytest.approx(late.gpu_seconds / 60)
+
+
 def test_what_still_runs_lasts_until_now() -> None:
     owner = factory.cycle(state="running")
     now = owner.started_at + timedelta(seconds=217)
