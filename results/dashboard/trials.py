@@ -71,20 +71,10 @@ def rows(
     return [row.model_copy(update={"is_best": row.number == best}) for row in found]
 
 
-def of_trial(trial: Trial, measurements: Sequence[Measurement], purpose: str) -> list[Measurement]:
-    """Those of ``purpose`` that belong to ``trial``; the default goes by its label, too."""
-    return [
-        m
-        for m in measurements
-        if m.purpose == purpose
-        and (m.trial_number == trial.number or (trial.is_default and m.trial_number is None and m.label == "default"))
-    ]
-
-
 def _row(trial: Trial, measurements: Sequence[Measurement], slo: Slo | None) -> TrialRow:
-    levels = of_trial(trial, measurements, "trial")
+    levels = _of(trial, measurements, "trial")
     if not levels and trial.is_default:
-        levels = of_trial(trial, measurements, "baseline")
+        levels = [m for m in measurements if m.purpose == "baseline"]
     shown = _objective_level(trial, levels)
     gates = [_gate(gate) for gate in shown.gates if not gate.ok] if shown else []
     mark, why = _mark(trial, gates)
@@ -124,6 +114,10 @@ def _measured(shown: Measurement | None, slo: Slo | None) -> dict[str, Any]:
     }
 
 
+def _of(trial: Trial, measurements: Sequence[Measurement], purpose: str) -> list[Measurement]:
+    return [m for m in measurements if m.purpose == purpose and m.trial_number == trial.number]
+
+
 def _objective_level(trial: Trial, levels: Sequence[Measurement]) -> Measurement | None:
     """The level whose throughput is the trial's value; without a value, the highest."""
     if not levels or trial.state != "complete":
@@ -146,7 +140,7 @@ def _mark(trial: Trial, gates: Sequence[str]) -> tuple[Mark, str]:
 
 
 def _repeats(trial: Trial, measurements: Sequence[Measurement], shown: Measurement | None) -> Repeats | None:
-    again = of_trial(trial, measurements, "repeat")
+    again = _of(trial, measurements, "repeat")
     if not again:
         return None
     level = shown.concurrency if shown else max(m.concurrency for m in again)
