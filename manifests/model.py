@@ -102,6 +102,8 @@ class ModelSpec(BaseModel):
         file = path / "config.json" if path.is_dir() else path
         try:
             config = json.loads(file.read_text())
+            if not isinstance(config, dict):
+                raise ValueError("not a JSON object")
         except (OSError, ValueError) as error:
             raise Refused(
                 [
