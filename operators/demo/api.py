@@ -72,9 +72,11 @@ class AirflowApi:
         return state
 
     def tasks(self, dag_id: str, run_id: str, *states: str) -> list[str]:
-        """Ids of the run's tasks that are in one of ``states``."""
+        """Ids of the run's tasks that are in one of ``states``, those that ended first before others."""
         path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances"
-        found = self._call("GET", path, params={"state": list(states), "limit": 100})["task_instances"]
+        found = self._call("GET", path, params={"state": list(states), "order_by": "end_date", "limit": 100})[
+            "task_instances"
+        ]
         return [task["task_id"] for task in found]
 
     def close(self) -> None:

@@ -96,9 +96,16 @@ class Demo:
             state, snapshot = self._follow(api, run, airflow, progress)
         self._console.print(summary.recommendation(snapshot))
         if state != "success":
-            failed = ", ".join(api.tasks(CYCLE, run, "failed")) or "unknown"
-            self._console.print(f"The cycle failed in: {failed}. Logs: {self._home.url}/dags/{CYCLE}/runs/{run}")
+            self._explain(api, run)
         return 0 if state == "success" else 1
+
+    def _explain(self, api: AirflowApi, run: str) -> None:
+        """Which task failed first, and the page with its log."""
+        page = f"{self._home.url}/dags/{CYCLE}/runs/{run}"
+        if failed := api.tasks(CYCLE, run, "failed"):
+            page += f"/tasks/{failed[0]}"
+            self._console.print(f"The cycle failed in {failed[0]}; also in: {', '.join(failed[1:]) or 'nothing else'}.")
+        self._console.print(f"Its log: {page}", highlight=False, soft_wrap=True)
 
     def _loaded(self, api: AirflowApi) -> bool:
         if errors := api.import_errors():
