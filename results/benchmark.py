@@ -22,7 +22,9 @@ from results.records import Gate
 
 MAX_ERROR_RATE = 0.01
 MIN_EXACT_OSL = 0.99
+MIN_PLATEAU = 0.9
 MAX_CLIENT_DELAY = 0.1
+MAX_ISL_DEVIATION = 0.1
 
 
 class LevelResult(BaseModel):
@@ -36,8 +38,9 @@ class LevelResult(BaseModel):
         cancelled: aiperf gave up before the end, after too many errors or at a signal.
         worst_error: the most frequent error, how often and what it said.
         duration_s: from the first request to the last answer.
-        plateau_s: length of the plateau; ``plateau_requests`` ended in it.
+        plateau_s: length of the plateau, 0 without one.
         output_tok_s_se: standard error of ``output_tok_s`` by batch means.
+        isl_mean: input tokens of a request, by the server's count.
         exact_osl: share of the answers that have the asked number of tokens.
         effective_concurrency: mean requests in flight over the plateau.
         client_delay_ms_p99: how late the client sent a request it had decided to send.
@@ -63,11 +66,11 @@ class LevelResult(BaseModel):
     tpot_ms_p99: float
     request_ms_mean: float
     request_ms_p99: float
+    isl_mean: float
     osl_mean: float
     exact_osl: float
     duration_s: float
     plateau_s: float
-    plateau_requests: int
     effective_concurrency: float
     client_delay_ms_p99: float
     started_at: datetime
@@ -120,6 +123,13 @@ def gates(level: LevelResult, workload: Workload) -> tuple[Gate, ...]:
             MIN_EXACT_OSL,
             f"Share of the answers with exactly {workload.osl} tokens; shorter ones would make the engine look faster.",
         ),
+        _at_most(
+            "input_length",
+            abs(level.isl_mean / workload.isl - 1),
+            MAX_ISL_DEVIATION,
+            f"How far the prompts, as the server counted them, are from {workload.isl} tokens; far off when the "
+            "client's tokenizer is not the model's.",
+        ),
         _at_least(
             "concurrency",
             occupied,
@@ -128,16 +138,16 @@ def gates(level: LevelResult, workload: Workload) -> tuple[Gate, ...]:
         ),
         _at_least(
             "plateau",
-            float(level.plateau_requests),
-            float(level.concurrency),
-            "Requests that ended while the load was full; with fewer than one per slot it was never steady.",
+            level.plateau_s * 1e3 / level.request_ms_mean,
+            MIN_PLATEAU,
+            "How long the load was full and steady, in mean times of a request; more requests per slot lengthen it.",
         ),
         _at_most(
             "client_delay",
             delay,
             MAX_CLIENT_DELAY,
             "How late the client sent its requests (99th percentile), relative to the mean time of a request; "
-            "above the limit the client, not the engine, is the bottleneck.",
+            "above the limit the client, not the engine, holds the load back.",
         ),
     )
 
@@ -179,11 +189,11 @@ def _figures(requests: Requests, concurrency: int, osl: int) -> dict[str, Any]:
         **_summary("ttft_ms", ttft),
         **_summary("tpot_ms", tpot),
         **_summary("request_ms", whole),
+        "isl_mean": float(requests.prompt.mean()),
         "osl_mean": float(requests.tokens.mean()),
         "exact_osl": float((requests.tokens == osl).mean()),
         "duration_s": end - begin,
         "plateau_s": plateau.seconds,
-        "plateau_requests": int(plateau.holds(requests.end).sum()) if plateau.seconds > 0 else 0,
         "effective_concurrency": rate(requests.busy_until(at), span.seconds)[0],
         "client_delay_ms_p99": float(np.percentile((requests.start - requests.issued)[full], 99)) * 1e3,
         "started_at": datetime.fromtimestamp(begin, UTC),

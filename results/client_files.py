@@ -53,7 +53,7 @@ def read_phases(folder: Path) -> dict[str, Phase]:
     """
     records = _records(folder)
     phases: dict[str, Phase] = {}
-    for name, sent in _manifest(folder).items():
+    for name, sent in _manifest(folder, records).items():
         try:
             phases[name] = _phase(sent, records.get(name, []))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -69,16 +69,21 @@ def log_tail(folder: Path, printed: Sequence[str] = ()) -> str:
     lines = list(printed[-10:])
     file = folder / LOG_FILE
     if file.is_file():
-        lines += file.read_text(errors="replace").splitlines()[-10:]
+        logged = file.read_text(errors="replace").splitlines()
+        # Dozens of warnings about empty columns bury the error they follow from.
+        lines += [line for line in logged if " - WARNING - " not in line][-10:]
     return "".join(f"\n    | {line[:300]}" for line in lines)
 
 
-def _manifest(folder: Path) -> dict[str, dict[str, Any]]:
+def _manifest(folder: Path, records: dict[str, list[dict[str, Any]]]) -> dict[str, dict[str, Any]]:
+    """What was sent by phase. aiperf writes none when every request failed, so ``records`` say why."""
     try:
         phases = json.loads((folder / MANIFEST_FILE).read_text())["phases"]
         return {phase["phase_name"]: phase for phase in phases}
     except FileNotFoundError:
-        raise UnusableError(f"{MANIFEST_FILE} is missing, so the client did not come to its end") from None
+        worst = _worst_error([r for phase in records.values() for r in phase])
+        why = f"the requests failed: {worst}" if worst else "the client did not come to its end"
+        raise UnusableError(f"{MANIFEST_FILE} is missing: {why}") from None
     except (ValueError, KeyError, TypeError) as error:
         raise UnusableError(f"{MANIFEST_FILE} is not a manifest of aiperf 0.13 ({error!r})") from None
 
@@ -101,13 +106,11 @@ def _records(folder: Path) -> dict[str, list[dict[str, Any]]]:
 
 
 def _phase(sent: dict[str, Any], records: list[dict[str, Any]]) -> Phase:
-    failed = [r for r in records if r.get("error") or r["metadata"]["was_cancelled"]]
-    answered = [r for r in records if not (r.get("error") or r["metadata"]["was_cancelled"])]
-    worst = Counter(map(_error, failed)).most_common(1)
+    answered = [r for r in records if not _failed(r)]
     return Phase(
         ended=len(records),
-        errors=len(failed),
-        worst_error="".join(f"{count} x {text}" for text, count in worst),
+        errors=len(records) - len(answered),
+        worst_error=_worst_error(records),
         cancelled=bool(sent["was_cancelled"]),
         answered=_requests(answered),
     )
@@ -131,6 +134,16 @@ def _requests(records: list[dict[str, Any]]) -> Requests:
         prompt=metric("usage_prompt_tokens"),
         tokens=metric("usage_completion_tokens"),
     )
+
+
+def _failed(record: dict[str, Any]) -> bool:
+    return bool(record.get("error") or record["metadata"]["was_cancelled"])
+
+
+def _worst_error(records: list[dict[str, Any]]) -> str:
+    """The most frequent failure among ``records`` and how often it came; empty without any."""
+    worst = Counter(_error(r) for r in records if _failed(r)).most_common(1)
+    return "".join(f"{count} x {text}" for text, count in worst)
 
 
 def _error(record: dict[str, Any]) -> str:

@@ -1,10 +1,14 @@
 """The plateau of a closed-loop load: the time in which the asked concurrency was really there.
 
 Throughput as total over duration counts the ramp and the drain, in which the engine is not full, and is
-wrong by an amount that depends on how many requests were sent. So rates are taken over the plateau only:
-from the moment at least 95 % of the asked requests are in flight to the last issue of a request, after
-which the load drains. Progress inside a request is linear: its prompt is read between its start and its
-first token, its further tokens come evenly from the first to the last.
+wrong by an amount that depends on how many requests were sent. So rates are taken over the plateau only.
+It begins when at least 95 % of the asked requests are in flight and the first of them has ended: all slots
+start at once, and while the engine reads that burst of prompts it writes hardly anything (seen with Dynamo
+mockers, 3 requests per slot: 10 % too little throughput and five times the p99 TTFT with the burst, within
+2 % of a long run without). It ends with the last issue of a request, after which the load drains.
+
+Progress inside a request is linear: its prompt is read between its start and its first token, its further
+tokens come evenly from the first to the last.
 """
 
 from __future__ import annotations
@@ -86,7 +90,7 @@ def find_plateau(requests: Requests, concurrency: int) -> Plateau:
     >>> at = lambda *times: np.array(times, dtype=float)
     >>> loop = Requests(at(0, 1, 4, 5), at(0, 1, 4, 5), at(1, 2, 5, 6), at(4, 5, 8, 9), at(9, 9, 9, 9), at(3, 3, 3, 3))
     >>> find_plateau(loop, 2)
-    Plateau(begin=1.0, end=5.0)
+    Plateau(begin=4.0, end=5.0)
     """
     if not len(requests):
         return Plateau(0.0, 0.0)
@@ -96,7 +100,7 @@ def find_plateau(requests: Requests, concurrency: int) -> Plateau:
     in_flight = np.cumsum(steps[order])
     last = float(requests.start.max())
     full = np.flatnonzero(in_flight >= FULL * concurrency)
-    begin = float(times[order][full[0]]) if len(full) else last
+    begin = max(float(times[order][full[0]]), float(requests.end.min())) if len(full) else last
     return Plateau(min(begin, last), last)
 
 
