@@ -23,6 +23,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +60,10 @@ ENVIRONMENTS = (
 
 class SetupError(Exception):
     """Nothing can be done here; the text is the one line the user needs."""
+
+
+def home_folder() -> Path:
+    return Path(os.environ.get("WIDELOOP_HOME") or PROJECT / ".wideloop").resolve()
 
 
 def say(text: str) -> None:
@@ -136,21 +141,36 @@ def is_ready(environment: Environment, home: Path) -> bool:
 
 
 def run(command: list[str], purpose: str) -> None:
-    """Run ``command``; its own messages are shown only when it fails or when a person is watching."""
-    watched = sys.stderr.isatty()
-    done = subprocess.run(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=None if watched else subprocess.PIPE,
-        stderr=None if watched else subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    if done.returncode != 0:
-        sys.stderr.write(done.stdout or "")
-        raise SetupError(
-            f"{purpose} failed (exit status {done.returncode}, see above); what was downloaded is kept: try again"
-        )
+    """Run ``command``; its own messages are shown only when it fails."""
+    with tempfile.TemporaryFile("w+") as output:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
+        try:
+            watch(process)
+        finally:
+            process.terminate()
+            process.wait()
+        if process.returncode != 0:
+            output.seek(0)
+            sys.stderr.write(output.read())
+            status = f"exit status {process.returncode}"
+            raise SetupError(f"{purpose} failed ({status}, see above); what was downloaded is kept: try again")
+
+
+def watch(process: subprocess.Popen[bytes]) -> None:
+    """Wait for ``process``; tell a person at a terminal how long it has taken and what it brought."""
+    home = nearest(home_folder())
+    began, free = time.monotonic(), shutil.disk_usage(home).free
+    while True:
+        try:
+            process.wait(1)
+            break
+        except subprocess.TimeoutExpired:
+            if sys.stdout.isatty():
+                written = max(0, free - shutil.disk_usage(home).free) / GIB
+                sys.stdout.write(f"\r\033[K  {time.monotonic() - began:.0f} s, {written:.1f} GiB")
+                sys.stdout.flush()
+    if sys.stdout.isatty():
+        sys.stdout.write("\r\033[K")
 
 
 def install_uv(home: Path) -> Path:
@@ -216,8 +236,7 @@ def build(environment: Environment, home: Path, uv: Path) -> None:
 
 
 def pip_install(uv: Path, folder: Path) -> list[str]:
-    quiet = [] if sys.stderr.isatty() else ["--quiet"]
-    return [str(uv), "pip", "install", *quiet, "--no-deps", "--python", str(folder / "bin" / "python")]
+    return [str(uv), "pip", "install", "--quiet", "--no-deps", "--python", str(folder / "bin" / "python")]
 
 
 def switch_link(link: Path, folder: Path) -> None:
@@ -277,7 +296,7 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument("--only", action="append", choices=[e.name for e in ENVIRONMENTS], help="only this environment")
     options = parser.parse_args(arguments)
-    home = Path(os.environ.get("WIDELOOP_HOME") or PROJECT / ".wideloop").resolve()
+    home = home_folder()
     chosen = [e for e in ENVIRONMENTS if not options.only or e.name in options.only]
     try:
         check_python(sys.version_info[:3])
