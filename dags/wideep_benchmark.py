@@ -13,7 +13,7 @@ PARAMS = (
     | params.knobs()
     | {
         "deployment": Param(None, type=["string", "null"], title="Deployment", section="Deployment",
-                            description="A running deployment's name, as `wideep_deploy` printed it. Empty: deploy first."),
+                            description="Name of a running one, as `wideep_deploy` printed it. Empty: deploy first."),
     }
 )  # fmt: skip
 
@@ -32,7 +32,7 @@ def wideep_benchmark() -> None:
     planned, image, weights = tasks.plan(), tasks.image(), tasks.weights()
     planned >> image >> weights
     applied = tasks.apply("benchmark", image, weights)
-    ready = WaitReady(task_id="ready", deployment=applied, pool=tasks.GPU_POOL, retries=1)
+    ready = WaitReady(task_id="ready", deployment=applied, pool=tasks.GPU_POOL)
     bench = Benchmark(
         task_id="benchmark", deployment=applied, waited=ready.output, purpose="benchmark", filed_as="by hand",
         pool=tasks.GPU_POOL, retries=1,

@@ -27,8 +27,8 @@ def wideep_cycle() -> None:
     planned >> image >> weights
     baseline = groups.measured("baseline", "baseline", "default", image, weights, record=True)
     placed = tasks.place_experts(baseline.recordings)
-    tune = RunTrials(task_id="tune", what="trials", image=image, model_path=weights, retries=3)
-    confirm = RunTrials(task_id="confirm", what="repeats", image=image, model_path=weights, retries=3)
+    tune = RunTrials(task_id="tune", what="trials", image=image, model_path=weights)
+    confirm = RunTrials(task_id="confirm", what="repeats", image=image, model_path=weights)
     [placed, baseline.given_back] >> tune >> confirm >> tasks.recommend() >> tasks.close()
 
 

@@ -34,9 +34,9 @@ PARAMS = params.everything() | {
 def wideep_trial() -> None:
     asked = tasks.ask()
     applied = tasks.apply_trial(asked)
-    ready = WaitReady(task_id="ready", deployment=applied, pool=tasks.GPU_POOL, retries=1)
+    ready = WaitReady(task_id="ready", deployment=applied, pool=tasks.GPU_POOL)
     bench = BenchmarkTrial(
-        task_id="benchmark", deployment=applied, waited=ready.output, asked=asked, pool=tasks.GPU_POOL, retries=1
+        task_id="benchmark", deployment=applied, waited=ready.output, asked=asked, pool=tasks.GPU_POOL
     )
     tasks.tell(asked, ready.output, bench.output)
     bench >> tasks.delete(applied).as_teardown(setups=applied, on_failure_fail_dagrun=True)

@@ -36,12 +36,12 @@ def measured(
     """
 
     @task_group(group_id=kind)
-    def group() -> Measured:
+    def group() -> Any:
         applied = tasks.apply.override(task_id="apply")(kind, image, model_path, record=record, placed=placed)
         for earlier in after:
             earlier >> applied
         # The default configuration must run: without it there is nothing to compare with.
-        ready = WaitReady(task_id="ready", deployment=applied, must_be_ready=True, pool=tasks.GPU_POOL, retries=1)
+        ready = WaitReady(task_id="ready", deployment=applied, must_be_ready=True, pool=tasks.GPU_POOL)
         bench = Benchmark(
             task_id="benchmark",
             deployment=applied,
@@ -50,7 +50,6 @@ def measured(
             filed_as=label,
             record=record,
             pool=tasks.GPU_POOL,
-            retries=1,
         )
         back = tasks.delete.override(task_id="delete")(applied).as_teardown(setups=applied, on_failure_fail_dagrun=True)
         recordings = tasks.dump_recordings.override(task_id="dump_recordings")(applied) if record else None

@@ -21,22 +21,40 @@ _WHERE, _LOAD, _GOAL, _KNOBS, _SWEEP = "Where and what", "Workload", "Objective 
 def where() -> dict[str, Param]:
     """Target, engine, model and hardware."""
     return {
-        "target": _param("target", _WHERE, "Target", "Where engines run. `local`: processes of the Airflow host.",
-            type="string", enum=list(target_names()),
+        "target": _param(
+            "target",
+            _WHERE,
+            "Target",
+            "Where engines run. `local`: processes of the Airflow host.",
+            type="string",
+            enum=list(target_names()),
         ),
-        "engine": _param("engine", _WHERE, "Engine",
+        "engine": _param(
+            "engine",
+            _WHERE,
+            "Engine",
             "`simulated`: the real Dynamo frontend with disaggregated mock workers, timed by a performance "
             "model. Its results are marked as simulated everywhere; they are no measurements of hardware.",
-            type="string", enum=list(engine_names()),
+            type="string",
+            enum=list(engine_names()),
         ),
-        "model": _param("model", _WHERE, "Model",
+        "model": _param(
+            "model",
+            _WHERE,
+            "Model",
             "A profile's name, or the path of a directory with the model's config.json. Profiles: "
             + ", ".join(model_names()),
-            type="string", minLength=1, examples=list(model_names()),
+            type="string",
+            minLength=1,
+            examples=list(model_names()),
         ),
-        "hardware": _param("hardware", _WHERE, "Hardware profile",
+        "hardware": _param(
+            "hardware",
+            _WHERE,
+            "Hardware profile",
             "GPU type, nodes, fabric, and how prefill and decode workers share them.",
-            type="string", enum=list(hardware_names()),
+            type="string",
+            enum=list(hardware_names()),
         ),
     }
 
@@ -46,25 +64,55 @@ def workload() -> dict[str, Param]:
     return {
         "isl": _param("isl", _LOAD, "Input length (ISL)", "Tokens per prompt.", type="integer", minimum=1),
         "osl": _param("osl", _LOAD, "Output length (OSL)", "Tokens per answer, enforced.", type="integer", minimum=1),
-        "concurrency": _param("concurrency", _LOAD, "Concurrency levels",
+        "concurrency": _param(
+            "concurrency",
+            _LOAD,
+            "Concurrency levels",
             "Requests in flight, one level after the other. Trials use the highest level; the baseline and "
             "the repeats measure the whole curve.",
-            type="array", items={"type": "integer", "minimum": 1}, minItems=1,
+            type="array",
+            items={"type": "integer", "minimum": 1},
+            minItems=1,
         ),
-        "requests_per_slot": _param("requests_per_slot", _LOAD, "Requests per slot",
+        "requests_per_slot": _param(
+            "requests_per_slot",
+            _LOAD,
+            "Requests per slot",
             "Each concurrent slot sends this many requests at a level. More means less noise and more GPU time.",
-            type="integer", minimum=2,
+            type="integer",
+            minimum=2,
         ),
-        "warmup_requests": _param("warmup_requests", _LOAD, "Warm-up requests", "Sent before measuring, with prompts of their own.",
-            type="integer", minimum=0,
+        "warmup_requests": _param(
+            "warmup_requests",
+            _LOAD,
+            "Warm-up requests",
+            "Sent first, with prompts of their own.",
+            type="integer",
+            minimum=0,
         ),
-        "seed": _param("seed", _LOAD, "Seed", "Of prompts and of the sampler. Equal seeds ask equal questions.",
-                       type="integer", minimum=0),
-        "slo_ttft_p99_ms": _param("slo_ttft_p99_ms", _GOAL, "TTFT p99 limit (ms)", "Time to first token that 99 % of requests must stay below.",
-            type="number", exclusiveMinimum=0,
+        "seed": _param(
+            "seed",
+            _LOAD,
+            "Seed",
+            "Of prompts and sampler.",
+            type="integer",
+            minimum=0,
         ),
-        "slo_tpot_p99_ms": _param("slo_tpot_p99_ms", _GOAL, "TPOT p99 limit (ms)", "Time per output token that 99 % of requests must stay below.",
-            type="number", exclusiveMinimum=0,
+        "slo_ttft_p99_ms": _param(
+            "slo_ttft_p99_ms",
+            _GOAL,
+            "TTFT p99 limit (ms)",
+            "Time to first token of 99 % of requests.",
+            type="number",
+            exclusiveMinimum=0,
+        ),
+        "slo_tpot_p99_ms": _param(
+            "slo_tpot_p99_ms",
+            _GOAL,
+            "TPOT p99 limit (ms)",
+            "Time per output token of 99 % of requests.",
+            type="number",
+            exclusiveMinimum=0,
         ),
     }
 
@@ -72,19 +120,32 @@ def workload() -> dict[str, Param]:
 def knobs() -> dict[str, Param]:
     """The configuration that everything is compared with."""
     return {
-        "redundant_experts": _param("redundant_experts", _KNOBS, "Redundant experts",
+        "redundant_experts": _param(
+            "redundant_experts",
+            _KNOBS,
+            "Redundant experts",
             "Extra copies of hot experts, per role. (experts + redundant) must be divisible by EP; each further "
             "slot per GPU costs one expert of every layer in memory.",
-            type="integer", minimum=0,
+            type="integer",
+            minimum=0,
         ),
-        "mem_fraction_static": _param("mem_fraction_static", _KNOBS, "Memory fraction (decode)",
+        "mem_fraction_static": _param(
+            "mem_fraction_static",
+            _KNOBS,
+            "Memory fraction (decode)",
             "Share of GPU memory for weights and KV cache. Empty: the engine's own choice.",
-            type=["number", "null"], exclusiveMinimum=0, exclusiveMaximum=1,
+            type=["number", "null"],
+            exclusiveMinimum=0,
+            exclusiveMaximum=1,
         ),
-        "cuda_graph_max_bs": _param("cuda_graph_max_bs", _KNOBS, "CUDA-graph max batch (decode)",
+        "cuda_graph_max_bs": _param(
+            "cuda_graph_max_bs",
+            _KNOBS,
+            "CUDA-graph max batch (decode)",
             "Largest batch per attention-DP rank that runs as a captured graph; larger ones run eagerly, "
             "several times slower. Empty: the engine's own choice.",
-            type=["integer", "null"], minimum=1,
+            type=["integer", "null"],
+            minimum=1,
         ),
     }
 
@@ -92,25 +153,67 @@ def knobs() -> dict[str, Param]:
 def sweep() -> dict[str, Param]:
     """How the optimiser searches."""
     return {
-        "trials": _param("trials", _SWEEP, "Trials", "Configurations to try, the default among them.",
-                         type="integer", minimum=1, maximum=500),
-        "repeats": _param("repeats", _SWEEP, "Repeats",
+        "trials": _param(
+            "trials",
+            _SWEEP,
+            "Trials",
+            "Configurations to try, the default among them.",
+            type="integer",
+            minimum=1,
+            maximum=500,
+        ),
+        "repeats": _param(
+            "repeats",
+            _SWEEP,
+            "Repeats",
             "How often the best and the default are measured again, interleaved, before anything is "
             "recommended. The interval of the gain needs at least 2.",
-            type="integer", minimum=0, maximum=20,
+            type="integer",
+            minimum=0,
+            maximum=20,
         ),
-        "max_redundant_slots": _param("max_redundant_slots", _SWEEP, "Redundant slots per GPU, at most",
-                                      "Times EP gives the redundant experts.", type="integer", minimum=1),
-        "min_mem_fraction": _param("min_mem_fraction", _SWEEP, "Memory fraction, at least", "Lower end of the search.",
-                                   type="number", exclusiveMinimum=0, exclusiveMaximum=1),
-        "max_mem_fraction": _param("max_mem_fraction", _SWEEP, "Memory fraction, at most",
+        "max_redundant_slots": _param(
+            "max_redundant_slots",
+            _SWEEP,
+            "Redundant slots per GPU, at most",
+            "Times EP gives the redundant experts.",
+            type="integer",
+            minimum=1,
+        ),
+        "min_mem_fraction": _param(
+            "min_mem_fraction",
+            _SWEEP,
+            "Memory fraction, at least",
+            "Lower end of the search.",
+            type="number",
+            exclusiveMinimum=0,
+            exclusiveMaximum=1,
+        ),
+        "max_mem_fraction": _param(
+            "max_mem_fraction",
+            _SWEEP,
+            "Memory fraction, at most",
             "Upper end. Configurations that run out of memory count as infeasible trials.",
-            type="number", exclusiveMinimum=0, exclusiveMaximum=1,
+            type="number",
+            exclusiveMinimum=0,
+            exclusiveMaximum=1,
         ),
-        "min_graph_bs": _param("min_graph_bs", _SWEEP, "CUDA-graph max batch, at least", "Lower end of the search.",
-                               type="integer", minimum=1),
-        "max_graph_bs": _param("max_graph_bs", _SWEEP, "CUDA-graph max batch, at most", "Upper end of the search.",
-                               type="integer", minimum=2),
+        "min_graph_bs": _param(
+            "min_graph_bs",
+            _SWEEP,
+            "CUDA-graph max batch, at least",
+            "Lower end of the search.",
+            type="integer",
+            minimum=1,
+        ),
+        "max_graph_bs": _param(
+            "max_graph_bs",
+            _SWEEP,
+            "CUDA-graph max batch, at most",
+            "Upper end of the search.",
+            type="integer",
+            minimum=2,
+        ),
     }
 
 

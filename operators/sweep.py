@@ -39,6 +39,9 @@ class RunTrials(BaseOperator):
     template_fields: Sequence[str] = ("image", "model_path")
 
     def __init__(self, *, what: Literal["trials", "repeats"], image: Any, model_path: Any, **kwargs: Any) -> None:
+        # It remembers nothing, so a retry costs nothing and may come soon.
+        kwargs.setdefault("retries", 3)
+        kwargs.setdefault("retry_delay", timedelta(seconds=10))
         super().__init__(**kwargs)
         self.what = what
         self.image = image
@@ -53,6 +56,7 @@ class RunTrials(BaseOperator):
 
     def execute_complete(self, context: Context, event: Any) -> None:
         """Woken because a trial run has finished."""
+        self.log.debug("woken by %s", event)
         self._advance(context)
 
     def _advance(self, context: Context) -> None:
@@ -92,10 +96,13 @@ class RunTrials(BaseOperator):
         from operators import dag_runs
 
         if dag_runs.is_paused(_TRIAL_DAG):
-            raise RuntimeError(f"{_TRIAL_DAG} is paused, so its runs would wait for ever. Unpause it and clear this task")
+            raise RuntimeError(f"{_TRIAL_DAG} is paused: its runs would wait for ever. Unpause it and clear this task")
 
     def _give_up_when_hopeless(self, planned: list[TrialRun], states: dict[str, str | None]) -> None:
-        last = [states.get(t.run_id) for t in planned if states.get(t.run_id) in ("success", "failed")][-_HOPELESS:]
+        from operators import dag_runs
+
+        ended = [state for t in planned if (state := states.get(t.run_id)) in dag_runs.FINISHED]
+        last = ended[-_HOPELESS:]
         if len(last) == _HOPELESS and set(last) == {"failed"}:
             raise RuntimeError(f"the last {_HOPELESS} runs of {_TRIAL_DAG} failed; read the log of the last one")
 
@@ -104,7 +111,8 @@ class RunTrials(BaseOperator):
         return {**params, **own, **trial.extra}
 
     def _sleep_until_finished(self, run_id: str) -> None:
-        trigger = DagStateTrigger(
-            dag_id=_TRIAL_DAG, states=["success", "failed"], run_ids=[run_id], poll_interval=2.0
-        )
+        from operators import dag_runs
+
+        ended: Any = list(dag_runs.FINISHED)
+        trigger = DagStateTrigger(dag_id=_TRIAL_DAG, states=ended, run_ids=[run_id], poll_interval=2.0)
         self.defer(trigger=trigger, method_name="execute_complete", timeout=timedelta(days=7))

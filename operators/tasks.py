@@ -69,9 +69,7 @@ def apply(kind: str, image: str, model_path: str, *, record: bool = False, place
 
     context = get_current_context()
     try:
-        return launch.launch(
-            params_of(context), run_of(context), kind, image, model_path, record=record, placed=placed
-        )
+        return launch.launch(params_of(context), run_of(context), kind, image, model_path, record=record, placed=placed)
     except Refused as refused:
         raise _fail_at_once(refused) from refused
 

@@ -34,7 +34,7 @@ class TargetTrigger(BaseTrigger):
     """
 
     def __init__(self, target: str, deployment: str, client: str | None = None, poll_s: float = 2.0) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.target = target
         self.deployment = deployment
         self.client = client
@@ -47,7 +47,7 @@ class TargetTrigger(BaseTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         while await asyncio.to_thread(self._waiting):
             await asyncio.sleep(self.poll_s)
-        yield TriggerEvent({"deployment": self.deployment})
+        yield TriggerEvent({"deployment": self.deployment})  # type: ignore[no-untyped-call]
 
     def _waiting(self) -> bool:
         from operators.targets import target
@@ -70,6 +70,9 @@ class TargetOperator(BaseOperator):
     """Waits for something on a target. ``defer_after_s`` overrides the target's patience."""
 
     def __init__(self, *, defer_after_s: float | None = None, wait_timeout_s: float = 4 * 3600, **kwargs: Any) -> None:
+        # What is waited for goes on without this task: a retry costs nothing and may come soon.
+        kwargs.setdefault("retries", 2)
+        kwargs.setdefault("retry_delay", timedelta(seconds=5))
         super().__init__(**kwargs)
         self.defer_after_s = defer_after_s
         self.wait_timeout_s = wait_timeout_s
@@ -88,7 +91,19 @@ class TargetOperator(BaseOperator):
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
         """After a deferred wait: look for oneself, the event only says when."""
-        return self.finish(context)
+        self.log.debug("woken by %s", event)
+        return self.conclude(context)
+
+    def conclude(self, context: Context) -> Any:
+        """Finish; a deployment that has died does not come back by trying again."""
+        from airflow.sdk.exceptions import AirflowFailException
+
+        from manifests.errors import DeploymentFailed
+
+        try:
+            return self.finish(context)
+        except DeploymentFailed as failed:
+            raise AirflowFailException(str(failed)) from failed
 
     @abstractmethod
     def finish(self, context: Context) -> Any:
@@ -112,7 +127,7 @@ class WaitReady(TargetOperator):
     def execute(self, context: Context) -> Any:
         target_name = params_of(context)["target"]
         self.wait(target_name, TargetTrigger(target_name, self.deployment))
-        return self.finish(context)
+        return self.conclude(context)
 
     def finish(self, context: Context) -> Any:
         from manifests.errors import DeploymentFailed
@@ -142,7 +157,14 @@ class Benchmark(TargetOperator):
     template_fields: Sequence[str] = ("deployment", "waited")
 
     def __init__(
-        self, *, deployment: Any, waited: Any, purpose: str = "trial", filed_as: str = "", record: bool = False, **kwargs: Any
+        self,
+        *,
+        deployment: Any,
+        waited: Any,
+        purpose: str = "trial",
+        filed_as: str = "",
+        record: bool = False,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.deployment = deployment
@@ -167,7 +189,7 @@ class Benchmark(TargetOperator):
         subject = self._started = self.subject(context)
         benchmark.begin(subject)
         self.wait(subject.target, TargetTrigger(subject.target, subject.deployment, subject.client))
-        return self.finish(context)
+        return self.conclude(context)
 
     def finish(self, context: Context) -> Any:
         from operators.steps import benchmark

@@ -76,9 +76,7 @@ class TuningStudy:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         try:
             storage = optuna.storages.RDBStorage(url, engine_kwargs=_engine_options(url))
-            study = optuna.create_study(
-                storage=storage, study_name=name, direction="maximize", load_if_exists=True
-            )
+            study = optuna.create_study(storage=storage, study_name=name, direction="maximize", load_if_exists=True)
         except (SQLAlchemyError, ImportError, OSError) as error:
             raise StoreUnavailable(
                 f"the study database {_without_password(url)} cannot be used: {type(error).__name__}. "
@@ -133,7 +131,8 @@ class TuningStudy:
         self._close_nameless()
         for trial in self._study.trials:
             if trial.user_attrs.get(_RUN) == run:
-                return self._asked(trial.number, self._rounded(trial.params), trial.user_attrs, trial.state.is_finished())
+                point = self._rounded(trial.params)
+                return self._asked(trial.number, point, trial.user_attrs, finished=trial.state.is_finished())
         self._study.sampler = self._sampler()
         asked = self._study.ask()
         asked.set_user_attr(_RUN, run)

@@ -98,7 +98,7 @@ class Engine(ABC):
     def command(self, spec: DeploymentSpec, component: Component, site: Site) -> Command:
         """The command line of one component."""
 
-    def make_model(self, python: str, config_file: str, out_dir: str) -> Command | None:
+    def make_model(self, python: str, config_file: str, out_dir: str) -> Command | None:  # noqa: ARG002
         """How to make a model directory from a bare config.json; None when real weights are needed."""
         return None
 

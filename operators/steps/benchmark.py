@@ -10,7 +10,6 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from manifests.benchmark import ENVIRONMENT, client_command
-from manifests.deployment import DeploymentSpec
 from manifests.diagnosis import Diagnosis
 from manifests.engines import engine
 from manifests.errors import ClientFailed, DeploymentFailed, TargetError
@@ -18,7 +17,7 @@ from manifests.workload import Workload
 from operators.steps.plan import gpus
 from operators.steps.run import Run, artefacts, open_store
 from operators.targets import target
-from operators.targets.base import Target
+from operators.targets.base import ClientStatus, Target
 from results.benchmark import gates, read_levels
 from results.records import Measurement
 
@@ -87,6 +86,7 @@ def begin(subject: Subject) -> None:
         model=spec.model.name,
         tokenizer_dir=spec.model_path,
         out_dir=where.client_dir(subject.deployment, subject.client),
+        cache_dir=where.client_cache_dir,
     )
     where.run_client(subject.deployment, subject.client, command, ENVIRONMENT)
 
@@ -114,10 +114,11 @@ def finish(subject: Subject, run: Run) -> Measured:
         if health.diagnosis.kind == "out_of_memory":
             return Measured(outcome="infeasible", diagnosis=health.diagnosis, client_seconds=client.seconds)
         raise DeploymentFailed(subject.deployment, health.diagnosis)
-    if client.state != "succeeded":
+    try:
+        measurements = _measurements(subject, run, where, client)
+    except ClientFailed:
         where.stop_client(subject.deployment, subject.client)
-        raise ClientFailed(f"the load generator ended with status {client.exit_code}:\n" + "\n".join(client.log_tail))
-    measurements = _measurements(subject, run, where)
+        raise
     with open_store() as store:
         store.put(*measurements)
     return Measured(outcome="measured", measurements=measurements, client_seconds=client.seconds)
@@ -128,10 +129,14 @@ def stop(subject: Subject) -> None:
     target(subject.target).stop_client(subject.deployment, subject.client)
 
 
-def _measurements(subject: Subject, run: Run, where: Target) -> tuple[Measurement, ...]:
+def _measurements(subject: Subject, run: Run, where: Target, client: ClientStatus) -> tuple[Measurement, ...]:
     spec = where.spec(subject.deployment)
     folder = where.collect(subject.deployment, subject.client)
-    levels = read_levels(folder, subject.workload)
+    # First, because it says more about a client that failed than its exit status does.
+    levels = read_levels(folder, subject.workload, client.log_tail)
+    if client.state != "succeeded":
+        said = "\n".join(client.log_tail)
+        raise ClientFailed(f"the load generator ended with status {client.exit_code}:\n{said}")
     keep = artefacts()
     parts = ("cycles", run.cycle_id, "benchmarks", subject.deployment)
     uris = [

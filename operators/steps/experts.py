@@ -19,7 +19,7 @@ from operators.settings import settings
 from operators.steps.benchmark import post
 from operators.steps.run import Run, artefacts, open_store, stage
 from operators.targets import target
-from results.recordings import read_counts
+from results import recordings as recording_files
 from results.records import Measurement, Recording
 from tuning.placement import balancedness, place, trivial
 from tuning.space import Placements, redundant_experts
@@ -68,7 +68,7 @@ def _counts(uris: list[str], run: Run) -> npt.NDArray[np.int64]:
     scratch = settings().home / "scratch" / run.cycle_id
     total: npt.NDArray[np.int64] | None = None
     for uri in uris:
-        counts = read_counts(artefacts().get_file(uri, scratch / Path(uri).name))
+        counts = recording_files.read(artefacts().get_file(uri, scratch / Path(uri).name))
         total = counts if total is None else total + counts
     if total is None:
         raise TargetError("no expert recording was kept")
@@ -87,19 +87,18 @@ def _place(
         redundant = redundant_experts(slots, spec.model.num_experts, worker.layout.ep)
         key = Placements.key(worker.role, redundant)
         local = scratch / f"{key}.json"
-        local.write_text(place(counts, worker.layout.ep, redundant).to_json())
+        local.write_text(place(counts.astype(float), worker.layout.ep, redundant).to_json())
         digest = hashlib.sha256(local.read_bytes()).hexdigest()[:8]
         uris[key] = artefacts().put_file(local, "cycles", run.cycle_id, "placements", f"{key}-{digest}.json")
     return uris
 
 
-def _record(
-    spec: DeploymentSpec, worker: WorkerSpec, counts: npt.NDArray[np.int64], artefact: str, run: Run
-) -> None:
+def _record(spec: DeploymentSpec, worker: WorkerSpec, counts: npt.NDArray[np.int64], artefact: str, run: Run) -> None:
     experts = spec.model.num_experts
     ep = worker.layout.ep
-    plain = balancedness(counts, trivial(counts.shape[0], experts, redundant_experts(0, experts, ep), ep))
-    placed = balancedness(counts, place(counts, ep, redundant_experts(0, experts, ep)))
+    load = counts.astype(float)
+    plain = balancedness(load, trivial(counts.shape[0], experts, redundant_experts(0, experts, ep), ep))
+    placed = balancedness(load, place(load, ep, redundant_experts(0, experts, ep)))
     used = counts.sum(axis=1) > 0
     recording = Recording(
         cycle_id=run.cycle_id,
@@ -108,7 +107,7 @@ def _record(
         artefact=artefact,
         layers=int(used.sum()),
         experts=counts.shape[1],
-        tokens=int(counts.sum() // max(1, used.sum()) // spec.model.top_k),
+        tokens=recording_files.tokens(counts, spec.model.top_k),
         ep=ep,
         balancedness=float(plain[used].mean()),
         balancedness_placed=float(placed[used].mean()),

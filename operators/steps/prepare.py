@@ -21,9 +21,7 @@ def ensure_image(params: Mapping[str, Any], run: Run) -> str:
         detail = {"versions": image.versions, "engine": request.engine, "target": request.target}
         key = f"{request.target}/{request.engine}"
         with open_store() as store:
-            store.put(
-                Asset(kind="image", key=key, value=image.digest, detail=detail, verified_at=datetime.now(UTC))
-            )
+            store.put(Asset(kind="image", key=key, value=image.digest, detail=detail, verified_at=datetime.now(UTC)))
     return image.digest
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from operators.request import Request
 from operators.steps.plan import open_study
 from operators.steps.run import Run, artefacts, open_store
-from operators.steps.trial import DEFAULT, violations
+from operators.steps.trial import violations
 from results.records import Measurement, Recommendation, Trial
 from results.statistics import paired_gain, verdict
 

@@ -44,11 +44,14 @@ def open_store() -> Iterator[Store]:
 
 def artefacts() -> Artefacts:
     """The artefact store: on Airflow's ObjectStoragePath, with its connections, where Airflow is installed."""
+    root = settings().artefacts_url
     try:
-        from airflow.sdk import ObjectStoragePath as AnyPath
+        from airflow.sdk import ObjectStoragePath
     except ImportError:
-        from upath import UPath as AnyPath
-    return Artefacts(AnyPath(settings().artefacts_url))
+        from upath import UPath
+
+        return Artefacts(UPath(root))
+    return Artefacts(ObjectStoragePath(root))
 
 
 @contextlib.contextmanager

@@ -85,6 +85,8 @@ def trial_runs(params: Mapping[str, Any], run: Run, failed_runs: int) -> list[Tr
 def repeat_runs(params: Mapping[str, Any], run: Run, failed_runs: int) -> list[TrialRun]:
     """Repeats of the default and the best, in the order default, best, best, default, ... so that drift cancels.
 
+    A failed run breaks its pair, so each brings one more pair.
+
     Raises:
         WideloopError: no configuration met the objectives, so there is nothing to compare.
     """
@@ -101,7 +103,7 @@ def repeat_runs(params: Mapping[str, Any], run: Run, failed_runs: int) -> list[T
     if best.number == default:
         return []
     runs = []
-    for k in range(request.repeats):
+    for k in range(request.repeats + min(failed_runs, _SPARE_RUNS)):
         pair = (default, best.number) if k % 2 == 0 else (best.number, default)
         for number in pair:
             label = "default" if number == default else "best"

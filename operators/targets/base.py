@@ -146,6 +146,11 @@ class Target(ABC):
     def client_dir(self, name: str, client: str) -> str:
         """The folder in which a client of this name finds and leaves its files, on the target."""
 
+    @property
+    def client_cache_dir(self) -> str | None:
+        """A folder on the target that clients may share between runs (tokenised prompts), if there is one."""
+        return None
+
     @abstractmethod
     def run_client(self, name: str, client: str, command: Command, environment: str) -> None:
         """Start ``command`` beside the deployment unless a client of that name was started before."""

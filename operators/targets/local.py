@@ -241,6 +241,10 @@ class LocalTarget(Target):
         folder.mkdir(parents=True, exist_ok=True)
         return str(folder)
 
+    @property
+    def client_cache_dir(self) -> str:
+        return str(self._settings.home / "client-cache")
+
     def run_client(self, name: str, client: str, command: Command, environment: str) -> None:
         self._require(name)
         process = self._client(name, client)

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 from manifests import profiles
 from manifests.engines.base import Engine
@@ -129,9 +130,9 @@ def _note(settings: Settings, folder: Path) -> Path:
     return settings.models / ".verified" / f"{hashlib.sha256(str(folder).encode()).hexdigest()[:16]}.json"
 
 
-def _known(settings: Settings, folder: Path) -> dict[str, object]:
+def _known(settings: Settings, folder: Path) -> dict[str, Any]:
     try:
-        known: dict[str, object] = json.loads(_note(settings, folder).read_text())
+        known: dict[str, Any] = json.loads(_note(settings, folder).read_text())
     except (OSError, ValueError):
         return {}
     return known
