@@ -11,6 +11,7 @@ from manifests.engines.base import Command, Component, Engine, Site
 from manifests.findings import Finding
 from manifests.validation import validate
 
+#: "system" is the mocker's own HTTP server; Dynamo 1.6 reads its number as 16 bits with sign: at most 32767.
 _PORTS = {
     "prefill": ("system", "control", "bootstrap"),
     "decode": ("system", "control"),
@@ -52,7 +53,8 @@ class SimulatedEngine(Engine):
         }
         if component.role == "frontend":
             options = {"--host": site.host, "--port": site.ports["http"], "--shared-dir": site.shared_dir}
-            return _command(site, "tuning.simulator.frontend", options, env)
+            # The frontend keeps copies of model files below its home directory: let them go with the deployment.
+            return _command(site, "tuning.simulator.frontend", options, {**env, "HOME": site.shared_dir})
         worker_options: dict[str, object] = {
             "--spec": site.spec_file,
             "--role": component.role,
