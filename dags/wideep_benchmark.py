@@ -32,11 +32,16 @@ def wideep_benchmark() -> None:
     planned, image, weights = tasks.plan(), tasks.image(), tasks.weights()
     planned >> image >> weights
     applied = tasks.apply("benchmark", image, weights)
-    ready = WaitReady(task_id="ready", deployment=applied, pool=tasks.GPU_POOL)
+    ready = WaitReady(task_id="ready", deployment=applied, must_be_ready=True, pool=tasks.GPU_POOL)
     bench = Benchmark(
-        task_id="benchmark", deployment=applied, waited=ready.output, purpose="benchmark", filed_as="by hand",
-        pool=tasks.GPU_POOL, retries=1,
-    )  # fmt: skip
+        task_id="benchmark",
+        deployment=applied,
+        waited=ready.output,
+        purpose="benchmark",
+        filed_as="by hand",
+        stage="benchmark",
+        pool=tasks.GPU_POOL,
+    )
     bench >> tasks.delete(applied).as_teardown(setups=applied, on_failure_fail_dagrun=True)
     bench >> tasks.close()
 

@@ -49,12 +49,11 @@ def measured(
             purpose=purpose,
             filed_as=label,
             record=record,
+            stage=kind,
             pool=tasks.GPU_POOL,
         )
         back = tasks.delete.override(task_id="delete")(applied).as_teardown(setups=applied, on_failure_fail_dagrun=True)
         recordings = tasks.dump_recordings.override(task_id="dump_recordings")(applied) if record else None
-        ended = tasks.end_stage.override(task_id="measured")(kind)
-        bench >> ended
         if recordings is not None:
             bench >> recordings >> back
         bench >> back

@@ -141,14 +141,6 @@ def announce(deployment: str) -> dict[str, Any]:
 
 
 @task(**RETRIES)
-def end_stage(name: str) -> None:
-    """A stage of several tasks has ended well."""
-    from operators.steps import run
-
-    run.end_stage(run_of(get_current_context()), name, "success")
-
-
-@task(**RETRIES)
 def compare_experts() -> dict[str, Any]:
     """What the recorded placement is worth on the same workload."""
     from operators.steps import experts
@@ -184,11 +176,16 @@ def close() -> None:
 
 @task(**RETRIES)
 def ask() -> dict[str, Any]:
-    """The configuration this run is to try."""
+    """The configuration this run is to try; skips the run when its trial was told already."""
+    from airflow.sdk.exceptions import AirflowSkipException
+
     from operators.steps import trial
 
     context = get_current_context()
-    return trial.ask(params_of(context), run_of(context)).model_dump(mode="json")
+    asked = trial.ask(params_of(context), run_of(context))
+    if asked.finished:
+        raise AirflowSkipException(f"trial {asked.number} was finished before")
+    return asked.model_dump(mode="json")
 
 
 @task(**RETRIES)
@@ -205,11 +202,16 @@ def apply_trial(asked: dict[str, Any]) -> str:
 @task(trigger_rule="all_done", **RETRIES)
 def tell(asked: dict[str, Any] | None, waited: dict[str, Any] | None, measured: dict[str, Any] | None) -> None:
     """Tell the study what came of the trial; fails when nothing was learned."""
+    from airflow.sdk.exceptions import AirflowSkipException
+
+    from operators import dag_runs
     from operators.steps import benchmark, deployment, trial
 
-    if asked is None:
-        raise _fail_at_once(RuntimeError("no trial was asked for"))
     context = get_current_context()
+    if asked is None:
+        if dag_runs.failed_tasks(context["dag_run"].dag_id, context["dag_run"].run_id):
+            raise _fail_at_once(RuntimeError("no trial was asked for"))
+        raise AirflowSkipException("this run's trial was finished before")
     outcome = deployment.Outcome.model_validate(waited) if waited else None
     result = benchmark.Measured.model_validate(measured) if measured else None
     try:

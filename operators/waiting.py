@@ -152,6 +152,7 @@ class Benchmark(TargetOperator):
         deployment: its name.
         waited: the outcome of :class:`WaitReady`; nothing is measured of what cannot run.
         purpose, filed_as: what the measurement is filed under. record: also record the expert distribution.
+        stage: of the timeline, that ends with this benchmark.
     """
 
     template_fields: Sequence[str] = ("deployment", "waited")
@@ -164,6 +165,7 @@ class Benchmark(TargetOperator):
         purpose: str = "trial",
         filed_as: str = "",
         record: bool = False,
+        stage: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -172,6 +174,7 @@ class Benchmark(TargetOperator):
         self.purpose = purpose
         self.filed_as = filed_as
         self.record = record
+        self.stage = stage
         self._started: Subject | None = None
 
     def subject(self, context: Context) -> Subject:
@@ -179,7 +182,14 @@ class Benchmark(TargetOperator):
         from operators.steps import launch
 
         params = params_of(context)
-        return launch.subject(params, self.deployment, self.purpose, self.filed_as, record=self.record)  # type: ignore[arg-type]
+        return launch.subject(
+            params,
+            self.deployment,
+            self.purpose,  # type: ignore[arg-type]
+            self.filed_as,
+            record=self.record,
+            stage=self.stage,
+        )
 
     def execute(self, context: Context) -> Any:
         from operators.steps import benchmark

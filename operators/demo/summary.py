@@ -17,10 +17,11 @@ def recommendation(snapshot: Snapshot) -> RenderableType:
     if found is None:
         return Text("The cycle made no recommendation.", "red")
     knobs = Table.grid(padding=(0, 3))
-    for name in sorted(found.knobs | found.default_knobs):
-        value, default = found.knobs.get(name), found.default_knobs.get(name)
-        note = "" if value == default else f"(default {default})"
-        knobs.add_row(name.replace("_", " "), Text(str(value), "bold"), Text(note, "dim"))
+    for role, mine in sorted(found.knobs.items()):
+        for name, value in sorted(mine.items()):
+            default = found.default_knobs.get(role, {}).get(name)
+            note = "" if value == default else f"(default {default})"
+            knobs.add_row(role, name.replace("_", " "), Text(str(value), "bold"), Text(note, "dim"))
     card = Table.grid()
     card.add_row(knobs)
     card.add_row("")

@@ -15,7 +15,7 @@ from manifests.engines import engine
 from manifests.errors import ClientFailed, DeploymentFailed, TargetError
 from manifests.workload import Workload
 from operators.steps.plan import gpus
-from operators.steps.run import Run, artefacts, open_store
+from operators.steps.run import Run, artefacts, end_stage, open_store
 from operators.targets import target
 from operators.targets.base import ClientStatus, Target
 from results.benchmark import gates, read_levels
@@ -28,7 +28,10 @@ _FLUSH_WAIT_S = 60
 
 
 class Subject(BaseModel):
-    """What is measured and why: everything a measurement's record needs beyond its numbers."""
+    """What is measured and why: everything a measurement's record needs beyond its numbers.
+
+    ``stage`` is the stage of the timeline that this benchmark completes, if it does.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -40,6 +43,7 @@ class Subject(BaseModel):
     trial_number: int | None = None
     repeat: int = 0
     record: bool = False
+    stage: str | None = None
 
     @property
     def client(self) -> str:
@@ -121,6 +125,8 @@ def finish(subject: Subject, run: Run) -> Measured:
         raise
     with open_store() as store:
         store.put(*measurements)
+    if subject.stage:
+        end_stage(run, subject.stage, "success", gpus=measurements[0].gpus)
     return Measured(outcome="measured", measurements=measurements, client_seconds=client.seconds)
 
 

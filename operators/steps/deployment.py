@@ -22,6 +22,7 @@ class Outcome(BaseModel):
 
     state: Literal["ready", "infeasible"]
     diagnosis: Diagnosis | None = None
+    start_seconds: float | None = None
 
 
 def apply(spec: DeploymentSpec, owner: Owner) -> None:
@@ -46,7 +47,7 @@ def outcome(target_name: str, name: str) -> Outcome | None:
     if status.state == "pending":
         return None
     if status.state == "ready":
-        return Outcome(state="ready")
+        return Outcome(state="ready", start_seconds=status.start_seconds)
     diagnosis = status.diagnosis or Diagnosis(
         kind="crashed", component=name, message=status.reason, action="apply it again"
     )

@@ -11,7 +11,7 @@ from operators.steps import prepare
 from operators.steps.benchmark import Purpose, Subject
 from operators.steps.deployment import apply
 from operators.steps.experts import placements
-from operators.steps.run import Run, stage
+from operators.steps.run import Run, begin_stage, stage
 from operators.steps.trial import Try, spec_for
 from tuning.space import knobs_at, point_of
 
@@ -29,6 +29,7 @@ def launch(
         placed: with the cycle's recorded expert placement instead of the engine's own order.
     """
     if params.get("deployment"):
+        begin_stage(run, kind)
         return str(params["deployment"])
     request = Request.from_params(params)
     name = deployment_name(kind, run.run_id)
@@ -47,14 +48,15 @@ def launch(
 
 def launch_trial(params: Mapping[str, Any], asked: Try, run: Run, image: str | None, model_path: str | None) -> str:
     """Apply a trial's configuration; a trial started by hand finds its own image and weights."""
-    if not asked.finished:
-        image = image or prepare.ensure_image(params, run)
-        model_path = model_path or prepare.ensure_weights(params, run)
-        apply(spec_for(params, asked, run, image, model_path), run.owner)
+    image = image or prepare.ensure_image(params, run)
+    model_path = model_path or prepare.ensure_weights(params, run)
+    apply(spec_for(params, asked, run, image, model_path), run.owner)
     return asked.deployment
 
 
-def subject(params: Mapping[str, Any], deployment: str, purpose: Purpose, label: str, *, record: bool) -> Subject:
+def subject(
+    params: Mapping[str, Any], deployment: str, purpose: Purpose, label: str, *, record: bool, stage: str | None
+) -> Subject:
     """The whole curve of the form's workload on a deployment."""
     request = Request.from_params(params)
     return Subject(
@@ -64,4 +66,5 @@ def subject(params: Mapping[str, Any], deployment: str, purpose: Purpose, label:
         label=label,
         workload=request.workload,
         record=record,
+        stage=stage,
     )

@@ -55,20 +55,20 @@ def artefacts() -> Artefacts:
 
 
 @contextlib.contextmanager
-def stage(run: Run, name: str, *, ends: bool = True) -> Iterator[None]:
+def stage(run: Run, name: str, *, ends: bool = True, gpus: int = 0) -> Iterator[None]:
     """Put this piece of work on the cycle's timeline under ``name``.
 
     A stage may consist of several tasks: it begins with the first one that names it and ends, or fails,
-    with the one that says ``ends`` (or raises).
+    with the one that says ``ends`` (or raises). ``gpus``: how many it holds while it lasts.
     """
     begin_stage(run, name)
     try:
         yield
     except BaseException as error:
-        end_stage(run, name, "failed", str(error) or type(error).__name__)
+        end_stage(run, name, "failed", str(error) or type(error).__name__, gpus)
         raise
     if ends:
-        end_stage(run, name, "success")
+        end_stage(run, name, "success", gpus=gpus)
 
 
 def begin_stage(run: Run, name: str) -> None:
@@ -79,10 +79,12 @@ def begin_stage(run: Run, name: str) -> None:
         store.put(Stage(cycle_id=run.cycle_id, name=name, state="running", started_at=began))
 
 
-def end_stage(run: Run, name: str, state: str, detail: str = "") -> None:
-    """Mark a stage as ended; one that never began is not invented."""
+def end_stage(run: Run, name: str, state: str, detail: str = "", gpus: int = 0) -> None:
+    """Mark a stage as ended; one that never began is not invented. ``gpus`` were held all the time."""
     with open_store() as store:
         known = next((s for s in store.stages(run.cycle_id) if s.name == name), None)
         if known is not None:
-            ended = {"state": state, "detail": detail, "ended_at": datetime.now(UTC)}
+            now = datetime.now(UTC)
+            held = (now - known.started_at).total_seconds() * gpus if gpus else None
+            ended = {"state": state, "detail": detail, "ended_at": now, "gpu_seconds": held}
             store.put(known.model_copy(update=ended))

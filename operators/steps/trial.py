@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from manifests.deployment import DeploymentSpec
+from manifests.deployment import DeploymentSpec, Knobs
 from manifests.errors import WideloopError
 from manifests.workload import Slo, Workload
 from operators.request import Request, deployment_name
@@ -108,8 +108,6 @@ def tell(
     Raises:
         TrialFailed: nothing was learned; the run must not look as if it was.
     """
-    if trial.finished:
-        return None
     if trial.repeat is not None:
         if measured is None or measured.outcome != "measured":
             raise TrialFailed(f"repeat {trial.repeat} of {trial.label} was not measured")
@@ -135,6 +133,8 @@ def tell(
         study.tell_failed(trial.number)
         update = {"reason": _why_not(measured)}
     phases = {"client": measured.client_seconds} if measured else {}
+    if waited is not None and waited.start_seconds is not None:
+        phases["start"] = waited.start_seconds
     record = record.model_copy(update=update | {"phases": phases})
     with open_store() as store:
         store.put(record)
@@ -188,11 +188,15 @@ def _record(trial: Try, spec: DeploymentSpec, run: Run, **rest: Any) -> Trial:
 
 
 def knobs_shown(spec: DeploymentSpec) -> dict[str, Any]:
-    """The knobs people compare: those of the space, and whether experts are placed by a recording."""
-    knobs = decoder(spec).knobs
-    return {
+    """The knobs people compare, by role: those of the space, and whether experts are placed by a recording."""
+    decoding = decoder(spec).role
+    return {w.role: _shown(w.knobs, decodes=w.role == decoding) for w in spec.workers}
+
+
+def _shown(knobs: Knobs, *, decodes: bool) -> dict[str, Any]:
+    both = {
         "redundant_experts": knobs.redundant_experts,
-        "mem_fraction_static": knobs.mem_fraction_static,
-        "cuda_graph_max_bs": knobs.cuda_graph_max_bs,
         "placement": "recorded" if knobs.expert_placement else "trivial",
     }
+    own = {"mem_fraction_static": knobs.mem_fraction_static, "cuda_graph_max_bs": knobs.cuda_graph_max_bs}
+    return both | own if decodes else both

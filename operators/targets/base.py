@@ -43,11 +43,15 @@ class Owned(BaseModel):
 
 
 class Status(BaseModel):
-    """State of a deployment. ``ready`` means that it has answered a real generation."""
+    """State of a deployment. ``ready`` means that it has answered a real generation.
+
+    ``start_seconds`` is the time from apply to that answer.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     state: Literal["absent", "pending", "ready", "failed"]
+    start_seconds: float | None = None
     reason: str = ""
     diagnosis: Diagnosis | None = None
 

@@ -160,11 +160,12 @@ class LocalTarget(Target):
             return Status(state="failed", reason=dead.message, diagnosis=dead)
         ready = self._folder(name) / "ready"
         if ready.exists():
-            return Status(state="ready")
+            return Status(state="ready", start_seconds=float(ready.read_text()))
         answer = self._generate(deployment)
         if answer is None:
-            _write(ready, datetime.now(UTC).isoformat())
-            return Status(state="ready")
+            seconds = (datetime.now(UTC) - deployment.created_at).total_seconds()
+            _write(ready, str(seconds))
+            return Status(state="ready", start_seconds=seconds)
         age = (datetime.now(UTC) - deployment.created_at).total_seconds()
         if age < self._start_timeout_s:
             return Status(state="pending", reason=answer)
