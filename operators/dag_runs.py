@@ -38,7 +38,9 @@ def state(dag_id: str, run_id: str) -> str | None:
     """The state of a run, None when there is none."""
     if not RuntimeTaskInstance.get_dr_count(dag_id=dag_id, run_ids=[run_id]):
         return None
-    return str(RuntimeTaskInstance.get_dagrun_state(dag_id=dag_id, run_id=run_id))
+    found = RuntimeTaskInstance.get_dagrun_state(dag_id=dag_id, run_id=run_id)
+    # An enum of the API client whose str() is not its value, whatever the annotation says.
+    return str(getattr(found, "value", found))
 
 
 def is_live(dag_id: str, run_id: str) -> bool:
