@@ -1,9 +1,9 @@
 """How long one prefill chunk and one decode step take: a roofline over every part of a layer.
 
 Each part takes the longer of its arithmetic and its memory traffic, at the fraction of the data sheet's
-rate that kernels reach; the hottest expert-parallel rank sets the pace of every MoE layer. Nothing here
-is fitted to a deployment: inputs are the model's shape, the GPU's data sheet and the placement. All
-constants are in :class:`Constants` with their source.
+rate that kernels reach; the hottest expert-parallel rank sets the pace of every MoE layer. Inputs are the
+model's shape, the GPU's data sheet and the placement. All constants are in :class:`Constants` with their
+source; those called measured were taken from one engine on two H200s and are guesses for other GPUs.
 
 Time is in milliseconds, sizes in bytes. Batches are per attention-DP rank; all ranks are taken to carry
 the same batch, as a load-balanced router gives them.

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from pydantic import BaseModel, ConfigDict
 
-from manifests.deployment import DeploymentSpec
+from manifests.deployment import DeploymentSpec, WorkerSpec
 from manifests.diagnosis import Diagnosis
 from manifests.findings import Finding
 
@@ -101,6 +101,10 @@ class Engine(ABC):
     def make_model(self, python: str, config_file: str, out_dir: str) -> Command | None:  # noqa: ARG002
         """How to make a model directory from a bare config.json; None when real weights are needed."""
         return None
+
+    def recorded_copies(self, worker: WorkerSpec) -> int:
+        """How often a recording counts one token: once per EP rank where no all-to-all back end divides them."""
+        return worker.layout.ep
 
     @abstractmethod
     def resolve(self, spec: DeploymentSpec) -> DeploymentSpec:

@@ -107,7 +107,7 @@ def _record(spec: DeploymentSpec, worker: WorkerSpec, counts: npt.NDArray[np.int
         artefact=artefact,
         layers=int(used.sum()),
         experts=counts.shape[1],
-        tokens=recording_files.tokens(counts, spec.model.top_k),
+        tokens=recording_files.tokens(counts, spec.model.top_k, engine(spec.engine).recorded_copies(worker)),
         ep=ep,
         balancedness=float(plain[used].mean()),
         balancedness_placed=float(placed[used].mean()),
