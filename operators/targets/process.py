@@ -1,8 +1,9 @@
 """Child processes that outlive the task that started them, and can be found again and ended for certain.
 
-A process is known by its pid *and* its start time (a pid alone may be somebody else's by now). Whatever
-it starts in turn is found by a mark in the environment, which children inherit even when they leave
-the session or lose their parent.
+A process is known by its pid *and* its start time (a pid alone may be somebody else's by now), the latter
+counted from the system's start, because a step of the clock moves all times of day. Whatever it starts
+in turn is found by a mark in the environment, which children inherit even when they leave the session
+or lose their parent.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +21,11 @@ import psutil
 
 #: Environment variable that marks every process of ours with the folder of its deployment.
 MARK = "WIDELOOP_DEPLOYMENT"
+
+#: Resolution of the kernel's start times.
+_TICK_S = 1 / os.sysconf("SC_CLK_TCK")
+
+_LOOK_AGAIN_S = 0.05
 
 #: Leaves the exit status of the wrapped command in the file named by $0, also when it was killed.
 _KEEP_STATUS = '"$@"; echo $? > "$0.tmp"; mv "$0.tmp" "$0"'
@@ -47,8 +54,8 @@ class ProcessRecord:
                 cwd=self.folder,
                 start_new_session=True,
             )
-        started = psutil.Process(process.pid).create_time()
-        _write_json(self._record, {"pid": process.pid, "started": started})
+        known = psutil.Process(process.pid)
+        _write_json(self._record, {"pid": known.pid, "uptime": _uptime_at_start(known), "started": known.create_time()})
 
     @property
     def started(self) -> float | None:
@@ -68,7 +75,8 @@ class ProcessRecord:
             return False
         try:
             process = psutil.Process(int(record["pid"]))
-            return process.create_time() == record["started"] and process.status() != psutil.STATUS_ZOMBIE
+            same = abs(_uptime_at_start(process) - record["uptime"]) < _TICK_S / 2
+            return same and process.status() != psutil.STATUS_ZOMBIE
         except psutil.NoSuchProcess:
             return False
 
@@ -78,7 +86,7 @@ class ProcessRecord:
             code = int(self._exit.read_text())
         except (OSError, ValueError):
             return None
-        return 128 - code if code > 128 else code
+        return 128 - code if 128 < code <= 128 + signal.NSIG else code
 
     def tail(self, lines: int) -> tuple[str, ...]:
         """The last ``lines`` lines of the log."""
@@ -89,6 +97,11 @@ class ProcessRecord:
         except OSError:
             return ()
         return tuple(text.splitlines()[-lines:])
+
+
+def _uptime_at_start(process: psutil.Process) -> float:
+    """Seconds from the system's start to the process's, which no clock changes."""
+    return process.create_time() - psutil.boot_time()
 
 
 def marked(below: Path) -> Iterator[tuple[psutil.Process, Path]]:
@@ -112,7 +125,7 @@ def end_marked(folder: Path, grace_s: float) -> None:
         asked: set[int] = set()
         deadline = time.monotonic() + patience
         # Look again each time: a process may have started another between the look and the signal.
-        while processes := [p for p, _ in marked(folder) if p.pid != os.getpid()]:
+        while processes := _seen(folder):
             if time.monotonic() > deadline:
                 break
             for process in processes:
@@ -120,10 +133,21 @@ def end_marked(folder: Path, grace_s: float) -> None:
                     asked.add(process.pid)
                     with contextlib.suppress(psutil.NoSuchProcess):
                         ask(process)
-            time.sleep(0.05)
+            time.sleep(_LOOK_AGAIN_S)
         else:
             return
     raise TimeoutError(f"processes {[p.pid for p in processes]} of {folder.name} survived SIGKILL")
+
+
+def _seen(folder: Path) -> list[psutil.Process]:
+    """Other processes marked with ``folder`` or below. One that is just being executed has no environment for
+    a moment (1 look in 100 right after a start), so nothing counts as gone that was missed only once."""
+    for wait in (_LOOK_AGAIN_S, 0):
+        found = [p for p, _ in marked(folder) if p.pid != os.getpid()]
+        if found:
+            return found
+        time.sleep(wait)
+    return []
 
 
 def _read_json(path: Path) -> dict[str, float] | None:
