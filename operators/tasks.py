@@ -22,21 +22,36 @@ def _fail_at_once(error: Exception) -> Exception:
     return AirflowFailException(str(error))
 
 
-@task(**RETRIES)
-def plan() -> str:
-    """Check everything that can be checked before anything is launched; returns the cycle's id."""
-    from manifests.errors import Refused
+def _plan() -> str:
+    from manifests.errors import WideloopError
     from operators.steps import plan as step
 
     context = get_current_context()
     run = run_of(context)
     try:
         warnings = step.plan(params_of(context), run)
-    except Refused as refused:
+    except WideloopError as refused:
         raise _fail_at_once(refused) from refused
     for warning in warnings:
         print(warning)
     return run.cycle_id
+
+
+def _close() -> None:
+    from operators import dag_runs
+    from operators.steps import close as step
+
+    run = run_of(get_current_context())
+    try:
+        step.close(run, dag_runs.failed_tasks(run.dag_id, run.run_id))
+    except step.CycleFailed as failed:
+        raise _fail_at_once(failed) from failed
+
+
+@task(**RETRIES)
+def plan() -> str:
+    """Check everything that can be checked before anything is launched; returns the cycle's id."""
+    return _plan()
 
 
 @task(**RETRIES)
@@ -163,15 +178,7 @@ def recommend() -> dict[str, Any]:
 @task(trigger_rule="all_done", **RETRIES)
 def close() -> None:
     """Write the cycle's end; fails when any task of the run did, so that the run is not green."""
-    from operators import dag_runs
-    from operators.steps import close as step
-
-    context = get_current_context()
-    run = run_of(context)
-    try:
-        step.close(run, dag_runs.failed_tasks(run.dag_id, run.run_id))
-    except step.CycleFailed as failed:
-        raise _fail_at_once(failed) from failed
+    _close()
 
 
 @task(**RETRIES)
@@ -182,6 +189,8 @@ def ask() -> dict[str, Any]:
     from operators.steps import trial
 
     context = get_current_context()
+    if run_of(context).for_cycle is None:
+        _plan()  # Started by hand: a cycle of its own.
     asked = trial.ask(params_of(context), run_of(context))
     if asked.finished:
         raise AirflowSkipException(f"trial {asked.number} was finished before")
@@ -218,6 +227,9 @@ def tell(asked: dict[str, Any] | None, waited: dict[str, Any] | None, measured: 
         trial.tell(params_of(context), trial.Try.model_validate(asked), run_of(context), outcome, result)
     except trial.TrialFailed as failed:
         raise _fail_at_once(failed) from failed
+    finally:
+        if run_of(context).for_cycle is None:
+            _close()
 
 
 @task(**RETRIES)

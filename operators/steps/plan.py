@@ -8,7 +8,7 @@ from typing import Any
 
 from manifests.deployment import DeploymentSpec
 from manifests.engines import engine
-from manifests.findings import Finding, refuse
+from manifests.findings import Finding, refuse, unknown
 from manifests.validation import validate
 from operators.request import Request
 from operators.settings import settings
@@ -29,6 +29,8 @@ def check(spec: DeploymentSpec) -> list[Finding]:
 def plan(params: Mapping[str, Any], run: Run) -> list[str]:
     """Check the request and the databases; record the cycle as running. Returns the warnings.
 
+    A run that works for an earlier cycle goes on with that one.
+
     Raises:
         Refused: the request cannot work; says which fields and what would.
         StoreUnavailable: a database cannot be used.
@@ -37,27 +39,33 @@ def plan(params: Mapping[str, Any], run: Run) -> list[str]:
     spec = request.spec("plan")
     findings = check(spec)
     refuse(findings)
+    open_study(request, run)
     with open_store() as store:
         known = store.cycle(run.cycle_id)
-        store.put(
-            Cycle(
-                cycle_id=run.cycle_id,
-                dag_id=run.dag_id,
-                dag_run_id=run.run_id,
-                title=request.title,
-                state="running",
-                engine=request.engine,
-                target=request.target,
-                simulated=request.simulated,
-                model=spec.model.name,
-                hardware=spec.hardware.name,
-                request=request.model_dump(mode="json"),
-                study=run.cycle_id,
-                planned_trials=request.trials,
-                started_at=known.started_at if known else datetime.now(UTC),
-            )
-        )
+        if known is None and run.for_cycle is not None:
+            refuse([unknown("cycle_id", run.for_cycle, [c.cycle_id for c in store.cycles()])])
+        goes_on = {"state": "running", "planned_trials": request.trials, "ended_at": None}
+        store.put(known.model_copy(update=goes_on) if known else _new_cycle(request, spec, run))
     return [str(f) for f in findings]
+
+
+def _new_cycle(request: Request, spec: DeploymentSpec, run: Run) -> Cycle:
+    return Cycle(
+        cycle_id=run.cycle_id,
+        dag_id=run.dag_id,
+        dag_run_id=run.run_id,
+        title=request.title,
+        state="running",
+        engine=request.engine,
+        target=request.target,
+        simulated=request.simulated,
+        model=spec.model.name,
+        hardware=spec.hardware.name,
+        request=request.model_dump(mode="json"),
+        study=run.cycle_id,
+        planned_trials=request.trials,
+        started_at=datetime.now(UTC),
+    )
 
 
 def open_study(request: Request, run: Run) -> TuningStudy:
