@@ -56,9 +56,9 @@ class Snapshot:
         running = any(trial.state == "running" for trial in self.trials)
         text = f"trial {min(self.finished + running, self.planned)}/{self.planned}"
         if self.best is not None:
-            text += f", best so far: trial {self.best.number} with {self.best.value:.0f} output tok/s per GPU"
+            text += f", best so far: trial {self.best.number} with {self.best.value:.1f} output tok/s per GPU"
             if self.default is not None and self.default.number != self.best.number:
-                text += f" (default {self.default.value:.0f})"
+                text += f" (default {self.default.value:.1f})"
         return text
 
 

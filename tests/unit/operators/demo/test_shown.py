@@ -37,8 +37,8 @@ def cycle(planned: int) -> Cycle:
 def recommended(**changes: Any) -> Recommendation:
     values: dict[str, Any] = {
         "cycle_id": "c", "study": "s", "trial_number": 4, "verdict": "adopt", "reason": "both pairs agree",
-        "knobs": {"redundant_experts": 16, "mem_fraction_static": 0.85},
-        "default_knobs": {"redundant_experts": 0, "mem_fraction_static": 0.85},
+        "knobs": {"decode": {"redundant_experts": 16, "mem_fraction_static": 0.85}},
+        "default_knobs": {"decode": {"redundant_experts": 0, "mem_fraction_static": 0.85}},
         "gain": 0.123, "gain_low": -0.01, "gain_high": 0.25, "pairs": 2, "slo_met": True, "simulated": True,
         "created_at": NOW,
     }  # fmt: skip
@@ -64,7 +64,7 @@ def test_the_best_trial_is_feasible_and_measured() -> None:
         ),
     )
     assert snapshot.trials_line() == (
-        "trial 5/8, best so far: trial 1 with 130 output tok/s per GPU (default 100)"
+        "trial 5/8, best so far: trial 1 with 130.0 output tok/s per GPU (default 100.0)"
     )  # fmt: skip
 
 
@@ -87,14 +87,14 @@ def test_a_log_gets_each_change_once() -> None:
         "image: running",
         "trial 1/2",
         "image: success (sha256:1)",
-        "trial 1/2, best so far: trial 0 with 5 output tok/s per GPU",
+        "trial 1/2, best so far: trial 0 with 5.0 output tok/s per GPU",
     ]
 
 
 def test_the_recommendation_says_what_how_much_how_sure_and_that_it_is_simulated() -> None:
     text = text_of(summary.recommendation(Snapshot(recommendation=recommended())))
     assert "Recommended: trial 4 (simulated" in text
-    assert "redundant experts 16 (default 0)" in text
+    assert "decode redundant experts 16 (default 0)" in text
     assert "mem fraction static 0.85 │" in text
     assert "+12.3% output tok/s per GPU over the default (95% interval -1.0% to +25.0%, 2 pairs)" in text
     assert "simulated" not in text_of(summary.recommendation(Snapshot(recommendation=recommended(simulated=False))))
