@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from manifests.deployment import DeploymentSpec
 from manifests.diagnosis import Diagnosis
@@ -110,9 +110,11 @@ class LocalTarget(Target):
             self._remove(spec.name)
             try:
                 self._start(spec, owner)
-            except OSError as error:
+            except BaseException as error:
                 self._remove(spec.name)
-                raise TargetError(f"{spec.name} could not be started: {error}") from error
+                if isinstance(error, OSError):
+                    raise TargetError(f"{spec.name} could not be started: {error}") from error
+                raise
 
     def _runs(self, spec: DeploymentSpec) -> bool:
         deployment = self._read(spec.name)
@@ -229,11 +231,18 @@ class LocalTarget(Target):
             self._remove(name)
 
     def list_owned(self) -> list[Owned]:
-        names = {d.spec.name: d for d in self._deployments()}
-        owned = [Owned(name=n, owner=d.owner, created_at=d.created_at) for n, d in names.items()]
-        # A folder somebody removed by hand leaves processes that only their mark still names.
-        orphans = {mark.relative_to(self._root).parts[0] for _, mark in marked(self._root)} - names.keys()
-        return owned + [Owned(name=n, owner=None, created_at=None) for n in sorted(orphans)]
+        # Processes first: whatever comes up from now on has its description before its first process.
+        found = {mark.relative_to(self._root).parts[0] for _, mark in marked(self._root)}
+        found |= {p.name for p in self._root.glob("[!.]*") if p.is_dir()}
+        described = {d.spec.name: d for d in self._deployments()}
+        owned = [Owned(name=n, owner=d.owner, created_at=d.created_at) for n, d in described.items()]
+        # What nobody describes is a leftover, unless somebody is replacing it right now and holds its lock.
+        for name in sorted(found - described.keys()):
+            with self._locked(name):
+                lost = self._read(name) is None
+            if lost:
+                owned.append(Owned(name=name, owner=None, created_at=None))
+        return owned
 
     # ---- clients
 
@@ -249,11 +258,16 @@ class LocalTarget(Target):
     def run_client(self, name: str, client: str, command: Command, environment: str) -> None:
         self._require(name)
         process = self._client(name, client)
-        if process.started is not None:
-            return
         python = environment_python(self._settings, environment)
         path = {"PATH": f"{python.parent}{os.pathsep}{os.environ.get('PATH', '')}"}
-        process.start(command.argv, {**_base_environment(), **path, **command.env})
+        with self._locked(name):
+            if process.started is not None:
+                return
+            # An earlier starter may have died before it could leave a record of what it started.
+            end_marked(process.folder, self._grace_s)
+            shutil.rmtree(process.folder, ignore_errors=True)
+            self.client_dir(name, client)
+            process.start(command.argv, {**_base_environment(), **path, **command.env})
 
     def client_status(self, name: str, client: str) -> ClientStatus:
         process = self._client(name, client)
@@ -286,9 +300,10 @@ class LocalTarget(Target):
         return ProcessRecord(self._folder(name) / "clients" / client)
 
     def _read(self, name: str) -> Deployment | None:
+        """The description of a deployment; None when there is none, or another version wrote it."""
         try:
             return Deployment.model_validate_json((self._folder(name) / "deployment.json").read_text())
-        except FileNotFoundError:
+        except (OSError, ValidationError):
             return None
 
     def _require(self, name: str) -> Deployment:
@@ -312,7 +327,7 @@ class LocalTarget(Target):
 
     @contextlib.contextmanager
     def _locked(self, name: str) -> Iterator[None]:
-        """One apply or delete of a deployment at a time, across processes."""
+        """One change of a deployment at a time, across processes."""
         locks = self._root / ".locks"
         locks.mkdir(parents=True, exist_ok=True)
         with (locks / name).open("w") as lock:

@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # fake_engine: a helper of these tests only
+
+import fake_engine
+import manifests.engines
+from operators.settings import Settings
+from operators.targets.local import LocalTarget
+from operators.targets.process import end_marked
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
+    """Settings of an empty home, with the fake engine and its environment; nothing below it keeps running."""
+    monkeypatch.setitem(manifests.engines._ENGINES, "fake", fake_engine.FakeEngine)
+    settings = Settings(home=tmp_path / "home")
+    fake_engine.environment(settings)
+    yield settings
+    end_marked(settings.local, grace_s=0)
+
+
+@pytest.fixture
+def here(home: Settings) -> LocalTarget:
+    return LocalTarget(home, grace_s=5, start_timeout_s=30)

@@ -1,0 +1,40 @@
+"""One process of the fake engine: NAME PORT MODEL_DIR. Standard library only."""
+
+import http.server
+import json
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+
+name, port, model_dir = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
+does = json.loads((model_dir / "behaviour.json").read_text()).get(name, "answer")
+Path("environment.json").write_text(json.dumps(dict(os.environ)))
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        Path("asked.json").write_text(json.dumps(asked))
+        answer = {"choices": [{"message": {"content": "yes"}}], "usage": {"completion_tokens": asked["max_tokens"]}}
+        if does == "tokenless":
+            answer["usage"]["completion_tokens"] = 0
+        self.send_response(503 if does == "refuse" else 200)
+        self.end_headers()
+        self.wfile.write(json.dumps(answer).encode())
+
+
+def die(word: str) -> None:
+    print("loading weights", flush=True)
+    print("RuntimeError: CUDA out of memory" if word == "out-of-memory" else "lost my peer", flush=True)
+    os._exit(137 if word == "out-of-memory" else 1)
+
+
+if does in ("die", "out-of-memory"):
+    die(does)
+if does == "die-later":
+    threading.Timer(0.6, die, ["die"]).start()
+if does != "mute":
+    http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler).serve_forever()
+time.sleep(600)

@@ -1,0 +1,405 @@
+"""Deployments and clients on this host, as real processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from fake_engine import environment, model, spec
+
+from manifests.engines.base import Command
+from manifests.errors import TargetError
+from operators.settings import Settings
+from operators.targets.base import Owner, Status
+from operators.targets.local import LocalTarget
+from operators.targets.process import ProcessRecord, marked
+
+OWNER = Owner(dag_id="wideep_trial", run_id="manual__1")
+
+#: Applies a deployment from a process of its own: HOME MODEL_DIR NAME, after running the code in $BEFORE.
+APPLY = """
+import os, sys
+from pathlib import Path
+import fake_engine
+from operators.settings import Settings
+from operators.targets.base import Owner
+from operators.targets.local import LocalTarget
+fake_engine.register()
+exec(os.environ.get("BEFORE", ""))
+owner = Owner(dag_id="wideep_trial", run_id="manual__1")
+here = LocalTarget(Settings(home=Path(sys.argv[1])), grace_s=5)
+here.apply(fake_engine.spec(sys.argv[3], Path(sys.argv[2])), owner)
+"""
+KILL_BETWEEN_SPAWN_AND_RECORD = (
+    "import operators.targets.process as p; p._write_json = lambda *_: os.kill(os.getpid(), 9)"
+)
+
+
+def applying(home: Settings, model_path: Path, name: str, before: str = "") -> subprocess.Popen[bytes]:
+    environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "BEFORE": before}
+    return subprocess.Popen([sys.executable, "-c", APPLY, str(home.home), str(model_path), name], env=environ)
+
+
+def until(condition: Callable[[], object], seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "did not come true in time"
+        time.sleep(0.05)
+
+
+def settled(here: LocalTarget, name: str) -> Status:
+    until(lambda: here.status(name).state != "pending")
+    return here.status(name)
+
+
+def pids(home: Settings, name: str) -> dict[str, int]:
+    files = (home.local / name).glob("components/*/process.json")
+    return {f.parent.name: json.loads(f.read_text())["pid"] for f in files}
+
+
+def running(home: Settings) -> int:
+    return sum(1 for _ in marked(home.local))
+
+
+# ---- deployments
+
+
+def test_a_deployment_that_answers_a_generation_is_ready(home: Settings, here: LocalTarget, tmp_path: Path) -> None:
+    here.apply(spec("one", model(tmp_path / "m")), OWNER)
+    assert settled(here, "one").state == "ready"
+    assert here.endpoints("one").frontend.startswith("http://127.0.0.1:")
+    assert set(here.endpoints("one").control) == {"decode-0"}
+    assert here.spec("one") == spec("one", tmp_path / "m")
+    asked = json.loads((home.local / "one/components/frontend/asked.json").read_text())
+    assert asked["max_tokens"] == 2 and asked["messages"]
+
+
+@pytest.mark.parametrize("behaviour", ["refuse", "tokenless", "mute"])
+def test_an_open_port_is_not_readiness(here: LocalTarget, tmp_path: Path, behaviour: str) -> None:
+    here.apply(spec("one", model(tmp_path / "m", frontend=behaviour)), OWNER)
+    time.sleep(0.7)
+    status = here.status("one")
+    assert status.state == "pending"
+    assert status.reason
+
+
+def test_one_that_never_answers_has_failed_in_time(home: Settings, tmp_path: Path) -> None:
+    here = LocalTarget(home, grace_s=5, start_timeout_s=0.5)
+    here.apply(spec("one", model(tmp_path / "m", frontend="refuse")), OWNER)
+    status = settled(here, "one")
+    assert status.state == "failed"
+    assert status.diagnosis is not None and status.diagnosis.kind == "timed_out"
+
+
+def test_applying_again_starts_nothing(home: Settings, here: LocalTarget, tmp_path: Path) -> None:
+    wanted = spec("one", model(tmp_path / "m"))
+    here.apply(wanted, OWNER)
+    before = pids(home, "one")
+    LocalTarget(home).apply(wanted, OWNER)
+    assert pids(home, "one") == before
+    assert set(before) == {"frontend", "decode-0"}
+
+
+def test_another_spec_under_the_same_name_replaces_it(home: Settings, here: LocalTarget, tmp_path: Path) -> None:
+    folder = model(tmp_path / "m")
+    here.apply(spec("one", folder), OWNER)
+    settled(here, "one")
+    before, processes = pids(home, "one"), running(home)
+    here.apply(spec("one", folder, redundant=4), OWNER)
+    assert not set(pids(home, "one").values()) & set(before.values())
+    assert here.spec("one").workers[0].knobs.redundant_experts == 4
+    assert settled(here, "one").state == "ready"
+    assert running(home) == processes
+
+
+def test_applying_again_replaces_one_that_has_died(home: Settings, here: LocalTarget, tmp_path: Path) -> None:
+    wanted = spec("one", model(tmp_path / "m", decode_0="die"))
+    here.apply(wanted, OWNER)
+    until(lambda: here.status("one").state == "failed")
+    model(tmp_path / "m")
+    here.apply(wanted, OWNER)
+    assert settled(here, "one").state == "ready"
+
+
+def test_two_processes_that_apply_at_once_start_one_set(home: Settings, here: LocalTarget, tmp_path: Path) -> None:
+    folder = model(tmp_path / "m")
+    both = [applying(home, folder, "one") for _ in range(2)]
+    assert [p.wait(30) for p in both] == [0, 0]
+    assert settled(here, "one").state == "ready"
+    by_component = [mark.name for process, mark in marked(home.local) if process.name() != "sh"]
+    assert sorted(by_component) == ["decode-0", "frontend"]
+
+
+def test_a_start_that_fails_leaves_nothing(home: Settings, here: LocalTarget, tmp_path: Path) -> None:
+    shutil.rmtree(home.environments)
+    with pytest.raises(TargetError, match="has not been built"):
+        here.apply(spec("one", model(tmp_path / "m")), OWNER)
+    assert not (home.local / "one").exists()
+    assert here.list_owned() == []
+
+
+def test_a_start_that_fails_half_way_leaves_nothing(
+    home: Settings, here: LocalTarget, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = ProcessRecord.start
+
+    def second_fails(record: ProcessRecord, *rest: object) -> None:
+        if record.folder.name != "frontend":
+            raise OSError(12, "Cannot allocate memory")
+        start(record, *rest)
+
+    monkeypatch.setattr(ProcessRecord, "start", second_fails)
+    with pytest.raises(TargetError, match="Cannot allocate memory"):
+        here.apply(spec("one", model(tmp_path / "m")), OWNER)
+    assert running(home) == 0
+    assert not (home.local / "one").exists()
+
+
+def test_an_applier_killed_between_start_and_record_leaves_no_second_set(
+    home: Settings, here: LocalTarget, tmp_path: Path
+) -> None:
+    folder = model(tmp_path / "m")
+    assert applying(home, folder, "one", KILL_BETWEEN_SPAWN_AND_RECORD).wait(30) == -signal.SIGKILL
+    until(lambda: running(home) > 0)
+    orphans = {p.pid for p, _ in marked(home.local)}
+    assert pids(home, "one") == {}
+    here.apply(spec("one", folder), OWNER)
+    assert settled(here, "one").state == "ready"
+    assert not orphans & {p.pid for p, _ in marked(home.local)}
+
+
+def test_an_applier_killed_between_start_and_record_leaves_what_the_janitor_finds(
+    home: Settings, here: LocalTarget, tmp_path: Path
+) -> None:
+    assert applying(home, model(tmp_path / "m"), "one", KILL_BETWEEN_SPAWN_AND_RECORD).wait(30) == -signal.SIGKILL
+    assert [(o.name, o.owner) for o in here.list_owned()] == [("one", OWNER)]
+    here.delete("one")
+    assert running(home) == 0
+
+
+# ---- death and its reason
+
+
+def test_a_dead_component_fails_the_deployment_with_its_last_lines(here: LocalTarget, tmp_path: Path) -> None:
+    here.apply(spec("one", model(tmp_path / "m", decode_0="die")), OWNER)
+    until(lambda: here.status("one").state == "failed")
+    status = here.status("one")
+    assert status.diagnosis is not None
+    assert status.diagnosis.component == "decode-0"
+    assert status.diagnosis.log_tail == ("loading weights", "lost my peer")
+    assert here.logs("one", "decode-0", 1) == ("lost my peer",)
+
+
+def test_one_that_says_why_it_died_wins_over_one_that_just_went_along(here: LocalTarget, tmp_path: Path) -> None:
+    here.apply(spec("one", model(tmp_path / "m", frontend="die", decode_0="out-of-memory")), OWNER)
+    until(lambda: not any(here.logs("one", c) == () for c in ("frontend", "decode-0")))
+    until(lambda: here.status("one").diagnosis and here.status("one").diagnosis.component == "decode-0")
+    diagnosis = here.status("one").diagnosis
+    assert diagnosis is not None and diagnosis.kind == "out_of_memory"
+    assert "-9" in diagnosis.message  # a status of 137 is signal 9
+
+
+def test_a_death_after_readiness_is_seen(home: Settings, here: LocalTarget, tmp_path: Path) -> None:
+    here.apply(spec("one", model(tmp_path / "m")), OWNER)
+    assert settled(here, "one").state == "ready"
+    os.kill(pids(home, "one")["decode-0"], signal.SIGKILL)
+    until(lambda: here.status("one").state == "failed")
+
+
+def test_a_deployment_that_is_not_there_is_absent(here: LocalTarget) -> None:
+    assert here.status("one").state == "absent"
+    with pytest.raises(TargetError, match="no deployment one"):
+        here.endpoints("one")
+
+
+# ---- removal
+
+
+def test_deleting_ends_the_tree_and_removes_the_folder(home: Settings, here: LocalTarget, tmp_path: Path) -> None:
+    here.apply(spec("one", model(tmp_path / "m")), OWNER)
+    here.apply(spec("two", model(tmp_path / "m")), OWNER)
+    settled(here, "two")
+    here.delete("one")
+    assert {mark.relative_to(home.local).parts[0] for _, mark in marked(home.local)} == {"two"}
+    assert not (home.local / "one").exists()
+    assert here.status("one").state == "absent"
+    assert here.status("two").state == "ready"
+
+
+def test_deleting_twice_is_fine(here: LocalTarget, tmp_path: Path) -> None:
+    here.apply(spec("one", model(tmp_path / "m")), OWNER)
+    here.delete("one")
+    here.delete("one")
+    here.delete("never there")
+
+
+def test_owned_deployments_are_listed_with_their_owner(here: LocalTarget, tmp_path: Path) -> None:
+    keep = Owner(dag_id="wideep_deploy", run_id="manual__2", keep_until=datetime.now(UTC) + timedelta(hours=1))
+    here.apply(spec("one", model(tmp_path / "m")), OWNER)
+    here.apply(spec("two", model(tmp_path / "m")), keep)
+    assert [(o.name, o.owner) for o in here.list_owned()] == [("one", OWNER), ("two", keep)]
+
+
+def test_processes_whose_folder_was_lost_are_listed_and_deleted(
+    home: Settings, here: LocalTarget, tmp_path: Path
+) -> None:
+    here.apply(spec("one", model(tmp_path / "m")), OWNER)
+    shutil.rmtree(home.local / "one")
+    until(lambda: [(o.name, o.owner) for o in here.list_owned()] == [("one", None)])
+    here.delete("one")
+    assert running(home) == 0
+    assert here.list_owned() == []
+
+
+def test_a_description_that_cannot_be_read_hides_nothing(home: Settings, here: LocalTarget, tmp_path: Path) -> None:
+    here.apply(spec("one", model(tmp_path / "m")), OWNER)
+    here.apply(spec("two", model(tmp_path / "m")), OWNER)
+    (home.local / "one" / "deployment.json").write_text('{"of": "another version"}')
+    assert {(o.name, o.owner) for o in here.list_owned()} == {("one", None), ("two", OWNER)}
+
+
+def test_a_deployment_that_comes_up_while_one_looks_is_no_orphan(
+    home: Settings, here: LocalTarget, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = LocalTarget._deployments
+    wanted = spec("late", model(tmp_path / "m"))
+
+    def then_another_comes(self: LocalTarget) -> object:
+        found = read(self)
+        if not (home.local / "late").exists():
+            here.apply(wanted, OWNER)
+            until(lambda: running(home) > 1)
+        return found
+
+    monkeypatch.setattr(LocalTarget, "_deployments", then_another_comes)
+    assert [o.name for o in LocalTarget(home).list_owned() if o.owner is None] == []
+
+
+# ---- clients
+
+
+@pytest.fixture
+def served(home: Settings, here: LocalTarget, tmp_path: Path) -> LocalTarget:
+    """A target with the deployment ``one`` and an environment for clients."""
+    environment(home, "benchmark")
+    here.apply(spec("one", model(tmp_path / "m")), OWNER)
+    return here
+
+
+def shell(script: str) -> Command:
+    return Command(argv=("/bin/sh", "-c", script), env={"OF_THE_CLIENT": "yes"})
+
+
+def ended(here: LocalTarget, client: str) -> None:
+    until(lambda: here.client_status("one", client).state not in ("running", "absent"))
+
+
+def test_a_client_runs_once_and_leaves_its_files_and_status(home: Settings, served: LocalTarget) -> None:
+    out = served.client_dir("one", "bench")
+    command = shell(f"echo run >> {out}/runs; echo done")
+    for _ in range(2):
+        served.run_client("one", "bench", command, "benchmark")
+        ended(served, "bench")
+    status = served.client_status("one", "bench")
+    assert (status.state, status.exit_code, status.log_tail) == ("succeeded", 0, ("done",))
+    assert (served.collect("one", "bench") / "runs").read_text() == "run\n"
+
+
+def test_a_client_that_fails_says_so(served: LocalTarget) -> None:
+    served.run_client("one", "bench", shell("echo no such model; exit 4"), "benchmark")
+    ended(served, "bench")
+    status = served.client_status("one", "bench")
+    assert (status.state, status.exit_code, status.log_tail) == ("failed", 4, ("no such model",))
+
+
+def test_a_client_is_found_again_by_another_process(home: Settings, served: LocalTarget) -> None:
+    served.run_client("one", "bench", shell("sleep 60"), "benchmark")
+    other = LocalTarget(home)
+    assert other.client_status("one", "bench").state == "running"
+    assert other.client_status("one", "bench").seconds < 60
+    assert other.client_status("one", "another").state == "absent"
+
+
+def test_a_stopped_client_is_gone_and_can_run_again(home: Settings, served: LocalTarget) -> None:
+    served.run_client("one", "bench", shell("sleep 60"), "benchmark")
+    before = running(home)
+    served.stop_client("one", "bench")
+    assert running(home) < before
+    assert served.client_status("one", "bench").state == "absent"
+    served.run_client("one", "bench", shell("exit 0"), "benchmark")
+    ended(served, "bench")
+    assert served.client_status("one", "bench").state == "succeeded"
+    served.stop_client("one", "never there")
+
+
+def test_a_client_whose_starter_was_killed_before_the_record_does_not_run_twice(
+    home: Settings, served: LocalTarget
+) -> None:
+    served.run_client("one", "bench", shell("sleep 60"), "benchmark")
+    (home.local / "one/clients/bench/process.json").unlink()  # what such a death leaves
+    served.run_client("one", "bench", shell("sleep 61"), "benchmark")
+    assert served.client_status("one", "bench").state == "running"
+
+    def sleeping() -> list[str]:
+        return [p.cmdline()[-1] for p, mark in marked(home.local) if mark.name == "bench" and p.name() == "sleep"]
+
+    until(lambda: "61" in sleeping())
+    assert sleeping() == ["61"]
+
+
+def test_a_client_ends_with_its_deployment(home: Settings, served: LocalTarget) -> None:
+    served.run_client("one", "bench", shell("sleep 60"), "benchmark")
+    served.delete("one")
+    assert running(home) == 0
+
+
+def test_a_client_of_no_deployment_is_not_started(home: Settings, served: LocalTarget) -> None:
+    with pytest.raises(TargetError, match="no deployment two"):
+        served.run_client("two", "bench", shell("exit 0"), "benchmark")
+
+
+# ---- what engines and clients may see
+
+
+def test_neither_engine_nor_client_sees_credentials(
+    home: Settings, here: LocalTarget, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secrets = ("AIRFLOW__CORE__FERNET_KEY", "AIRFLOW_CONN_WAREHOUSE", "WIDELOOP_RESULTS_URL", "AWS_SECRET_ACCESS_KEY")
+    for name in secrets:
+        monkeypatch.setenv(name, "secret-word")
+    environment(home, "benchmark")
+    here.apply(spec("one", model(tmp_path / "m")), OWNER)
+    assert settled(here, "one").state == "ready"
+    here.run_client("one", "bench", shell("env"), "benchmark")
+    ended(here, "bench")
+    seen = {
+        "engine": (home.local / "one/components/frontend/environment.json").read_text(),
+        "client": (home.local / "one/clients/bench/log").read_text(),
+    }
+    for text in seen.values():
+        assert "secret-word" not in text
+    assert json.loads(seen["engine"])["OF_THE_ENGINE"] == "yes"
+    assert "OF_THE_CLIENT=yes" in seen["client"]
+    assert f"PATH={home.environments / 'benchmark' / 'bin'}:" in seen["client"]
+
+
+# ---- preflight
+
+
+def test_preflight_names_what_is_missing_and_what_would_provide_it(
+    home: Settings, here: LocalTarget, tmp_path: Path
+) -> None:
+    assert here.preflight(spec("one", model(tmp_path / "m"))) == []
+    shutil.rmtree(home.environments)
+    found = here.preflight(spec("one", tmp_path / "nowhere"))
+    assert [(f.field, f.value) for f in found] == [("model_path", str(tmp_path / "nowhere")), ("engine", "fake")]
+    assert all(f.suggestion and f.severity == "error" for f in found)
