@@ -57,7 +57,8 @@ def prepare_environment(settings: Settings, engine: Engine) -> Image:
     digest = lock_digest(engine.environment)
     verified = settings.environments / f"{engine.environment}.verified.json"
     known = json.loads(verified.read_text()) if verified.exists() else {}
-    if known.get("digest") == digest:
+    python = settings.environments / engine.environment / "bin" / "python"
+    if known.get("digest") == digest and python.exists():
         return Image(digest=digest, versions=known["versions"], reused=True)
     _build(settings, engine.environment)
     versions = _smoke_test(environment_python(settings, engine.environment), engine.imports)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,7 @@ from operators.targets.base import Weights
 from operators.targets.environment import environment_python
 
 _INDEX = "model.safetensors.index.json"
+_DOWNLOAD = "Delete it and download it again"
 
 
 def prepare_model_directory(settings: Settings, engine: Engine, model: str) -> Weights:
@@ -31,17 +35,38 @@ def prepare_model_directory(settings: Settings, engine: Engine, model: str) -> W
     """
     given = Path(model)
     if given.is_absolute() or model.startswith("."):
-        return verify(settings, given, needs_weights=engine.needs_weights)
+        # Engines run in folders of their own.
+        return verify(settings, given.absolute(), needs_weights=engine.needs_weights)
     folder = settings.models / ("weights" if engine.needs_weights else engine.name) / model.replace("/", "--")
-    if not folder.exists():
+    with _one_at_a_time(folder):
+        if folder.exists():
+            try:
+                return verify(settings, folder, needs_weights=engine.needs_weights)
+            except Refused:
+                # Damaged since it was complete: what is still whole is not downloaded again.
+                shutil.rmtree(_partial(folder), ignore_errors=True)
+                folder.rename(_partial(folder))
         _provide(settings, engine, model, folder)
-    return verify(settings, folder, needs_weights=engine.needs_weights)
+        return verify(settings, folder, needs_weights=engine.needs_weights)
+
+
+def _partial(folder: Path) -> Path:
+    return folder.with_name(folder.name + ".partial")
+
+
+@contextlib.contextmanager
+def _one_at_a_time(folder: Path) -> Iterator[None]:
+    """Several DAGs may want the same model at once."""
+    lock = folder.with_name(f".{folder.name}.lock")
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _provide(settings: Settings, engine: Engine, model: str, folder: Path) -> None:
     """Fill ``folder``; it appears only when complete."""
-    partial = folder.with_name(folder.name + ".partial")
-    partial.parent.mkdir(parents=True, exist_ok=True)
+    partial = _partial(folder)
     python = str(environment_python(settings, engine.environment))
     command = engine.make_model(python, str(profiles.model_config_path(model)), str(partial))
     if command is None:
@@ -61,9 +86,11 @@ def _provide(settings: Settings, engine: Engine, model: str, folder: Path) -> No
 def verify(settings: Settings, folder: Path, *, needs_weights: bool) -> Weights:
     """Check a model directory: config readable, tokenizer present, every shard of the index there and whole."""
     if not folder.is_dir():
-        raise Refused([_finding(folder, "does not exist", "Give an existing directory or a profile's name")])
+        raise Refused(
+            [_finding(folder, "is no directory on this host", "Give a model's directory or a profile's name")]
+        )
     known = _known(settings, folder)
-    signature = _signature(folder)
+    signature = _signature(folder, needs_weights)
     if known.get("signature") == signature:
         return Weights(**{**known["weights"], "reused": True})
     ModelSpec.from_path(folder)
@@ -88,42 +115,47 @@ def verify(settings: Settings, folder: Path, *, needs_weights: bool) -> Weights:
 def _verify_shards(folder: Path) -> None:
     index = folder / _INDEX
     if index.is_file():
-        listed = json.loads(index.read_text())
-        shards = sorted(set(listed["weight_map"].values()))
+        try:
+            shards = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise Refused([_finding(index, "is no index of weight shards", _DOWNLOAD)]) from error
     else:
         shards = ["model.safetensors"]
     missing = [s for s in shards if not (folder / s).is_file()]
     if missing:
         rule = f"lacks {len(missing)} of {len(shards)} weight shards, first {missing[0]}"
-        raise Refused([_finding(folder, rule, "Run wideep_weights again: it resumes the download")])
+        raise Refused([_finding(folder, rule, "Download the model again")])
     for shard in shards:
         _verify_safetensors(folder / shard)
 
 
 def _verify_safetensors(shard: Path) -> None:
     """A shard says in its header how long it must be: 8 bytes of length, the header, the last tensor's end."""
+    size = shard.stat().st_size
     with shard.open("rb") as file:
         header_size = int.from_bytes(file.read(8), "little")
         try:
-            header = json.loads(file.read(header_size))
+            # Of something else these 8 bytes may name any size.
+            header = json.loads(file.read(min(header_size, size)))
             end = max(t["data_offsets"][1] for name, t in header.items() if name != "__metadata__")
-        except (ValueError, KeyError, TypeError) as error:
-            raise Refused([_finding(shard, "is no safetensors file", "Delete it and download again")]) from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise Refused([_finding(shard, "is no safetensors file, or a part of one", _DOWNLOAD)]) from error
     expected = 8 + header_size + end
-    size = shard.stat().st_size
     if size != expected:
         rule = f"has {size} bytes where its header says {expected}"
-        raise Refused([_finding(shard, rule, "Delete it and run wideep_weights again")])
+        raise Refused([_finding(shard, rule, _DOWNLOAD)])
 
 
 def _finding(path: Path, rule: str, suggestion: str) -> Finding:
     return Finding(field="model", value=str(path), rule=rule, suggestion=suggestion)
 
 
-def _signature(folder: Path) -> str:
-    """Changes when any file's name, size or time does."""
+def _signature(folder: Path, needs_weights: bool) -> str:
+    """Changes when any file's name, size or time does; what was verified without its weights is another thing."""
     files = sorted((str(p.relative_to(folder)), p.stat()) for p in folder.rglob("*") if p.is_file())
-    return hashlib.sha256(repr([(n, s.st_size, s.st_mtime_ns) for n, s in files]).encode()).hexdigest()
+    return hashlib.sha256(
+        repr([needs_weights, *((n, s.st_size, s.st_mtime_ns) for n, s in files)]).encode()
+    ).hexdigest()
 
 
 def _note(settings: Settings, folder: Path) -> Path:

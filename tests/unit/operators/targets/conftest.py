@@ -9,6 +9,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))  # fake_engine: a helper of these tests only
 
 import fake_engine
+
 import manifests.engines
 from operators.settings import Settings
 from operators.targets.local import LocalTarget

@@ -1,0 +1,78 @@
+"""An engine's environment as its image: known by its lock, built when needed, smoke-tested."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from pathlib import Path
+
+import pytest
+from fake_engine import FakeEngine, environment
+
+from manifests.errors import TargetError
+from operators.settings import Settings
+from operators.targets import environment as module
+from operators.targets.environment import environment_python, lock_digest, prepare_environment
+
+
+@pytest.fixture
+def lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The lock file of the fake engine's environment; building it does nothing, for it is there."""
+    lock = tmp_path / "locks" / "fake.txt"
+    lock.parent.mkdir()
+    lock.write_text("json==1.0\n")
+    monkeypatch.setattr(module, "_LOCKS", lock.parent)
+    monkeypatch.setattr(module, "_build", lambda settings, name: None)
+    return lock
+
+
+class Unimportable(FakeEngine):
+    imports = ("json", "no_such_module_of_this_engine")
+
+
+def test_the_digest_is_that_of_the_lock_file() -> None:
+    import manifests
+
+    text = (Path(manifests.__file__).parent / "environments" / "simulated.txt").read_bytes()
+    assert lock_digest("simulated") == "sha256:" + hashlib.sha256(text).hexdigest()
+
+
+def test_an_environment_without_a_lock_is_refused_with_those_there_are() -> None:
+    with pytest.raises(TargetError, match=r"no lock file vllm\.txt.*simulated\.txt"):
+        lock_digest("vllm")
+
+
+def test_an_environment_that_was_not_built_is_said(home: Settings) -> None:
+    with pytest.raises(TargetError, match="'simulated' has not been built"):
+        environment_python(home, "simulated")
+
+
+def test_it_is_smoke_tested_once_per_lock(home: Settings, lock: Path) -> None:
+    first = prepare_environment(home, FakeEngine())
+    assert (first.digest, set(first.versions), first.reused) == (lock_digest("fake"), {"json"}, False)
+    assert prepare_environment(home, Unimportable()).reused
+    lock.write_text("json==1.1\n")
+    with pytest.raises(TargetError, match="no_such_module_of_this_engine"):
+        prepare_environment(home, Unimportable())
+
+
+def test_a_failed_smoke_test_is_not_remembered_as_verified(home: Settings, lock: Path) -> None:
+    for _ in range(2):
+        with pytest.raises(TargetError, match="smoke test"):
+            prepare_environment(home, Unimportable())
+
+
+def test_a_verified_environment_that_was_removed_is_built_again(
+    home: Settings, lock: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare_environment(home, FakeEngine())
+    shutil.rmtree(home.environments / "fake")
+    monkeypatch.setattr(module, "_build", environment)
+    assert not prepare_environment(home, FakeEngine()).reused
+
+
+def test_a_build_that_fails_says_why(home: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The real bootstrap, asked for an environment that it does not know.
+    monkeypatch.setattr(module, "lock_digest", lambda name: "sha256:0")
+    with pytest.raises(TargetError, match=r"(?s)building the environment 'fake' failed.*invalid choice"):
+        prepare_environment(home, FakeEngine())
