@@ -25,7 +25,15 @@ Outcome = Literal["measured", "infeasible"]
 #: How often a point whose trial failed through no fault of its own is asked again.
 MAX_RETRIES = 2
 
-_RUN, _OUTCOME, _WHY, _RETRY = "run", "outcome", "why", "retries"
+#: Every trial carries all of these: GPSampler refuses a study whose trials have different constraints.
+OUT_OF_MEMORY = "oom_gib"
+OBJECTIVES = ("ttft_p99", "tpot_p99", "error_rate")
+#: What a configuration that ran has to spare of memory is not observed; some.
+_RAN = -1.0
+#: An objective of a configuration that never ran is neither met nor missed.
+_UNKNOWN = 0.0
+
+_RUN, _OUTCOME, _WHY, _RETRY, _INSTEAD_OF = "run", "outcome", "why", "retries", "instead_of"
 
 
 class Asked(BaseModel):
@@ -107,7 +115,7 @@ class TuningStudy:
                 params=dict(point),
                 distributions=self._space.distributions(),
                 value=value,
-                constraints=dict(constraints),
+                constraints=_complete(constraints, _RAN),
                 user_attrs={_WHY: why, _OUTCOME: "measured", _RUN: why},
             )
         )
@@ -127,16 +135,19 @@ class TuningStudy:
     # ---- asking and telling
 
     def ask(self, run: str) -> Asked:
-        """The trial of ``run``: the one it asked before, else a new one."""
+        """The trial of ``run``: the one it asked before and that did not fail, else a new one."""
+        import optuna
+
         self._close_nameless()
         for trial in self._study.trials:
-            if trial.user_attrs.get(_RUN) == run:
+            if trial.user_attrs.get(_RUN) == run and trial.state != optuna.trial.TrialState.FAIL:
                 point = self._rounded(trial.params)
                 return self._asked(trial.number, point, trial.user_attrs, finished=trial.state.is_finished())
         self._study.sampler = self._sampler()
         asked = self._study.ask()
-        asked.set_user_attr(_RUN, run)
         point = self._space.suggest(asked)
+        # The name comes last: a trial that has one is whole.
+        asked.set_user_attr(_RUN, run)
         return self._asked(asked.number, point, asked.user_attrs, finished=False)
 
     def _rounded(self, params: Mapping[str, float]) -> Point:
@@ -146,39 +157,51 @@ class TuningStudy:
         return Asked(number=number, point=point, why=attrs.get(_WHY, "sampler"), finished=finished)
 
     def _close_nameless(self) -> None:
-        """Fail trials whose asker died before it could leave its name: nobody will ever tell them."""
+        """Fail trials whose asker died before it could leave its name: nobody will ever tell them.
+
+        A point that was enqueued is enqueued again, for it was not tried.
+        """
         import optuna
 
         for trial in self._study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):
-            if _RUN not in trial.user_attrs or len(trial.params) < len(SearchSpace.model_fields):
+            if _RUN not in trial.user_attrs:
+                point = trial.system_attrs.get("fixed_params")
+                if point:
+                    kept = {k: v for k, v in trial.user_attrs.items() if k in (_WHY, _RETRY)}
+                    self._ask_again(trial.number, point, kept)
                 self._study.tell(trial.number, state=optuna.trial.TrialState.FAIL, skip_if_finished=True)
 
+    def _ask_again(self, number: int, point: Mapping[str, float], attrs: Mapping[str, Any]) -> None:
+        """Enqueue the point of a trial that is about to be failed; once, however often its failer dies."""
+        if all(t.user_attrs.get(_INSTEAD_OF) != number for t in self._study.trials):
+            self._study.enqueue_trial(dict(point), user_attrs={**attrs, _INSTEAD_OF: number})
+
     def tell_measured(self, number: int, value: float, constraints: Mapping[str, float]) -> None:
-        """Finish a trial with its objective. Telling a finished trial changes nothing."""
-        self._tell(number, "measured", value, constraints)
+        """Finish a trial with its objective and :data:`OBJECTIVES`. Telling a finished trial changes nothing."""
+        self._tell(number, "measured", value, _complete(constraints, _RAN))
 
-    def tell_infeasible(self, number: int, constraint: str, deficit: float) -> None:
-        """Finish a trial that could not run at all.
+    def tell_infeasible(self, number: int, deficit_gib: float) -> None:
+        """Finish a trial that ran out of memory.
 
-        ``deficit`` > 0 grades how far from feasible it was, so that the sampler learns the cliff; as
+        ``deficit_gib`` > 0 grades how far from feasible it was, so that the sampler learns the cliff; as
         objective it gets the worst seen so far. Telling FAIL instead made every sampler propose
         such points again and again.
         """
         worst = min((r.value for r in self.results() if r.outcome == "measured"), default=0.0)
-        self._tell(number, "infeasible", worst, {constraint: max(deficit, 1e-3)})
+        self._tell(number, "infeasible", worst, _complete({}, max(deficit_gib, 1e-3)))
 
     def tell_failed(self, number: int) -> None:
-        """Close a trial that says nothing about its point, and have the point asked again."""
+        """Close a trial that says nothing about its point, and have the point asked again for the same reason."""
         import optuna
 
         trial = self._study.trials[number]
         if trial.state.is_finished():
             return
         retries = int(trial.user_attrs.get(_RETRY, 0))
-        self._study.tell(number, state=optuna.trial.TrialState.FAIL)
         if retries < MAX_RETRIES:
-            why = f"again after trial {number} failed"
-            self._study.enqueue_trial(trial.params, user_attrs={_WHY: why, _RETRY: retries + 1})
+            why = trial.user_attrs.get(_WHY, f"again after trial {number} failed")
+            self._ask_again(number, trial.params, {_WHY: why, _RETRY: retries + 1})
+        self._study.tell(number, state=optuna.trial.TrialState.FAIL)
 
     def _tell(self, number: int, outcome: Outcome, value: float, constraints: Mapping[str, float]) -> None:
         import optuna
@@ -247,6 +270,10 @@ class TuningStudy:
         if _importable("torch") and _importable("scipy"):
             return optuna.samplers.GPSampler(seed=seed, n_startup_trials=startup, deterministic_objective=False)
         return optuna.samplers.TPESampler(seed=seed, n_startup_trials=startup, multivariate=True, constant_liar=True)
+
+
+def _complete(objectives: Mapping[str, float], out_of_memory: float) -> dict[str, float]:
+    return {OUT_OF_MEMORY: out_of_memory} | {name: objectives.get(name, _UNKNOWN) for name in OBJECTIVES}
 
 
 def _importable(module: str) -> bool:

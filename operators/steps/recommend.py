@@ -90,4 +90,5 @@ def _ratio(trials: dict[int, Trial], number: int, default: Trial | None) -> floa
 
 
 def _default_trial(trials: Mapping[int, Trial]) -> Trial | None:
-    return next((t for t in trials.values() if t.is_default), None)
+    # It may have failed before, through no fault of its own, and been asked again.
+    return next((t for t in trials.values() if t.is_default and t.value is not None), None)

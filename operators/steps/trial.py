@@ -19,6 +19,7 @@ from operators.steps.plan import open_study
 from operators.steps.run import Run, open_store
 from results.records import Measurement, Trial
 from tuning.space import Placements, Point, decoder, knobs_at
+from tuning.study import OUT_OF_MEMORY
 
 #: Why-mark of the trial that stands for the configuration of the form.
 DEFAULT = "default"
@@ -119,11 +120,11 @@ def tell(
     diagnosis = _diagnosis(waited, measured)
     if diagnosis is not None:
         deficit = diagnosis.deficit_gib or 1.0
-        study.tell_infeasible(trial.number, "oom_gib", deficit)
+        study.tell_infeasible(trial.number, deficit)
         update: dict[str, Any] = {
             "state": "infeasible",
             "reason": f"out of memory: {diagnosis.message}",
-            "constraints": {"oom_gib": deficit},
+            "constraints": {OUT_OF_MEMORY: deficit},
         }
     elif measured is not None and measured.top.valid:
         constraints = violations(measured.top, request.slo)
