@@ -27,9 +27,7 @@ PARAMS = params.everything() | {
 def wideep_tune() -> None:
     planned, image, weights = tasks.plan(), tasks.image(), tasks.weights()
     planned >> image >> weights
-    tune = RunTrials(
-        task_id="tune", what="trials", image=image, model_path=weights, retries=3, retry_delay=timedelta(seconds=10)
-    )
+    tune = RunTrials(task_id="tune", what="trials", image=image, model_path=weights)
     weights >> tune >> tasks.close()
 
 

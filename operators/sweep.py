@@ -40,7 +40,9 @@ class RunTrials(BaseOperator):
 
     def __init__(self, *, what: Literal["trials", "repeats"], image: Any, model_path: Any, **kwargs: Any) -> None:
         # It remembers nothing, so a retry costs nothing and may come soon.
-        kwargs.setdefault("retries", 3)
+        # Many: a deferral that ends within seconds can cost one through no fault of ours (when Airflow's scheduler
+        # hears of the task's end only after the trigger has fired, it takes the task for lost), and a sweep is long.
+        kwargs.setdefault("retries", 20)
         kwargs.setdefault("retry_delay", timedelta(seconds=10))
         super().__init__(**kwargs)
         self.what = what
@@ -60,6 +62,17 @@ class RunTrials(BaseOperator):
         self._advance(context)
 
     def _advance(self, context: Context) -> None:
+        """Start what is needed, then sleep or end; what trying again cannot mend fails at once."""
+        from airflow.sdk.exceptions import AirflowFailException
+
+        from operators.steps.sweep import SweepFailed
+
+        try:
+            self._start_what_is_needed(context)
+        except SweepFailed as failed:
+            raise AirflowFailException(str(failed)) from failed
+
+    def _start_what_is_needed(self, context: Context) -> None:
         from operators import dag_runs
         from operators.steps import sweep
         from operators.steps.run import stage
@@ -69,11 +82,7 @@ class RunTrials(BaseOperator):
         name = "tune" if self.what == "trials" else "confirm"
         with stage(run, name, ends=False):
             self._check_startable()
-            states: dict[str, str | None] = {}
-            planned = self._planned(context, states)
-            for trial in planned:
-                states[trial.run_id] = dag_runs.state(_TRIAL_DAG, trial.run_id)
-            planned = self._planned(context, states)
+            planned, states = self._planned(context)
             waiting = [t for t in planned if states.get(t.run_id) not in dag_runs.FINISHED]
             self._give_up_when_hopeless(planned, states)
             self.log.info(sweep.progress(params, run))
@@ -85,12 +94,20 @@ class RunTrials(BaseOperator):
         with stage(run, name):
             self.log.info("%s done: %s", name, sweep.progress(params, run))
 
-    def _planned(self, context: Context, states: dict[str, str | None]) -> list[TrialRun]:
+    def _planned(self, context: Context) -> tuple[list[TrialRun], dict[str, str | None]]:
+        """The runs that are needed, and how each is doing: those that failed bring others, which may fail too."""
+        from operators import dag_runs
         from operators.steps import sweep
 
-        failed = sum(s == "failed" for s in states.values())
         plan = sweep.trial_runs if self.what == "trials" else sweep.repeat_runs
-        return plan(params_of(context), run_of(context), failed)
+        params, run = params_of(context), run_of(context)
+        states: dict[str, str | None] = {}
+        while True:
+            planned = plan(params, run, sum(s == "failed" for s in states.values()))
+            unread = [t.run_id for t in planned if t.run_id not in states]
+            if not unread:
+                return planned, states
+            states |= {run_id: dag_runs.state(_TRIAL_DAG, run_id) for run_id in unread}
 
     def _check_startable(self) -> None:
         from operators import dag_runs
@@ -100,11 +117,12 @@ class RunTrials(BaseOperator):
 
     def _give_up_when_hopeless(self, planned: list[TrialRun], states: dict[str, str | None]) -> None:
         from operators import dag_runs
+        from operators.steps.sweep import SweepFailed
 
         ended = [state for t in planned if (state := states.get(t.run_id)) in dag_runs.FINISHED]
         last = ended[-_HOPELESS:]
         if len(last) == _HOPELESS and set(last) == {"failed"}:
-            raise RuntimeError(f"the last {_HOPELESS} runs of {_TRIAL_DAG} failed; read the log of the last one")
+            raise SweepFailed(f"the last {_HOPELESS} runs of {_TRIAL_DAG} failed; read the log of the last one")
 
     def _conf(self, params: dict[str, Any], run: Run, trial: TrialRun) -> dict[str, Any]:
         own = {"cycle_id": run.cycle_id, "image": self.image, "model_path": self.model_path}

@@ -21,6 +21,10 @@ from tuning.space import Point, point_of
 _SPARE_RUNS = 4
 
 
+class SweepFailed(WideloopError):
+    """Nothing comes of going on, nor of trying again; says what would help."""
+
+
 class TrialRun(BaseModel):
     """One run of ``wideep_trial``. The id is the same whoever computes it, so nothing is started twice."""
 
@@ -88,18 +92,18 @@ def repeat_runs(params: Mapping[str, Any], run: Run, failed_runs: int) -> list[T
     A failed run breaks its pair, so each brings one more pair.
 
     Raises:
-        WideloopError: no configuration met the objectives, so there is nothing to compare.
+        SweepFailed: no configuration met the objectives, so there is nothing to compare.
     """
     request = Request.from_params(params)
     study = open_study(request, run)
     best, default = study.best(), study.number_of(DEFAULT)
     if best is None:
-        raise WideloopError(
+        raise SweepFailed(
             "no trial met the objectives: relax the SLO, lower the concurrency or take larger hardware. "
             "The trials table shows by how much each missed"
         )
     if default is None:
-        raise WideloopError("the default configuration was never measured, so there is nothing to compare with")
+        raise SweepFailed("the default configuration was never measured, so there is nothing to compare with")
     if best.number == default:
         return []
     runs = []
