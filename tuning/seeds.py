@@ -26,14 +26,17 @@ class Seed(NamedTuple):
     why: str
 
 
-def seed_points(space: SearchSpace, spec: DeploymentSpec, workload: Workload) -> list[Seed]:
+def seed_points(space: SearchSpace, spec: DeploymentSpec, workload: Workload, *, recorded: bool = True) -> list[Seed]:
     """Points to try first, for a resolved default ``spec``: the recording's placement alone, with one redundant
-    slot and all memory that is safe, and just beyond the edge of memory. Points outside the space are left out."""
+    slot and all memory that is safe, and just beyond the edge of memory. Points outside the space are left out.
+
+    ``recorded``: there is a recording to place experts by. Without one the first point would be the default again.
+    """
     default = point_of(spec)
     dp = decoder(spec).layout.dp
     batch = max(-(-max(workload.concurrency) // dp), space.cuda_graph_max_bs[0])
     graph = float(min(max(batch, space.cuda_graph_max_bs[0]), space.cuda_graph_max_bs[1]))
-    seeds = [Seed({**default, "redundant_slots": 0}, "the recorded placement alone")]
+    seeds = [Seed({**default, "redundant_slots": 0}, "the recorded placement alone")] if recorded else []
     one = {**default, "redundant_slots": 1, "cuda_graph_max_bs": graph}
     safe = _largest_fraction(one, space, spec, _SPARE_GIB)
     if safe is not None:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from manifests.deployment import DeploymentSpec
 from manifests.errors import WideloopError
 from operators.request import Request
+from operators.steps.experts import placements
 from operators.steps.plan import open_study
 from operators.steps.run import Run, open_store
 from operators.steps.trial import DEFAULT, highest, knobs_shown, violations
@@ -49,7 +50,8 @@ def prepare_study(params: Mapping[str, Any], run: Run) -> None:
         _keep_default(run, spec, number, default, top, constraints)
     else:
         study.enqueue(default, DEFAULT)
-    for seed in seed_points(study.space, spec, highest(request.workload)):
+    recorded = bool(placements(run).files)
+    for seed in seed_points(study.space, spec, highest(request.workload), recorded=recorded):
         study.enqueue(seed.point, seed.why)
 
 
