@@ -10,11 +10,15 @@ import typer
 from rich.console import Console
 
 from manifests.errors import WideloopError
+from operators.bench.command import bench
 from operators.demo.airflow_home import AirflowHome
 from operators.demo.run import Demo
 from operators.settings import settings
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+
+
+app.command()(bench)
 
 
 @app.callback()
