@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -18,7 +19,7 @@ class Workload(BaseModel):
 
     isl: int = Field(2048, ge=1, description="input sequence length, tokens")
     osl: int = Field(64, ge=1, description="output sequence length, tokens")
-    concurrency: tuple[int, ...] = Field((32,), min_length=1)
+    concurrency: tuple[Annotated[int, Field(ge=1)], ...] = Field((32,), min_length=1)
     requests_per_slot: int = Field(3, ge=1)
     warmup_requests: int = Field(8, ge=0)
     seed: int = 1

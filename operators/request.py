@@ -7,7 +7,6 @@ found out (an image digest, a model path, a trial's number).
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -109,7 +108,7 @@ class Request(BaseModel):
                 seed=p["seed"],
             )
         except ValidationError as error:
-            raise Refused([_finding(e) for e in error.errors()]) from error
+            raise Refused([_finding(e, error.title) for e in error.errors()]) from error
 
     @property
     def model_spec(self) -> ModelSpec:
@@ -154,13 +153,27 @@ class Request(BaseModel):
         return engine(self.engine).resolve(spec)
 
 
-def _finding(error: Any) -> Finding:
+#: Params by the place of a value in what is made of them, where the two are not called alike.
+_PARAM_OF: dict[tuple[Any, ...], str] = {
+    ("Slo", "ttft_p99_ms"): "slo_ttft_p99_ms",
+    ("Slo", "tpot_p99_ms"): "slo_tpot_p99_ms",
+    ("SearchSpace", "redundant_slots"): "max_redundant_slots",
+    ("SearchSpace", "redundant_slots", 1): "max_redundant_slots",
+    ("SearchSpace", "mem_fraction_static"): "max_mem_fraction",
+    ("SearchSpace", "mem_fraction_static", 0): "min_mem_fraction",
+    ("SearchSpace", "mem_fraction_static", 1): "max_mem_fraction",
+    ("SearchSpace", "cuda_graph_max_bs"): "max_graph_bs",
+    ("SearchSpace", "cuda_graph_max_bs", 0): "min_graph_bs",
+    ("SearchSpace", "cuda_graph_max_bs", 1): "max_graph_bs",
+}
+
+
+def _finding(error: Any, model: str) -> Finding:
     """A pydantic error in the words of a finding."""
-    context = error.get("ctx") or {}
-    limits = {k: v for k, v in context.items() if k in ("gt", "ge", "lt", "le")}
-    suggestion = f"Allowed: {json.dumps(limits)}" if limits else "See the field's help in the trigger form"
-    field = ".".join(str(part) for part in error["loc"]) or "params"
-    return Finding(field=field, value=error.get("input"), rule=error["msg"], suggestion=suggestion)
+    field = _PARAM_OF.get((model, *error["loc"]), str(error["loc"][0]))
+    usual = DEFAULTS[field]
+    suggestion = "Leave it empty for the engine's own choice" if usual is None else f"Use e.g. {usual}"
+    return Finding(field=field, value=error["input"], rule=error["msg"], suggestion=suggestion)
 
 
 def deployment_name(kind: str, run_id: str) -> str:

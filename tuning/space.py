@@ -14,9 +14,9 @@ Three dimensions, in the terms of the engine:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from manifests.deployment import DeploymentSpec, Knobs, WorkerSpec
 from manifests.hardware import Role
@@ -26,22 +26,27 @@ if TYPE_CHECKING:
 
 Point = dict[str, float]
 
+_Slots = Annotated[int, Field(ge=0)]
+_Fraction = Annotated[float, Field(gt=0, lt=1)]
+_Batch = Annotated[int, Field(ge=1)]
+
 
 class SearchSpace(BaseModel):
     """Bounds of the three dimensions, both ends included."""
 
     model_config = ConfigDict(frozen=True)
 
-    redundant_slots: tuple[int, int] = (0, 4)
-    mem_fraction_static: tuple[float, float] = (0.60, 0.97)
-    cuda_graph_max_bs: tuple[int, int] = (2, 64)
+    redundant_slots: tuple[_Slots, _Slots] = (0, 4)
+    mem_fraction_static: tuple[_Fraction, _Fraction] = (0.60, 0.97)
+    cuda_graph_max_bs: tuple[_Batch, _Batch] = (2, 64)
 
-    @model_validator(mode="after")
-    def _ordered(self) -> SearchSpace:
-        for name, (low, high) in self:
-            if low >= high:
-                raise ValueError(f"{name}: lower bound {low} must be below upper bound {high}")
-        return self
+    @field_validator("*")
+    @classmethod
+    def _ordered(cls, bounds: tuple[float, float]) -> tuple[float, float]:
+        low, high = bounds
+        if low >= high:
+            raise ValueError(f"lower bound {low} must be below upper bound {high}")
+        return bounds
 
     def including(self, point: Point) -> SearchSpace:
         """The smallest space that holds this one and ``point`` (the default may lie outside)."""

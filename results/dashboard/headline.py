@@ -63,7 +63,7 @@ def progress(cycle: Cycle, stages: Sequence[Stage], shown: Sequence[TrialRow]) -
     """Stage, trials done, and the best configuration so far."""
     running = [s.name for s in stages if s.state == "running"]
     best = next((row for row in shown if row.is_best), None)
-    default = next((row for row in shown if row.is_default), None)
+    default = next((row for row in shown if row.is_default and row.tok_s_per_gpu is not None), None)
     return Progress(
         stage=running[-1] if running else "starting" if not stages else stages[-1].name,
         done=sum(row.mark != "running" for row in shown),

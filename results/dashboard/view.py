@@ -124,7 +124,7 @@ def _provenance(cycle: Cycle, shown: Sequence[TrialRow], measurements: Sequence[
         found = [m.spec_fingerprint for m in measurements if number is not None and m.trial_number == number]
         return found[-1] if found else None
 
-    default = next((row.number for row in shown if row.is_default), None)
+    default = next((row.number for row in shown if row.is_default and row.tok_s_per_gpu is not None), None)
     best = next((row.number for row in shown if row.is_best), None)
     return Provenance(
         engines=sorted({m.engine for m in measurements} or {cycle.engine}),

@@ -1,0 +1,116 @@
+"""Every point a sweep may propose is one that the engine accepts."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from manifests import profiles
+from manifests.deployment import DeploymentSpec, Knobs, WorkerSpec
+from manifests.engines import engine
+from manifests.validation import validate
+from tuning.space import Placements, SearchSpace, decoder, knobs_at, point_of, redundant_experts
+
+SHIPPED = st.tuples(st.sampled_from(profiles.model_names()), st.sampled_from(profiles.hardware_names()))
+
+
+def default(model: str = "Qwen3-30B-A3B-FP8", hardware: str = "l4-8") -> DeploymentSpec:
+    """The resolved default configuration of a profile."""
+    layouts = profiles.hardware(hardware)
+    spec = DeploymentSpec(
+        name="x",
+        target="local",
+        engine="simulated",
+        image="x",
+        model=profiles.model(model),
+        model_path="x",
+        hardware=layouts,
+        workers=tuple(WorkerSpec(role=r, layout=w) for r, w in layouts.workers.items()),
+    )
+    return engine("simulated").resolve(spec)
+
+
+@given(slots=st.integers(0, 64), experts=st.integers(2, 1024), ep=st.integers(1, 512))
+def test_experts_and_redundant_ones_always_divide_by_ep(slots: int, experts: int, ep: int) -> None:
+    redundant = redundant_experts(slots, experts, ep)
+    assert redundant >= 0
+    assert (experts + redundant) % ep == 0
+    assert (experts + redundant) // ep == -(-experts // ep) + slots
+
+
+@given(profile=SHIPPED, slots=st.integers(0, 8), fraction=st.floats(0.01, 0.99), graph=st.integers(1, 512))
+def test_every_point_makes_a_valid_spec_that_stands_at_that_point(
+    profile: tuple[str, str], slots: int, fraction: float, graph: int
+) -> None:
+    spec = default(*profile)
+    assume(not [f for f in validate(spec) if f.field.endswith((".ep", ".tp", ".dp")) or f.field == "workers"])
+    point = {"redundant_slots": slots, "mem_fraction_static": fraction, "cuda_graph_max_bs": graph}
+    moved = spec.with_knobs("y", knobs_at(point, spec, Placements()))
+    assert validate(moved) == []
+    assert point_of(moved) == point
+
+
+def test_memory_and_graphs_are_of_the_worker_that_decodes() -> None:
+    spec = default()
+    knobs = knobs_at({"redundant_slots": 2, "mem_fraction_static": 0.7, "cuda_graph_max_bs": 8}, spec, Placements())
+    before = spec.worker("prefill").knobs
+    assert knobs["decode"].mem_fraction_static == 0.7 and knobs["decode"].cuda_graph_max_bs == 8
+    assert knobs["prefill"] == before.model_copy(update={"redundant_experts": 2 * spec.worker("prefill").layout.ep})
+
+
+def test_a_placement_is_used_where_one_was_made_for_that_redundancy() -> None:
+    spec = default()
+    point = {"redundant_slots": 1, "mem_fraction_static": 0.7, "cuda_graph_max_bs": 8}
+    made = Placements(files={"decode-4": "d4.json", "prefill-0": "p0.json"})
+    knobs = knobs_at(point, spec, made)
+    assert (knobs["decode"].expert_placement, knobs["decode"].eplb) == ("d4.json", "static")
+    assert (knobs["prefill"].expert_placement, knobs["prefill"].eplb) == (None, "off")
+
+
+def test_a_spec_whose_knobs_are_open_stands_nowhere() -> None:
+    spec = default()
+    opened = spec.with_knobs("y", {"decode": Knobs()})
+    with pytest.raises(ValueError, match="not resolved"):
+        point_of(opened)
+
+
+def test_the_worker_that_decodes_is_decode_or_aggregated() -> None:
+    spec = default()
+    alone = spec.workers[0].model_copy(update={"role": "aggregated"})
+    assert decoder(spec).role == "decode"
+    assert decoder(spec.model_copy(update={"workers": (alone,)})).role == "aggregated"
+
+
+@given(slots=st.integers(0, 32), fraction=st.floats(0.01, 0.99), graph=st.integers(1, 1024), low=st.floats(0.1, 0.5))
+def test_a_space_widened_to_a_point_holds_it_and_all_it_held(
+    slots: int, fraction: float, graph: int, low: float
+) -> None:
+    space = SearchSpace(mem_fraction_static=(low, 0.9))
+    point = {"redundant_slots": slots, "mem_fraction_static": fraction, "cuda_graph_max_bs": graph}
+    wider = space.including(point)
+    assert wider.contains(point)
+    for name, (a, b) in space:
+        assert getattr(wider, name)[0] <= a and b <= getattr(wider, name)[1]
+    if space.contains(point):
+        assert wider == space
+
+
+@pytest.mark.parametrize(
+    "bounds",
+    [{"redundant_slots": (3, 3)}, {"mem_fraction_static": (0.9, 0.8)}, {"cuda_graph_max_bs": (8, 4)}],
+)
+def test_bounds_the_wrong_way_round_are_refused_by_name(bounds: dict[str, tuple[float, float]]) -> None:
+    with pytest.raises(ValidationError, match=next(iter(bounds))):
+        SearchSpace.model_validate(bounds)
+
+
+@pytest.mark.parametrize(
+    "bounds",
+    [{"redundant_slots": (-1, 3)}, {"mem_fraction_static": (0.5, 1.0)}, {"mem_fraction_static": (0.0, 0.5)},
+     {"cuda_graph_max_bs": (0, 4)}],
+)  # fmt: skip
+def test_bounds_that_no_engine_takes_are_refused(bounds: dict[str, tuple[float, float]]) -> None:
+    with pytest.raises(ValidationError, match=next(iter(bounds))):
+        SearchSpace.model_validate(bounds)
