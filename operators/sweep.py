@@ -74,6 +74,7 @@ class RunTrials(BaseOperator):
 
     def _start_what_is_needed(self, context: Context) -> None:
         from operators import dag_runs
+        from operators.request import Request
         from operators.steps import sweep
         from operators.steps.run import stage
 
@@ -91,7 +92,9 @@ class RunTrials(BaseOperator):
                     dag_runs.start(_TRIAL_DAG, trial.run_id, self._conf(params, run, trial))
         if waiting:
             self._sleep_until_finished(waiting[0].run_id)
-        with stage(run, name):
+        # The page adds up what trials held; repeats are no trials.
+        gpus = Request.from_params(params).spec(name).gpus if self.what == "repeats" else 0
+        with stage(run, name, gpus=gpus):
             self.log.info("%s done: %s", name, sweep.progress(params, run))
 
     def _planned(self, context: Context) -> tuple[list[TrialRun], dict[str, str | None]]:

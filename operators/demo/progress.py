@@ -54,6 +54,7 @@ class Progress:
             detail = f" ({stage.detail})" if stage.detail and stage.state != "running" else ""
             self._tell(f"{stage.name}: {stage.state}{detail}")
         self._tell(snapshot.trials_line())
+        self._tell(snapshot.repeats_line())
 
     def _tell(self, line: str) -> None:
         if line and not self._console.is_terminal and line not in self._told:
@@ -69,8 +70,9 @@ class Progress:
             sign, style = _SIGNS[stage.state]
             rows.add_row(Text(sign, style), stage.name, Text(_took(stage), "dim"), Text(stage.detail, "dim"))
         parts: list[RenderableType] = [rows] if self._snapshot.stages else []
-        if line := self._snapshot.trials_line():
-            parts.append(Text(f"   {line}"))
+        for line in (self._snapshot.trials_line(), self._snapshot.repeats_line()):
+            if line:
+                parts.append(Text(f"   {line}"))
         if self._doing:
             parts.append(Spinner("dots", text=Text.assemble((self._elapsed(), "dim"), "  ", self._doing)))
         return Group(*parts)

@@ -16,6 +16,7 @@ class Snapshot:
     stages: tuple[Stage, ...] = ()
     trials: tuple[Trial, ...] = ()
     recommendation: Recommendation | None = None
+    repeats: int = 0
 
     @classmethod
     def read(cls, store: Store, dag_id: str, run_id: str) -> Snapshot:
@@ -28,6 +29,7 @@ class Snapshot:
             tuple(store.stages(cycle.cycle_id)),
             tuple(store.trials(cycle_id=cycle.cycle_id)),
             store.recommendation(cycle.cycle_id),
+            len({(m.label, m.repeat) for m in store.measurements(cycle_id=cycle.cycle_id, purpose="repeat")}),
         )
 
     @property
@@ -60,6 +62,13 @@ class Snapshot:
             if self.default is not None and self.default.number != self.best.number:
                 text += f" (default {self.default.value:.1f})"
         return text
+
+    def repeats_line(self) -> str:
+        """E.g. ``repeat 3/4 of the best and the default``, once the first has been measured."""
+        if not self.repeats or self.cycle is None:
+            return ""
+        planned = max(2 * int(self.cycle.request.get("repeats", 0)), self.repeats)
+        return f"repeat {self.repeats}/{planned} of the best and the default measured"
 
 
 def _feasible(trial: Trial) -> bool:
