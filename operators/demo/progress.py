@@ -70,9 +70,8 @@ class Progress:
             sign, style = _SIGNS[stage.state]
             rows.add_row(Text(sign, style), stage.name, Text(_took(stage), "dim"), Text(stage.detail, "dim"))
         parts: list[RenderableType] = [rows] if self._snapshot.stages else []
-        for line in (self._snapshot.trials_line(), self._snapshot.repeats_line()):
-            if line:
-                parts.append(Text(f"   {line}"))
+        lines = (self._snapshot.trials_line(), self._snapshot.repeats_line())
+        parts.extend(Text(f"   {line}") for line in lines if line)
         if self._doing:
             parts.append(Spinner("dots", text=Text.assemble((self._elapsed(), "dim"), "  ", self._doing)))
         return Group(*parts)
