@@ -17,7 +17,8 @@ PARAMS = params.everything() | {
                         description="Empty: verified again."),
     "repeat_of": Param(None, type=["integer", "null"], title="Repeat of trial", section=SET_BY_SWEEP,
                        description="Measure a finished trial's configuration again instead of asking for a new one."),
-    "repeat": Param(0, type="integer", minimum=0, title="Number of the repeat", section=SET_BY_SWEEP),
+    "repeat": Param(0, type="integer", minimum=0, title="Number of the repeat", section=SET_BY_SWEEP,
+                    description="Tells the repeats of one trial apart; those of the same number are compared."),
 }  # fmt: skip
 
 

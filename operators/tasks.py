@@ -118,14 +118,20 @@ def delete(deployment: str) -> None:
 
 
 @task(trigger_rule="one_failed", **RETRIES)
-def delete_when_failed(deployment: str) -> None:
+def delete_when_failed(deployment: str | None) -> None:
     """A deployment that was to stay but never became ready does not stay."""
+    from operators.request import deployment_name
     from operators.steps import deployment as step
 
-    step.delete(params_of(get_current_context())["target"], deployment)
+    context = get_current_context()
+    params = params_of(context)
+    # A name is missing where applying it failed or was killed; what that left has the same name.
+    name = deployment or deployment_name("deploy", run_of(context).run_id)
+    if name != params.get("deployment"):
+        step.delete(params["target"], name)
 
 
-@task.branch
+@task.branch(**RETRIES)
 def up_or_down() -> str:
     """Whether the form wants a deployment brought up or taken down."""
     return "plan" if params_of(get_current_context())["action"] == "up" else "take_down"
