@@ -23,9 +23,9 @@ lint:
 	$(AIRFLOW)/mypy
 	$(AIRFLOW)/lint-imports
 
-bench:  ## measure the product and write the table README quotes
+bench:  ## measure the product and write docs/bench.md; ONLY=parse,ask,client,demo, FRESH=1 builds the environments too
 	@$(PYTHON) operators/bootstrap.py
-	$(AIRFLOW)/wideloop bench
+	@exec $(AIRFLOW)/wideloop bench $(if $(ONLY),--only $(ONLY)) $(if $(FRESH),--fresh) $(if $(TRIALS),--trials $(TRIALS))
 
 locks:  ## resolve the newest allowed versions of each environment into its lock file
 	@$(PYTHON) operators/bootstrap.py --only airflow

@@ -61,8 +61,7 @@ def measure(workspace: Workspace) -> list[Figure]:
     past = history.read(home)
     figures = minutes(run, past, build_s)
     if past.times:
-        left_out = sum(not t.is_default for t in past.trials) - len(past.times)
-        figures += overhead.figures(past.times, left_out, past.retried)
+        figures += overhead.figures(past.times, past.trial_runs, past.retried)
     figures.append(run.memory)
     what = "of the demo's command, Airflow, engines and clients, after its end"
     figures.append(Figure("processes left behind", 0, run.left, "", what))
@@ -72,8 +71,9 @@ def measure(workspace: Workspace) -> list[Figure]:
 def minutes(run: DemoRun, past: history.History, build_s: float | None) -> list[Figure]:
     """Wall times of the demo, with its stages as parts; ``build_s`` is what building the environments took."""
     stages = {s.name: (s.ended_at - s.started_at).total_seconds() for s in past.stages if s.ended_at}
-    outside = {
-        "until Airflow runs and the cycle is triggered": (past.triggered - run.began).total_seconds(),
+    steps = {
+        "until Airflow runs and the cycle is triggered": _since(run, past.triggered),
+        **stages,
         "the cycle outside its stages": (past.run.end - past.triggered).total_seconds() - sum(stages.values()),
         "after the cycle until nothing runs any more": (run.ended - past.run.end).total_seconds(),
     }
@@ -90,7 +90,7 @@ def minutes(run: DemoRun, past: history.History, build_s: float | None) -> list[
             WARM_MIN,
             run.seconds / 60,
             "min",
-            f"environments ready, no other state; {trials}: {parts({**outside, **stages}, 's', 0)}",
+            f"environments ready, no other state; {trials}: {parts(steps, 's', 0)}",
         ),
         Figure(
             "first measured trial on the page",

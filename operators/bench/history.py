@@ -25,6 +25,7 @@ class History:
         run: the cycle's own run.
         stages: of the timeline, in the order they began.
         trials: all of them, the default one included.
+        trial_runs: every run of the sweep, in the order they began; repeats are none.
         times: of those trials that started an engine and ran a client.
         retried: tasks of trial runs that were tried more than once.
     """
@@ -33,6 +34,7 @@ class History:
     run: Span
     stages: tuple[Stage, ...]
     trials: tuple[Trial, ...]
+    trial_runs: tuple[Span, ...]
     times: tuple[TrialTimes, ...]
     retried: int
 
@@ -70,11 +72,19 @@ def read(home: Path) -> History:
     with closing(sqlite3.connect(database, uri=True)) as airflow:
         queued, run = _cycle_run(airflow, cycle.dag_run_id)
         times = tuple(t for trial in trials if (t := trial_times(airflow, trial)) is not None)
-        retried = airflow.execute(
-            "SELECT count(*) FROM task_instance_history WHERE dag_id = ? AND run_id LIKE ?",
-            (TRIAL, f"{cycle.cycle_id}\\_\\_trial%"),
-        ).fetchone()[0]
-    return History(queued, run, stages, trials, times, retried)
+        key = (TRIAL, f"{cycle.cycle_id}\\_\\_trial\\_%")
+        runs = _trial_runs(airflow, key)
+        history = "SELECT count(*) FROM task_instance_history WHERE dag_id = ? AND run_id LIKE ? ESCAPE '\\'"
+        retried = airflow.execute(history, key).fetchone()[0]
+    return History(queued, run, stages, trials, runs, times, retried)
+
+
+def _trial_runs(airflow: sqlite3.Connection, key: tuple[str, str]) -> tuple[Span, ...]:
+    rows = airflow.execute(
+        "SELECT start_date, end_date FROM dag_run WHERE dag_id = ? AND run_id LIKE ? ESCAPE '\\' ORDER BY start_date",
+        key,
+    )
+    return tuple(Span(_moment(began), _moment(ended)) for began, ended in rows if began and ended)
 
 
 def _cycle_run(airflow: sqlite3.Connection, run_id: str) -> tuple[datetime, Span]:

@@ -50,10 +50,11 @@ def families(
     sessions: dict[int, Family] = {command: "command"}
     if airflow is not None:
         sessions[airflow] = "airflow"
-    own: dict[int, Family] = {}
+    own: dict[int, Family] = {command: "command"}
     for process in everyone.values():
         if process.mark and Path(process.mark).is_relative_to(deployments):
-            family: Family = "client" if "clients" in Path(process.mark).relative_to(deployments).parts else "engine"
+            _deployment, kind, *_ = (*Path(process.mark).relative_to(deployments).parts, "", "")
+            family: Family = "client" if kind == "clients" else "engine"
             own[process.pid] = sessions[process.session] = family
     found = {}
     for pid in everyone:

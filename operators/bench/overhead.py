@@ -72,21 +72,22 @@ def breakdown(trial: TrialTimes) -> dict[str, float]:
     }
 
 
-def between(trials: Sequence[TrialTimes]) -> list[float]:
-    """Seconds from the end of each trial's run to the start of the next one's."""
-    runs = sorted((t.run for t in trials), key=lambda r: r.start)
-    return [Span(a.end, b.start).seconds for a, b in pairwise(runs)]
+def between(runs: Sequence[Span]) -> list[float]:
+    """Seconds from the end of each run to the start of the next one, for runs that do not overlap."""
+    return [Span(a.end, b.start).seconds for a, b in pairwise(sorted(runs, key=lambda r: r.start))]
 
 
-def figures(trials: Sequence[TrialTimes], left_out: int, retried: int) -> list[Figure]:
+def figures(trials: Sequence[TrialTimes], runs: Sequence[Span], retried: int) -> list[Figure]:
     """The overhead per trial and what it is made of.
 
     Args:
         trials: those that started an engine and ran a client; at least one.
-        left_out: trials without: their engine died, and how long it took is not recorded.
+        runs: all runs of the sweep, also those whose engine died: how long it took to die is not recorded.
         retried: tasks of trial runs that had to be tried again; earlier tries count as waiting.
     """
-    total = [t.overhead_s for t in trials]
+    ordered = sorted(trials, key=lambda t: t.overhead_s)
+    largest = ordered[-1]
+    total = [t.overhead_s for t in ordered]
     by_part = [breakdown(t) for t in trials]
     medians = {name: statistics.median(b[name] for b in by_part) for name in by_part[0]}
     alone = {name: statistics.median(t.tasks[name].seconds for t in trials) for name in TASKS}
@@ -94,15 +95,24 @@ def figures(trials: Sequence[TrialTimes], left_out: int, retried: int) -> list[F
         "engine start": statistics.median(t.start_s for t in trials),
         "client": statistics.median(t.client_s for t in trials),
     }
+    counted = (
+        f"{total[0]:.1f} to {total[-1]:.1f} s over {len(trials)} trials ({len(runs) - len(trials)} runs that measured "
+        f"nothing left out, {retried} tasks retried); the run's duration less engine start and client"
+    )
     found = [
         Figure(
             "our overhead per trial, median",
             LIMIT_S,
             statistics.median(total),
             "s",
-            f"{min(total):.1f} to {max(total):.1f} s over {len(trials)} trials ({left_out} that ran out of memory or "
-            f"failed left out, {retried} tasks retried). The run's duration less engine start and client; medians: "
-            + parts(medians, "s"),
+            f"{counted}; medians of the parts: {parts(medians, 's')}",
+        ),
+        Figure(
+            "our overhead per trial, largest",
+            LIMIT_S,
+            largest.overhead_s,
+            "s",
+            f"trial {largest.number}: {parts(breakdown(largest), 's')}",
         ),
         Figure(
             "trial run, median",
@@ -113,8 +123,7 @@ def figures(trials: Sequence[TrialTimes], left_out: int, retried: int) -> list[F
             "engine starts during apply_trial and ready, the client runs during benchmark)",
         ),
     ]
-    gaps = between(trials)
-    if gaps and not left_out:
+    if gaps := between(runs):
         text = f"median of {len(gaps)}, {min(gaps):.1f} to {max(gaps):.1f} s; the next run is queued already"
         found.append(Figure("from one trial's run to the next", None, statistics.median(gaps), "s", text))
     return found
