@@ -1,21 +1,19 @@
 """Every error this project raises on purpose.
 
-    WideloopError
-    ├── Refused                bad input, found before anything was launched
-    ├── TargetError            the place where engines run could not do what was asked
-    │   └── DeploymentFailed   a deployment died or never became ready; carries a Diagnosis
-    ├── ClientFailed           the load generator or a collector did not finish its work
-    └── StoreUnavailable       the results or study database cannot be used
+WideloopError
+├── Refused                bad input, found before anything was launched
+├── TargetError            the place where engines run could not do what was asked
+│   └── DeploymentFailed   a deployment died or never became ready; carries a Diagnosis
+├── ClientFailed           the load generator or a collector did not finish its work
+└── StoreUnavailable       the results or study database cannot be used
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
 
-if TYPE_CHECKING:
-    from manifests.diagnosis import Diagnosis
-    from manifests.findings import Finding
+from manifests.diagnosis import Diagnosis
+from manifests.findings import Finding
 
 
 class WideloopError(Exception):
@@ -28,6 +26,13 @@ class Refused(WideloopError):
     def __init__(self, findings: Sequence[Finding]) -> None:
         self.findings = tuple(findings)
         super().__init__("\n".join(str(f) for f in self.findings))
+
+
+def refuse(findings: Iterable[Finding]) -> None:
+    """Raise :class:`Refused` when any of ``findings`` is an error; warnings pass."""
+    errors = [f for f in findings if f.severity == "error"]
+    if errors:
+        raise Refused(errors)
 
 
 class TargetError(WideloopError):

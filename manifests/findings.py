@@ -8,8 +8,6 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from manifests.errors import Refused
-
 
 class Finding(BaseModel):
     """One result of a check. ``error`` findings stop a launch, ``warning`` findings are shown."""
@@ -24,13 +22,6 @@ class Finding(BaseModel):
 
     def __str__(self) -> str:
         return f"{self.severity}: {self.field} = {self.value!r}: {self.rule}. {self.suggestion}"
-
-
-def refuse(findings: Iterable[Finding]) -> None:
-    """Raise :class:`Refused` when any of ``findings`` is an error; warnings pass."""
-    errors = [f for f in findings if f.severity == "error"]
-    if errors:
-        raise Refused(errors)
 
 
 def unknown(field: str, value: str, known: Iterable[str]) -> Finding:

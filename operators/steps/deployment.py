@@ -8,8 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from manifests.deployment import DeploymentSpec
 from manifests.diagnosis import Diagnosis
-from manifests.errors import DeploymentFailed
-from manifests.findings import refuse
+from manifests.errors import DeploymentFailed, refuse
 from operators.steps.plan import check
 from operators.targets import target
 from operators.targets.base import Owner

@@ -8,11 +8,12 @@ from typing import Any
 
 from manifests.deployment import DeploymentSpec
 from manifests.engines import engine
-from manifests.findings import Finding, refuse, unknown
-from manifests.validation import validate
+from manifests.errors import refuse
+from manifests.findings import Finding, unknown
 from operators.request import Request
 from operators.settings import settings
 from operators.steps.run import Run, open_store
+from operators.targets import target
 from results.records import Cycle
 from tuning import memory
 from tuning.space import decoder, point_of
@@ -21,7 +22,7 @@ from tuning.study import TuningStudy
 
 def check(spec: DeploymentSpec) -> list[Finding]:
     """Everything that can be said against a spec without touching the target."""
-    findings = validate(spec) + engine(spec.engine).validate(spec)
+    findings = engine(spec.engine).validate(spec)
     # Arithmetic on a layout that is wrong in itself would only confuse.
     return findings or memory.findings(spec)
 
@@ -39,11 +40,12 @@ def plan(params: Mapping[str, Any], run: Run) -> list[str]:
     spec = request.spec("plan")
     findings = check(spec)
     refuse(findings)
-    open_study(request, run)
+    target(request.target)  # Refuses one that there is not.
     with open_store() as store:
         known = store.cycle(run.cycle_id)
         if known is None and run.for_cycle is not None:
             refuse([unknown("cycle_id", run.for_cycle, [c.cycle_id for c in store.cycles()])])
+        open_study(request, run)
         goes_on = {"state": "running", "planned_trials": request.trials, "ended_at": None}
         store.put(known.model_copy(update=goes_on) if known else _new_cycle(request, spec, run))
     return [str(f) for f in findings]

@@ -5,8 +5,7 @@ import pytest
 from manifests import profiles
 from manifests.deployment import DeploymentSpec, Knobs, WorkerSpec
 from manifests.engines import engine
-from manifests.errors import Refused
-from manifests.findings import refuse
+from manifests.errors import Refused, refuse
 from manifests.hardware import WorkerLayout
 from manifests.model import ModelSpec
 from tuning.memory import findings, worker_memory
