@@ -108,7 +108,9 @@ class Request(BaseModel):
                 seed=p["seed"],
             )
         except ValidationError as error:
-            raise Refused([_finding(e, error.title) for e in error.errors()]) from error
+            # One for each field: what is wrong with a part of it also makes the whole of it wrong.
+            found = {f.field: f for f in reversed([_finding(e, error.title) for e in error.errors()])}
+            raise Refused([*found.values()]) from error
 
     @property
     def model_spec(self) -> ModelSpec:

@@ -7,6 +7,7 @@ from test_space import default
 
 from manifests.deployment import DeploymentSpec
 from manifests.workload import Workload
+from operators.request import Request
 from tuning.memory import WorkerMemory, worker_memory
 from tuning.seeds import Seed, seed_points
 from tuning.space import Placements, Point, SearchSpace, decoder, knobs_at, point_of
@@ -55,7 +56,9 @@ def test_the_safe_one_is_predicted_to_fit_and_the_edge_is_not(profile: tuple[str
 
 
 def test_the_demos_sweep_has_all_three() -> None:
-    _, found = seeds(default())
+    request = Request.from_params({})
+    spec = request.spec("x")
+    found = seed_points(request.space.including(point_of(spec)), spec, request.workload)
     for why in (SAFE, EDGE, ALONE):
         assert any(why in s.why for s in found), why
 

@@ -1,0 +1,141 @@
+"""From the flat params of a form to specs."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from manifests import profiles
+from manifests.deployment import MAX_NAME
+from manifests.errors import Refused
+from operators.request import DEFAULTS, Request, deployment_name
+
+
+def refused(**params: Any) -> Any:
+    """The one finding that a value is refused with."""
+    with pytest.raises(Refused) as refusal:
+        Request.from_params(params)
+    (finding,) = refusal.value.findings
+    return finding
+
+
+def test_no_params_at_all_are_the_defaults() -> None:
+    request = Request.from_params({})
+    for name in ("model", "hardware", "trials", "seed"):
+        assert getattr(request, name) == DEFAULTS[name]
+    assert request.workload.concurrency == tuple(DEFAULTS["concurrency"])
+    assert request.simulated
+
+
+def test_params_that_are_no_wishes_are_left_alone() -> None:
+    assert Request.from_params({"cycle_id": "x", "keep_hours": 3}) == Request.from_params({})
+
+
+def test_levels_of_concurrency_are_put_in_order() -> None:
+    assert Request.from_params({"concurrency": [32, 1, 8]}).workload.concurrency == (1, 8, 32)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("osl", 0),
+        ("isl", 0),
+        ("isl", "many"),
+        ("requests_per_slot", 0),
+        ("warmup_requests", -1),
+        ("slo_ttft_p99_ms", 0),
+        ("slo_tpot_p99_ms", -5),
+        ("redundant_experts", -4),
+        ("mem_fraction_static", 0),
+        ("mem_fraction_static", 1.0),
+        ("mem_fraction_static", 1.2),
+        ("cuda_graph_max_bs", 0),
+        ("max_redundant_slots", 0),
+        ("min_mem_fraction", 0.0),
+        ("max_mem_fraction", 1.0),
+        ("min_graph_bs", 0),
+        ("trials", "all"),
+    ],
+)
+def test_a_value_out_of_bounds_is_refused_by_the_name_of_its_param(field: str, value: Any) -> None:
+    finding = refused(**{field: value})
+    assert finding.field == field
+    assert finding.value == value or value in finding.value
+    assert finding.rule and finding.suggestion
+
+
+@pytest.mark.parametrize("concurrency", [[], [0], [8, -1]])
+def test_levels_must_be_counts(concurrency: list[int]) -> None:
+    assert refused(concurrency=concurrency).field == "concurrency"
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"osl": 0},
+        {"mem_fraction_static": 1.2},
+        {"cuda_graph_max_bs": 0},
+        {"max_mem_fraction": 1.0},
+        {"slo_ttft_p99_ms": 0},
+        {"concurrency": []},
+    ],
+    ids=str,
+)
+def test_the_suggested_value_works(params: dict[str, Any]) -> None:
+    finding = refused(**params)
+    assert str(DEFAULTS[finding.field]) in finding.suggestion or "empty" in finding.suggestion
+    Request.from_params({**params, finding.field: DEFAULTS[finding.field]})
+
+
+def test_bounds_the_wrong_way_round_name_one_of_them() -> None:
+    finding = refused(min_mem_fraction=0.9, max_mem_fraction=0.8)
+    assert finding.field == "max_mem_fraction"
+    assert "0.9" in finding.rule and "0.8" in finding.rule
+
+
+@pytest.mark.parametrize(
+    ("params", "field", "near"),
+    [
+        ({"hardware": "h100-18"}, "hardware", "h100-16"),
+        ({"model": "DeepSeek-R2"}, "model", "DeepSeek-R1"),
+        ({"engine": "simulate"}, "engine", "simulated"),
+    ],
+)
+def test_an_unknown_profile_is_refused_with_the_nearest(params: dict[str, str], field: str, near: str) -> None:
+    with pytest.raises(Refused) as refusal:
+        Request.from_params(params).spec("x")
+    (finding,) = refusal.value.findings
+    assert (finding.field, finding.value) == (field, params[field])
+    assert near in finding.suggestion
+
+
+def test_every_knob_of_a_spec_is_resolved_and_the_forms_are_kept() -> None:
+    params = {"redundant_experts": 4, "mem_fraction_static": 0.7, "cuda_graph_max_bs": 8}
+    spec = Request.from_params(params).spec("x")
+    decode, prefill = spec.worker("decode").knobs, spec.worker("prefill").knobs
+    assert (decode.redundant_experts, decode.mem_fraction_static, decode.cuda_graph_max_bs) == (4, 0.7, 8)
+    assert prefill.redundant_experts == 4
+    # Memory and graphs of the form are the decode worker's; the other keeps the engine's own choice.
+    assert prefill.mem_fraction_static not in (None, 0.7)
+    assert prefill.cuda_graph_max_bs not in (None, 8)
+
+
+@given(hardware=st.sampled_from(profiles.hardware_names()), model=st.sampled_from(profiles.model_names()))
+def test_every_pair_of_profiles_makes_a_spec(hardware: str, model: str) -> None:
+    request = Request.from_params({"hardware": hardware, "model": model})
+    spec = request.spec("x")
+    assert spec.gpus <= spec.hardware.gpus
+    assert {w.role for w in spec.workers} == set(spec.hardware.workers)
+    assert request.model in request.title and request.hardware in request.title
+
+
+@given(kind=st.sampled_from(["trial", "baseline", "benchmark", "recorded", "placed", "deploy"]), run_id=st.text())
+def test_names_are_the_same_for_a_retry_and_fit_kubernetes(kind: str, run_id: str) -> None:
+    name = deployment_name(kind, run_id)
+    assert name == deployment_name(kind, run_id)
+    assert len(name) <= MAX_NAME and re.fullmatch(r"[a-z][-a-z0-9]*[a-z0-9]", name)
+    assert name != deployment_name(kind, run_id + "x")
