@@ -112,6 +112,8 @@ def tell(
     if trial.repeat is not None:
         if measured is None or measured.outcome != "measured":
             raise TrialFailed(f"repeat {trial.repeat} of {trial.label} was not measured")
+        if not measured.top.valid:
+            raise TrialFailed(f"repeat {trial.repeat} of {trial.label}: {_why_not(measured)}")
         return None
     request = Request.from_params(params)
     study = open_study(request, run)

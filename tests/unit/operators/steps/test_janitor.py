@@ -1,0 +1,85 @@
+"""The janitor, with real deployments on this host."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import fake_engine
+import pytest
+
+import manifests.engines
+from manifests.errors import TargetError
+from operators.settings import settings
+from operators.steps.janitor import sweep_up
+from operators.targets import target
+from operators.targets.base import Owner
+from operators.targets.process import end_marked, marked
+
+
+@pytest.fixture
+def apply(wideloop_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
+    monkeypatch.setitem(manifests.engines._ENGINES, "fake", fake_engine.FakeEngine)
+    fake_engine.environment(settings())
+    folder = fake_engine.model(wideloop_home / "model")
+
+    def apply(name: str, run_id: str, keep_until: datetime | None = None) -> None:
+        owner = Owner(dag_id="wideep_trial", run_id=run_id, keep_until=keep_until)
+        target("local").apply(fake_engine.spec(name, folder), owner)
+
+    yield apply
+    end_marked(settings().local, grace_s=0)
+
+
+def live(dag_id: str, run_id: str) -> bool:
+    return (dag_id, run_id) == ("wideep_trial", "live")
+
+
+def names() -> list[str]:
+    return [o.name for o in target("local").list_owned()]
+
+
+def test_it_deletes_what_no_live_run_owns_and_nothing_else(apply) -> None:
+    apply("of-live", "live")
+    apply("of-dead", "dead")
+    assert sweep_up(live) == ["local/of-dead"]
+    assert names() == ["of-live"]
+    assert {mark.relative_to(settings().local).parts[0] for _, mark in marked(settings().local)} == {"of-live"}
+    assert sweep_up(live) == []
+
+
+def test_one_that_is_to_stay_stays_until_its_time_is_up(apply) -> None:
+    now = datetime.now(UTC)
+    apply("kept", "dead", keep_until=now + timedelta(hours=1))
+    apply("over", "dead", keep_until=now - timedelta(seconds=1))
+    # Its time counts, and not that its run still lives.
+    apply("over-too", "live", keep_until=now - timedelta(seconds=1))
+    assert sweep_up(live) == ["local/over", "local/over-too"]
+    assert names() == ["kept"]
+
+
+def test_it_removes_processes_that_only_their_mark_still_names(apply) -> None:
+    apply("lost", "live")
+    shutil.rmtree(settings().local / "lost")
+    assert sweep_up(live) == ["local/lost"]
+    assert list(marked(settings().local)) == []
+
+
+def test_one_that_cannot_be_deleted_does_not_shelter_the_others(apply, monkeypatch: pytest.MonkeyPatch) -> None:
+    apply("a-stuck", "dead")
+    apply("b-dead", "dead")
+    where = type(target("local"))
+    delete = where.delete
+
+    def stuck(self: object, name: str) -> None:
+        if name == "a-stuck":
+            raise TimeoutError("hangs in the kernel")
+        delete(self, name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(where, "delete", stuck)
+        with pytest.raises(TargetError, match=r"b-dead.*not local/a-stuck: hangs in the kernel"):
+            sweep_up(live)
+    assert names() == ["a-stuck"]

@@ -1,0 +1,115 @@
+"""Which runs a sweep needs, computed anew each time it is asked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from measured import CYCLE, PARAMS, READY, baseline, measured, study, trial_run, tried
+
+from manifests.errors import WideloopError
+from operators.request import Request
+from operators.steps import sweep, trial
+from operators.steps.run import open_store
+from tuning.space import point_of
+
+
+def run_ids(runs: list[sweep.TrialRun]) -> list[str]:
+    return [r.run_id for r in runs]
+
+
+def test_the_measured_baseline_is_the_default_trial_and_is_not_measured_again(cycle: Path) -> None:
+    baseline(800.0)
+    for _ in range(2):  # the controller prepares again each time it starts
+        sweep.prepare_study(PARAMS, CYCLE)
+    (result,) = study().results()
+    assert (result.value, study().why(result.number)) == (100.0, trial.DEFAULT)  # the highest level, per GPU
+    with open_store() as store:
+        (kept,) = store.trials(study=CYCLE.cycle_id)
+    assert kept.is_default and kept.state == "complete" and kept.value == 100.0
+    assert kept.gpu_seconds == 80.0
+    assert len(sweep.trial_runs(PARAMS, CYCLE, 0)) == PARAMS["trials"] - 1
+
+
+def test_a_baseline_that_missed_the_slo_is_kept_with_its_violation(cycle: Path) -> None:
+    baseline(800.0, ttft_ms_p99=10_000_000)
+    sweep.prepare_study(PARAMS, CYCLE)
+    assert not study().results()[0].feasible
+
+
+def test_without_a_baseline_the_default_is_the_first_trial(cycle: Path) -> None:
+    sweep.prepare_study(PARAMS, CYCLE)
+    asked = trial.ask(PARAMS, trial_run("first"))
+    assert asked.why == trial.DEFAULT
+    assert asked.point == point_of(Request.from_params(PARAMS).spec("x"))
+    assert len(sweep.trial_runs(PARAMS, CYCLE, 0)) == PARAMS["trials"]
+
+
+def test_seeds_come_before_the_samplers_own_points(cycle: Path) -> None:
+    baseline()
+    sweep.prepare_study(PARAMS, CYCLE)
+    whys = [trial.ask(PARAMS, trial_run(f"{k}")).why for k in range(4)]
+    assert whys[0] != "sampler" and whys[-1] == "sampler"
+
+
+def test_run_ids_are_the_same_whoever_computes_them(cycle: Path) -> None:
+    ids = run_ids(sweep.trial_runs(PARAMS, CYCLE, 0))
+    assert ids == run_ids(sweep.trial_runs(PARAMS, CYCLE, 0))
+    assert len(set(ids)) == len(ids) and all(CYCLE.cycle_id in i for i in ids)
+
+
+def test_failed_runs_bring_others_up_to_a_limit(cycle: Path) -> None:
+    planned = run_ids(sweep.trial_runs(PARAMS, CYCLE, 0))
+    assert run_ids(sweep.trial_runs(PARAMS, CYCLE, 2))[: len(planned)] == planned
+    counts = [len(sweep.trial_runs(PARAMS, CYCLE, failed)) for failed in range(8)]
+    assert counts == [4, 5, 6, 7, 8, 8, 8, 8]
+
+
+def test_repeats_alternate_so_that_drift_cancels(cycle: Path) -> None:
+    baseline(800.0)
+    sweep.prepare_study(PARAMS, CYCLE)
+    best = tried("one", 1000.0)
+    runs = sweep.repeat_runs({**PARAMS, "repeats": 3}, CYCLE, 0)
+    order = [(r.extra["repeat"], r.extra["repeat_of"]) for r in runs]
+    assert order == [(0, 0), (0, best.number), (1, best.number), (1, 0), (2, 0), (2, best.number)]
+    assert len(set(run_ids(runs))) == 6
+    assert run_ids(sweep.repeat_runs({**PARAMS, "repeats": 3}, CYCLE, 1))[:6] == run_ids(runs)
+    assert len(sweep.repeat_runs({**PARAMS, "repeats": 3}, CYCLE, 1)) == 8  # a broken pair brings a whole one
+
+
+def test_no_repeats_are_none(cycle: Path) -> None:
+    baseline(800.0)
+    sweep.prepare_study(PARAMS, CYCLE)
+    tried("one", 1000.0)
+    assert sweep.repeat_runs({**PARAMS, "repeats": 0}, CYCLE, 0) == []
+
+
+def test_when_the_default_is_best_there_is_nothing_to_compare(cycle: Path) -> None:
+    baseline(800.0)
+    sweep.prepare_study(PARAMS, CYCLE)
+    tried("one", 700.0)
+    assert sweep.repeat_runs(PARAMS, CYCLE, 0) == []
+
+
+def test_when_nothing_met_the_objectives_the_sweep_says_so(cycle: Path) -> None:
+    baseline(800.0, ttft_ms_p99=10_000_000)
+    sweep.prepare_study(PARAMS, CYCLE)
+    tried("one", 1000.0, ttft_ms_p99=10_000_000)
+    with pytest.raises(WideloopError, match="no trial met the objectives"):
+        sweep.repeat_runs(PARAMS, CYCLE, 0)
+
+
+def test_when_the_default_was_never_measured_the_sweep_says_so(cycle: Path) -> None:
+    tried("one", 1000.0)
+    with pytest.raises(WideloopError, match="default configuration was never measured"):
+        sweep.repeat_runs(PARAMS, CYCLE, 0)
+
+
+def test_progress_counts_what_says_something_and_says_simulated(cycle: Path) -> None:
+    assert sweep.progress(PARAMS, CYCLE) == "SIMULATED trials 0/4, none feasible yet"
+    asked = tried("one", 1000.0)
+    with pytest.raises(trial.TrialFailed):
+        trial.tell(PARAMS, trial.ask(PARAMS, trial_run("two")), trial_run("two"), None, None)
+    trial.tell(PARAMS, trial.ask(PARAMS, trial_run("three")), trial_run("three"), READY, measured(900.0))
+    said = sweep.progress(PARAMS, CYCLE)
+    assert said == f"SIMULATED trials 2/4, best so far: trial {asked.number} with 125.0 tok/s per GPU"

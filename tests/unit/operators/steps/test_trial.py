@@ -1,0 +1,144 @@
+"""One trial: what is asked, and what telling does to the study, the store and the run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from measured import CYCLE, PARAMS, READY, baseline, gate, measured, out_of_memory, study, trial_run, tried
+
+from operators.request import Request
+from operators.steps import trial
+from operators.steps.benchmark import Measured
+from operators.steps.deployment import Outcome
+from operators.steps.run import open_store
+from operators.steps.sweep import prepare_study
+from results.records import Trial
+from tuning.space import Placements, decoder, point_of
+
+RUN = trial_run("cycle__trial_000")
+INFEASIBLE = Outcome(state="infeasible", diagnosis=out_of_memory())
+
+
+def stored(number: int) -> Trial:
+    with open_store() as store:
+        return next(t for t in store.trials(study=CYCLE.cycle_id) if t.number == number)
+
+
+def test_asking_shows_the_trial_as_running_and_again_gives_the_same(cycle: Path) -> None:
+    asked = trial.ask(PARAMS, RUN)
+    assert stored(asked.number).state == "running"
+    before = stored(asked.number)
+    assert trial.ask(PARAMS, RUN) == asked
+    assert stored(asked.number) == before
+    assert trial.ask(PARAMS, trial_run("another")).deployment != asked.deployment
+
+
+def test_a_measured_trial_is_told_with_its_value_per_gpu_and_its_violations(cycle: Path) -> None:
+    asked = trial.ask(PARAMS, RUN)
+    record = trial.tell(PARAMS, asked, RUN, READY, measured(800.0, ttft_ms_p99=10_000_000))
+    (result,) = study().results()
+    assert (result.outcome, result.value, result.feasible) == ("measured", 100.0, False)
+    assert record is not None and record == stored(asked.number)
+    assert (record.state, record.value) == ("complete", 100.0)
+    assert record.constraints["ttft_p99"] > 0 >= record.constraints["tpot_p99"]
+    assert record.phases["client"] == 12.0 and record.gpu_seconds >= 0 and record.ended_at is not None
+
+
+def test_telling_again_changes_nothing(cycle: Path) -> None:
+    asked = trial.ask(PARAMS, RUN)
+    for tok_s in (800.0, 800.0, 4000.0):
+        trial.tell(PARAMS, asked, RUN, READY, measured(tok_s))
+    assert [r.value for r in study().results()] == [100.0]
+    assert trial.ask(PARAMS, RUN).finished
+
+
+@pytest.mark.parametrize("when", ["at the start", "under load"])
+def test_running_out_of_memory_is_knowledge_and_no_failure(cycle: Path, when: str) -> None:
+    asked = trial.ask(PARAMS, RUN)
+    if when == "at the start":
+        record = trial.tell(PARAMS, asked, RUN, INFEASIBLE, Measured(outcome="infeasible", diagnosis=out_of_memory()))
+    else:
+        record = trial.tell(PARAMS, asked, RUN, READY, Measured(outcome="infeasible", diagnosis=out_of_memory()))
+    assert record is not None and (record.state, record.value) == ("infeasible", None)
+    assert record.constraints == {"oom_gib": 2.5} and "no room" in record.reason
+    (result,) = study().results()
+    assert result.outcome == "infeasible" and result.constraints["oom_gib"] == 2.5 and study().best() is None
+
+
+def test_an_infeasible_deployment_whose_benchmark_did_not_run_is_infeasible(cycle: Path) -> None:
+    asked = trial.ask(PARAMS, RUN)
+    record = trial.tell(PARAMS, asked, RUN, INFEASIBLE, None)
+    assert record is not None and record.state == "infeasible"
+
+
+def test_a_deficit_the_log_does_not_state_still_violates(cycle: Path) -> None:
+    asked = trial.ask(PARAMS, RUN)
+    trial.tell(PARAMS, asked, RUN, Outcome(state="infeasible", diagnosis=out_of_memory(None)), None)
+    assert study().results()[0].constraints["oom_gib"] > 0
+
+
+@pytest.mark.parametrize("what", ["nothing", "not to be believed"])
+def test_when_nothing_was_learned_the_run_fails_and_the_point_is_asked_again(cycle: Path, what: str) -> None:
+    asked = trial.ask(PARAMS, RUN)
+    result = measured(9000.0, gates=(gate(False),)) if what == "not to be believed" else None
+    with pytest.raises(trial.TrialFailed, match="client kept up" if result else "see the run's log"):
+        trial.tell(PARAMS, asked, RUN, READY if result else None, result)
+    assert stored(asked.number).state == "failed" and stored(asked.number).value is None
+    assert study().results() == []
+    again = trial.ask(PARAMS, trial_run("a spare"))
+    assert again.number != asked.number and again.point == asked.point
+
+
+def test_a_default_that_failed_is_asked_again_as_the_default(cycle: Path) -> None:
+    prepare_study(PARAMS, CYCLE)
+    asked = trial.ask(PARAMS, RUN)
+    assert asked.is_default
+    with pytest.raises(trial.TrialFailed):
+        trial.tell(PARAMS, asked, RUN, None, None)
+    whys = [trial.ask(PARAMS, trial_run(f"spare {k}")).why for k in range(3)]
+    assert trial.DEFAULT in whys
+
+
+def test_the_default_is_deployed_as_the_form_has_it(cycle: Path) -> None:
+    request = Request.from_params(PARAMS)
+    asked = trial.Try(number=0, point=point_of(request.spec("x")), why=trial.DEFAULT, deployment="trial-0")
+    placed = Placements(files={"decode-0": "d.json", "prefill-0": "p.json"})
+    assert trial.spec_of(asked, request, placed, "i", "m") == request.spec("trial-0", "i", "m")
+    other = asked.model_copy(update={"why": "sampler"})
+    assert decoder(trial.spec_of(other, request, placed, "i", "m")).knobs.expert_placement == "d.json"
+
+
+def test_a_trial_is_measured_at_the_highest_level_and_a_repeat_at_all(cycle: Path) -> None:
+    baseline()
+    prepare_study(PARAMS, CYCLE)
+    asked = tried("one", 900.0)
+    assert trial.subject(PARAMS, asked).workload.concurrency == (32,)
+    again = trial.ask({**PARAMS, "repeat_of": asked.number, "repeat": 1}, trial_run("repeat"))
+    assert (again.number, again.point, again.repeat) == (asked.number, asked.point, 1)
+    subject = trial.subject(PARAMS, again)
+    assert (subject.purpose, subject.workload.concurrency, subject.repeat) == ("repeat", (8, 32), 1)
+    default = trial.ask({**PARAMS, "repeat_of": 0, "repeat": 0}, trial_run("other"))
+    assert default.label == "default" and default.is_default
+
+
+def test_a_repeat_asks_the_study_for_nothing_and_tells_it_nothing(cycle: Path) -> None:
+    asked = tried("one", 900.0)
+    before = len(study()._study.trials)
+    again = trial.ask({**PARAMS, "repeat_of": asked.number, "repeat": 0}, trial_run("repeat"))
+    assert trial.tell(PARAMS, again, trial_run("repeat"), READY, measured(1.0)) is None
+    assert len(study()._study.trials) == before and [r.value for r in study().results()] == [112.5]
+
+
+@pytest.mark.parametrize(
+    "found",
+    [None, Measured(outcome="infeasible", diagnosis=out_of_memory()), measured(gates=(gate(False),))],
+    ids=["nothing", "infeasible", "not to be believed"],
+)
+def test_a_repeat_that_says_nothing_fails_its_run_so_that_another_pair_comes(
+    cycle: Path, found: Measured | None
+) -> None:
+    asked = tried("one", 900.0)
+    again = trial.ask({**PARAMS, "repeat_of": asked.number, "repeat": 0}, trial_run("repeat"))
+    with pytest.raises(trial.TrialFailed, match="repeat 0"):
+        trial.tell(PARAMS, again, trial_run("repeat"), READY, found)
