@@ -5,13 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
-import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 
 import psutil
 
@@ -19,7 +16,7 @@ from manifests.benchmark import ENVIRONMENT, client_command
 from manifests.engines import engine
 from manifests.workload import Workload
 from operators.bench.figure import Figure
-from operators.bench.workspace import BenchError, Workspace
+from operators.bench.workspace import BenchError, Workspace, run_to_end
 from operators.request import Request
 from operators.settings import Settings
 from operators.targets.base import Owner
@@ -80,7 +77,8 @@ def _client(here: Settings, target: LocalTarget, name: str, workload: Workload) 
     env = {**os.environ, **command.env, "PATH": f"{binaries}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
     log = here.home / f"{out.name}.log"
     before, engine_before, began = _children_cpu_s(), _engine_cpu_s(here), time.monotonic()
-    status = _run_to_end(list(command.argv), env, log)
+    with log.open("wb") as output:
+        status = run_to_end(command.argv, env, _LIMIT_S, output)
     seconds = time.monotonic() - began
     if status:
         raise BenchError(f"{name} ended with status {status}:\n{log.read_text(errors='replace')[-2000:]}")
@@ -92,22 +90,6 @@ def _client(here: Settings, target: LocalTarget, name: str, workload: Workload) 
         f"{seconds:.1f} s, in which the engine used {engine_cpu:.1f} CPU s"
     )
     return Figure(name, None, cpu, "CPU s", made_of)
-
-
-def _run_to_end(argv: list[str], env: dict[str, str], log: Path) -> int:
-    """Its exit status; whatever happens, nothing of its session is left."""
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            argv, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
-        )
-        try:
-            return process.wait(_LIMIT_S)
-        except subprocess.TimeoutExpired as error:
-            raise BenchError(f"the client has not ended after {_LIMIT_S:.0f} s") from error
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
 
 
 @contextmanager

@@ -67,8 +67,11 @@ def _measure(name: str, fresh: bool, trials: int | None, output: Path, console: 
     workspace = Workspace(folder, settings(), trials, fresh, lambda text: console.print(f"wideloop bench: {text}"))
     try:
         figures = GROUPS[name](workspace)
-    except BaseException:
+    except Exception:
         console.print(f"wideloop bench: kept for you to look at: {folder}")
+        raise
+    except KeyboardInterrupt:
+        shutil.rmtree(folder, ignore_errors=True)
         raise
     shutil.rmtree(folder, ignore_errors=True)
     heading = f"{machine.description()}; others used {busy:.0f} % of the cores before it began."

@@ -6,7 +6,6 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from operators.demo.checks import free_port
 from operators.settings import Settings
 
 FRESH_MIN, WARM_MIN, FIRST_MIN = 15.0, 10.0, 4.0
-_FIRST_PORT = 18080
+_FIRST_PORT = 19080
 #: A demo that takes longer hangs.
 _LIMIT_S = 3600.0
 #: How long an interrupted demo may take to stop Airflow and the engines.
@@ -64,7 +63,7 @@ def measure(workspace: Workspace) -> list[Figure]:
         figures += overhead.figures(past.times, past.trial_runs, past.retried)
     figures.append(run.memory)
     what = "of the demo's command, Airflow, engines and clients, after its end"
-    figures.append(Figure("processes left behind", 0, run.left, "", what))
+    figures.append(Figure("processes left behind", 0, run.left, "processes", what))
     return figures
 
 
@@ -118,7 +117,8 @@ def run_demo(home: Path, trials: int | None) -> DemoRun:
     Raises:
         BenchError: it failed, or took longer than an hour.
     """
-    command = [str(Path(sys.executable).parent / "wideloop"), "demo", "--exit", "--port", str(free_port(_FIRST_PORT))]
+    binary = home / "venvs" / "airflow" / "bin" / "wideloop"
+    command = [str(binary), "demo", "--exit", "--port", str(free_port(_FIRST_PORT))]
     if trials is not None:
         command += ["--trials", str(trials)]
     began = datetime.now(UTC)

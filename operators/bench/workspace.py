@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from manifests.errors import WideloopError
 from operators.settings import PROJECT, Settings
+
+#: A build that takes longer hangs.
+_BUILD_LIMIT_S = 3600.0
 
 
 class BenchError(WideloopError):
@@ -65,12 +71,35 @@ class Workspace:
         python = Path(sys.base_prefix) / "bin" / f"python{sys.version_info[0]}.{sys.version_info[1]}"
         env = {**environment(home), "UV_CACHE_DIR": str(cache), "PIP_NO_CACHE_DIR": "1"}
         began = time.monotonic()
-        done = subprocess.run([str(python), str(PROJECT / "operators" / "bootstrap.py")], env=env, check=False)
+        status = run_to_end([str(python), str(PROJECT / "operators" / "bootstrap.py")], env, _BUILD_LIMIT_S)
         seconds = time.monotonic() - began
         shutil.rmtree(cache, ignore_errors=True)
-        if done.returncode:
-            raise BenchError(f"building the environments failed with status {done.returncode}")
+        if status:
+            raise BenchError(f"building the environments failed with status {status}")
         return home, seconds
+
+
+def run_to_end(argv: Sequence[str], env: Mapping[str, str], limit_s: float, output: IO[bytes] | None = None) -> int:
+    """Run a command in a session of its own; its exit status. Whatever happens, nothing of its session is left.
+
+    Args:
+        output: file for what it prints, by default where this process prints.
+
+    Raises:
+        BenchError: it has not ended after ``limit_s`` seconds.
+    """
+    errors = subprocess.STDOUT if output else None
+    process = subprocess.Popen(
+        argv, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=errors, start_new_session=True
+    )
+    try:
+        return process.wait(limit_s)
+    except subprocess.TimeoutExpired as error:
+        raise BenchError(f"{Path(argv[0]).name} has not ended after {limit_s:.0f} s") from error
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def environment(home: Path) -> dict[str, str]:
