@@ -51,10 +51,11 @@ def measure(workspace: Workspace) -> list[Figure]:
         )
         found = []
         for name, workload in (
-            # The first run also fills the cache of tokenised prompts.
+            # The first run of a data set also fills the cache of tokenised prompts.
+            ("client: start and one request, first time", _SINGLE),
+            ("client: start and one request, again", _SINGLE),
             ("client: start and curve, first time", request.workload),
             ("client: start and curve, again", request.workload),
-            ("client: start and one request", _SINGLE),
         ):
             workspace.say(name)
             found.append(_client(here, target, name, workload))
