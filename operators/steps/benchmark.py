@@ -79,11 +79,16 @@ def begin(subject: Subject) -> None:
         return
     serving = engine(spec.engine)
     controls = where.endpoints(subject.deployment).control.values()
-    for url in controls:
-        post(f"{url}{serving.flush_path}?timeout={_FLUSH_WAIT_S}", _FLUSH_WAIT_S + 10)
-    if subject.record:
+    try:
         for url in controls:
-            post(url + serving.record_start_path)
+            post(f"{url}{serving.flush_path}?timeout={_FLUSH_WAIT_S}", _FLUSH_WAIT_S + 10)
+        if subject.record:
+            for url in controls:
+                post(url + serving.record_start_path)
+    except TargetError:
+        if where.status(subject.deployment).state == "failed":
+            return  # It died since it was ready; ``finish`` says of what.
+        raise
     command = client_command(
         subject.workload,
         url=where.endpoints(subject.deployment).frontend,
@@ -93,14 +98,6 @@ def begin(subject: Subject) -> None:
         cache_dir=where.client_cache_dir,
     )
     where.run_client(subject.deployment, subject.client, command, ENVIRONMENT)
-
-
-def running(subject: Subject) -> bool:
-    """Whether the client still works and there is something left for it to measure."""
-    where = target(subject.target)
-    if where.client_status(subject.deployment, subject.client).state != "running":
-        return False
-    return where.status(subject.deployment).state != "failed"
 
 
 def finish(subject: Subject, run: Run) -> Measured:

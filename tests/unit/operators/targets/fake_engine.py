@@ -14,6 +14,7 @@ import manifests.engines
 from manifests import profiles
 from manifests.deployment import DeploymentSpec, WorkerSpec
 from manifests.diagnosis import Diagnosis
+from manifests.engines import sglang_defaults
 from manifests.engines.base import Command, Component, Engine, Site
 from manifests.findings import Finding
 from operators.settings import Settings
@@ -74,7 +75,8 @@ def model(folder: Path, **behaviour: str) -> Path:
 def spec(name: str, model_path: Path, redundant: int = 0) -> DeploymentSpec:
     hardware = profiles.hardware("l4-8")
     worker = WorkerSpec(role="decode", layout=hardware.workers["decode"])
-    worker = worker.model_copy(update={"knobs": worker.knobs.model_copy(update={"redundant_experts": redundant})})
+    knobs = sglang_defaults.resolve(hardware.gpu, worker).model_copy(update={"redundant_experts": redundant})
+    worker = worker.model_copy(update={"knobs": knobs})
     return DeploymentSpec(
         name=name,
         target="local",

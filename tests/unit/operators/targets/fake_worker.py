@@ -15,6 +15,13 @@ Path("environment.json").write_text(json.dumps(dict(os.environ)))
 
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_POST(self) -> None:
+        if self.path != "/v1/chat/completions":
+            with Path("posted").open("a") as posted:
+                posted.write(f"{self.path}\n")
+            self.send_response(503 if does == "refuse" else 200)
+            self.end_headers()
+            self.wfile.write(b"said so")
+            return
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         Path("asked.json").write_text(json.dumps(asked))
         answer = {"choices": [{"message": {"content": "yes"}}], "usage": {"completion_tokens": asked["max_tokens"]}}
