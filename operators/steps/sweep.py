@@ -41,18 +41,24 @@ def prepare_study(params: Mapping[str, Any], run: Run) -> None:
     spec = request.spec("study")
     study = open_study(request, run)
     default = point_of(spec)
-    with open_store() as store:
-        baseline = store.measurements(cycle_id=run.cycle_id, purpose="baseline")
-    if baseline:
-        top = max(baseline, key=lambda m: m.concurrency)
-        constraints = violations(top, request.slo)
-        number = study.add_measured(default, top.output_tok_s_per_gpu, constraints, DEFAULT)
-        _keep_default(run, spec, number, default, top, constraints)
+    baseline = _baseline(run)
+    if baseline is not None:
+        constraints = violations(baseline, request.slo)
+        number = study.add_measured(default, baseline.output_tok_s_per_gpu, constraints, DEFAULT)
+        _keep_default(run, spec, number, default, baseline, constraints)
     else:
         study.enqueue(default, DEFAULT)
     recorded = bool(placements(run).files)
     for seed in seed_points(study.space, spec, highest(request.workload), recorded=recorded):
         study.enqueue(seed.point, seed.why)
+
+
+def _baseline(run: Run) -> Measurement | None:
+    """The cycle's baseline at the highest concurrency; None when there is none that can be believed."""
+    with open_store() as store:
+        found = store.measurements(cycle_id=run.cycle_id, purpose="baseline")
+    top = max(found, key=lambda m: m.concurrency, default=None)
+    return top if top is not None and top.valid else None
 
 
 def _keep_default(
@@ -82,8 +88,7 @@ def _keep_default(
 def trial_runs(params: Mapping[str, Any], run: Run, failed_runs: int) -> list[TrialRun]:
     """The runs that make the planned number of trials, given how many runs have failed so far."""
     request = Request.from_params(params)
-    with open_store() as store:
-        measured_before = 1 if store.measurements(cycle_id=run.cycle_id, purpose="baseline") else 0
+    measured_before = 0 if _baseline(run) is None else 1
     count = request.trials - measured_before + min(failed_runs, _SPARE_RUNS)
     return [TrialRun(run_id=f"{run.cycle_id}__trial_{k:03d}", extra={}) for k in range(count)]
 
