@@ -32,7 +32,7 @@ def wideep_benchmark() -> None:
     planned, image, weights = tasks.plan(), tasks.image(), tasks.weights()
     planned >> image >> weights
     applied = tasks.apply("benchmark", image, weights)
-    ready = WaitReady(task_id="ready", deployment=applied, must_be_ready=True, pool=tasks.GPU_POOL)
+    ready = WaitReady(task_id="ready", deployment=applied, must_be_ready=True, stage="benchmark", pool=tasks.GPU_POOL)
     bench = Benchmark(
         task_id="benchmark",
         deployment=applied,

@@ -34,7 +34,7 @@ def wideep_deploy() -> None:
     choice = tasks.up_or_down()
     planned, image, weights = tasks.plan(), tasks.image(), tasks.weights()
     applied = tasks.apply("deploy", image, weights)
-    ready = WaitReady(task_id="ready", deployment=applied, must_be_ready=True)
+    ready = WaitReady(task_id="ready", deployment=applied, must_be_ready=True, stage="deploy")
     choice >> planned >> image >> weights
     choice >> tasks.take_down()
     ready >> tasks.announce(applied) >> tasks.close()

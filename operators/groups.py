@@ -41,7 +41,7 @@ def measured(
         for earlier in after:
             earlier >> applied
         # The default configuration must run: without it there is nothing to compare with.
-        ready = WaitReady(task_id="ready", deployment=applied, must_be_ready=True, pool=tasks.GPU_POOL)
+        ready = WaitReady(task_id="ready", deployment=applied, must_be_ready=True, stage=kind, pool=tasks.GPU_POOL)
         bench = Benchmark(
             task_id="benchmark",
             deployment=applied,

@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import time
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -67,13 +68,26 @@ class TargetTrigger(BaseTrigger):
 
 
 class TargetOperator(BaseOperator):
-    """Waits for something on a target. ``defer_after_s`` overrides the target's patience."""
+    """Waits for something on a target.
 
-    def __init__(self, *, defer_after_s: float | None = None, wait_timeout_s: float = 4 * 3600, **kwargs: Any) -> None:
+    Args:
+        stage: of the timeline that this work belongs to; told why when it fails.
+        defer_after_s: overrides the target's patience.
+    """
+
+    def __init__(
+        self,
+        *,
+        stage: str | None = None,
+        defer_after_s: float | None = None,
+        wait_timeout_s: float = 4 * 3600,
+        **kwargs: Any,
+    ) -> None:
         # What is waited for goes on without this task: a retry costs nothing and may come soon.
         kwargs.setdefault("retries", 2)
         kwargs.setdefault("retry_delay", timedelta(seconds=5))
         super().__init__(**kwargs)
+        self.stage = stage
         self.defer_after_s = defer_after_s
         self.wait_timeout_s = wait_timeout_s
 
@@ -95,15 +109,26 @@ class TargetOperator(BaseOperator):
         return self.conclude(context)
 
     def conclude(self, context: Context) -> Any:
-        """Finish; a deployment that has died does not come back by trying again."""
+        """Finish, after the wait."""
+        with self.telling(context):
+            return self.finish(context)
+
+    @contextmanager
+    def telling(self, context: Context) -> Iterator[None]:
+        """Put the reason of a failure on the timeline, and do not try again to reach what has died."""
         from airflow.sdk.exceptions import AirflowFailException
 
-        from manifests.errors import DeploymentFailed
+        from manifests.errors import DeploymentFailed, WideloopError
+        from operators.steps.run import end_stage
 
         try:
-            return self.finish(context)
-        except DeploymentFailed as failed:
-            raise AirflowFailException(str(failed)) from failed
+            yield
+        except WideloopError as error:
+            if self.stage is not None:
+                end_stage(run_of(context), self.stage, "failed", str(error))
+            if isinstance(error, DeploymentFailed):
+                raise AirflowFailException(str(error)) from error
+            raise
 
     @abstractmethod
     def finish(self, context: Context) -> Any:
@@ -152,7 +177,7 @@ class Benchmark(TargetOperator):
         deployment: its name.
         waited: the outcome of :class:`WaitReady`; nothing is measured of what cannot run.
         purpose, filed_as: what the measurement is filed under. record: also record the expert distribution.
-        stage: of the timeline, that ends with this benchmark.
+        stage: of the timeline, which ends with this benchmark.
     """
 
     template_fields: Sequence[str] = ("deployment", "waited")
@@ -165,7 +190,6 @@ class Benchmark(TargetOperator):
         purpose: str = "trial",
         filed_as: str = "",
         record: bool = False,
-        stage: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -174,7 +198,6 @@ class Benchmark(TargetOperator):
         self.purpose = purpose
         self.filed_as = filed_as
         self.record = record
-        self.stage = stage
         self._started: Subject | None = None
 
     def subject(self, context: Context) -> Subject:
@@ -197,7 +220,8 @@ class Benchmark(TargetOperator):
         if self.waited["state"] == "infeasible":
             return benchmark.Measured(outcome="infeasible", diagnosis=self.waited["diagnosis"]).model_dump(mode="json")
         subject = self._started = self.subject(context)
-        benchmark.begin(subject)
+        with self.telling(context):
+            benchmark.begin(subject)
         self.wait(subject.target, TargetTrigger(subject.target, subject.deployment, subject.client))
         return self.conclude(context)
 
