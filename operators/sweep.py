@@ -50,10 +50,6 @@ class RunTrials(BaseOperator):
         self.model_path = model_path
 
     def execute(self, context: Context) -> None:
-        from operators.steps import sweep
-
-        if self.what == "trials":
-            sweep.prepare_study(params_of(context), run_of(context))
         self._advance(context)
 
     def execute_complete(self, context: Context, event: Any) -> None:
@@ -83,8 +79,11 @@ class RunTrials(BaseOperator):
         name = "tune" if self.what == "trials" else "confirm"
         with stage(run, name, ends=False):
             self._check_startable()
+            if self.what == "trials":
+                sweep.prepare_study(params, run)
             planned, states = self._planned(context)
             waiting = [t for t in planned if states.get(t.run_id) not in dag_runs.FINISHED]
+            sweep.settle(params, run, [run_id for run_id, state in states.items() if state == "failed"])
             self._give_up_when_hopeless(planned, states)
             self.log.info(sweep.progress(params, run))
             for trial in waiting[:2]:

@@ -203,6 +203,16 @@ class TuningStudy:
             self._ask_again(number, trial.params, {_WHY: why, _RETRY: retries + 1})
         self._study.tell(number, state=optuna.trial.TrialState.FAIL)
 
+    def abandon(self, run: str) -> int | None:
+        """Close the trial of a run that ended without telling, and have its point asked again; its number."""
+        import optuna
+
+        for trial in self._study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):
+            if trial.user_attrs.get(_RUN) == run:
+                self.tell_failed(trial.number)
+                return int(trial.number)
+        return None
+
     def _tell(self, number: int, outcome: Outcome, value: float, constraints: Mapping[str, float]) -> None:
         import optuna
 

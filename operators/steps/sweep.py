@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -41,6 +42,8 @@ def prepare_study(params: Mapping[str, Any], run: Run) -> None:
     spec = request.spec("study")
     study = open_study(request, run)
     default = point_of(spec)
+    if not study.space.contains(default):
+        raise SweepFailed(f"the default {default} lies outside the space of study {run.cycle_id}: start a new study")
     baseline = _baseline(run)
     if baseline is not None:
         constraints = violations(baseline, request.slo)
@@ -121,6 +124,16 @@ def repeat_runs(params: Mapping[str, Any], run: Run, failed_runs: int) -> list[T
             extra = {"repeat_of": number, "repeat": k}
             runs.append(TrialRun(run_id=f"{run.cycle_id}__repeat_{k:02d}_{label}", extra=extra))
     return runs
+
+
+def settle(params: Mapping[str, Any], run: Run, failed_runs: Sequence[str]) -> None:
+    """Close the trials of runs that failed without telling (their last task died, or was failed by hand)."""
+    study = open_study(Request.from_params(params), run)
+    lost = {number for failed in failed_runs if (number := study.abandon(failed)) is not None}
+    with open_store() as store:
+        left = [t for t in store.trials(study=run.cycle_id) if t.number in lost and t.state == "running"]
+        ended = {"state": "failed", "reason": "its run ended without a word", "ended_at": datetime.now(UTC)}
+        store.put(*(t.model_copy(update=ended) for t in left))
 
 
 def progress(params: Mapping[str, Any], run: Run) -> str:

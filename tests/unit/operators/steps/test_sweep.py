@@ -113,3 +113,23 @@ def test_progress_counts_what_says_something_and_says_simulated(cycle: Path) -> 
     trial.tell(PARAMS, trial.ask(PARAMS, trial_run("three")), trial_run("three"), READY, measured(900.0))
     said = sweep.progress(PARAMS, CYCLE)
     assert said == f"SIMULATED trials 2/4, best so far: trial {asked.number} with 125.0 tok/s per GPU"
+
+
+def test_the_trial_of_a_run_that_ended_without_a_word_is_closed_and_its_point_asked_again(cycle: Path) -> None:
+    baseline()
+    sweep.prepare_study(PARAMS, CYCLE)
+    lost = trial.ask(PARAMS, trial_run("lost"))
+    going_on = trial.ask(PARAMS, trial_run("going on"))
+    for _ in range(2):  # the controller settles each time it wakes
+        sweep.settle(PARAMS, CYCLE, [trial_run("lost").run_id])
+    with open_store() as store:
+        states = {t.number: t.state for t in store.trials(study=CYCLE.cycle_id)}
+    assert (states[lost.number], states[going_on.number]) == ("failed", "running")
+    again = [trial.ask(PARAMS, trial_run(f"again {k}")) for k in range(3)]
+    assert [a.why for a in again].count(lost.why) == 1
+
+
+def test_a_default_outside_the_space_of_an_earlier_study_is_refused_in_words(cycle: Path) -> None:
+    sweep.prepare_study(PARAMS, CYCLE)
+    with pytest.raises(sweep.SweepFailed, match="start a new study"):
+        sweep.prepare_study({**PARAMS, "mem_fraction_static": 0.5}, CYCLE)
