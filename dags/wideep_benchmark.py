@@ -13,7 +13,7 @@ PARAMS = (
     | params.knobs()
     | {
         "deployment": Param(None, type=["string", "null"], title="Deployment", section="Deployment",
-                            description="Name of a running one, as `wideep_deploy` printed it. Empty: deploy first."),
+                            description="Name of a running one, as wideep_deploy printed it. Empty: deploy first."),
     }
 )  # fmt: skip
 

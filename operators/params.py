@@ -25,7 +25,7 @@ def where() -> dict[str, Param]:
             "target",
             _WHERE,
             "Target",
-            "Where engines run. `local`: processes of the Airflow host.",
+            "Where engines run. local: processes of the Airflow host.",
             type="string",
             enum=list(target_names()),
         ),
@@ -33,7 +33,7 @@ def where() -> dict[str, Param]:
             "engine",
             _WHERE,
             "Engine",
-            "`simulated`: the real Dynamo frontend with disaggregated mock workers, timed by a performance "
+            "simulated: the real Dynamo frontend with disaggregated mock workers, timed by a performance "
             "model. Its results are marked as simulated everywhere; they are no measurements of hardware.",
             type="string",
             enum=list(engine_names()),

@@ -1,0 +1,54 @@
+"""What tests of several kinds share: one real Airflow, one finished cycle, and cheap tests first."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from operators.settings import Settings
+from tests.airflow_server import SMALL, AirflowServer
+
+_ORDER = ("unit", "browser", "cluster", "e2e")
+#: The default decodes without a fitting CUDA graph, so that there is something to find in three trials. It is
+#: several times slower, so answers are shorter.
+CYCLE = SMALL | {"osl": 20, "trials": 3, "repeats": 2, "cuda_graph_max_bs": 1, "min_graph_bs": 1}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Unit tests first; what needs Airflow last of its kind."""
+    tests = Path(__file__).parent
+
+    def cost(item: pytest.Item) -> tuple[int, bool]:
+        kind = item.path.relative_to(tests).parts[0]
+        return _ORDER.index(kind) if kind in _ORDER else -1, "airflow" in getattr(item, "fixturenames", ())
+
+    items.sort(key=cost)
+
+
+@pytest.fixture(scope="session")
+def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AirflowServer]:
+    """Airflow as the demo starts it, in a home of its own, with every DAG ready to be triggered."""
+    project = Settings()
+    missing = [n for n in ("airflow", "simulated", "benchmark") if not (project.environments / n).exists()]
+    if missing:
+        message = f"environments {missing} are not built below {project.environments}: python3 operators/bootstrap.py"
+        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
+    server = AirflowServer(tmp_path_factory.mktemp("home"), project)
+    try:
+        server.start()
+        server.prepare()
+        yield server
+    finally:
+        server.stop()
+    assert server.left_behind() == []
+
+
+@pytest.fixture(scope="session")
+def finished_cycle(airflow: AirflowServer) -> str:
+    """The run id of a whole ``wideep_cycle`` that ended well."""
+    run = airflow.run("wideep_cycle", **CYCLE)
+    airflow.wait("wideep_cycle", run, 420)
+    return run

@@ -1,0 +1,87 @@
+"""A whole cycle on the simulated engine, through everything: API, scheduler, tasks, processes, store."""
+
+from __future__ import annotations
+
+import pytest
+
+from results.records import Cycle
+from tests.airflow_server import SMALL, AirflowServer
+from tests.e2e.accounts import Sweep
+
+pytestmark = pytest.mark.e2e
+
+
+def cycle_of(airflow: AirflowServer, run_id: str) -> Cycle:
+    with airflow.store() as store:
+        return next(c for c in store.cycles() if c.dag_run_id == run_id)
+
+
+def test_a_cycle_ends_in_a_recommendation_with_an_interval(airflow: AirflowServer, finished_cycle: str) -> None:
+    cycle = cycle_of(airflow, finished_cycle)
+    assert (cycle.state, cycle.simulated, cycle.dag_id) == ("success", True, "wideep_cycle")
+    with airflow.store() as store:
+        stages = {s.name: s.state for s in store.stages(cycle.cycle_id)}
+        found = store.recommendation(cycle.cycle_id)
+        recordings = store.recordings(cycle.cycle_id)
+    names = ["image", "weights", "baseline", "experts", "tune", "confirm", "recommend"]
+    assert stages == dict.fromkeys(names, "success")
+    assert found is not None and found.simulated and found.slo_met
+    # The default of this cycle decodes without CUDA graphs: whoever compares anything at all sees that.
+    assert found.verdict == "adopt"
+    assert found.pairs == 2 and found.confidence == 0.95
+    assert 0 < found.gain_low < found.gain < found.gain_high
+    assert {r.role for r in recordings} == {"prefill", "decode"}
+    assert all(r.simulated and r.tokens > 0 and 0 < r.balancedness < r.balancedness_placed <= 1 for r in recordings)
+
+
+def test_a_cycle_measures_each_thing_once_and_says_that_it_is_simulated(
+    airflow: AirflowServer, finished_cycle: str
+) -> None:
+    sweep = Sweep.of(airflow, "wideep_cycle", finished_cycle)
+    sweep.check(planned=3)
+    assert all(m.simulated and m.valid for m in sweep.measurements)
+    purposes = [m.purpose for m in sweep.measurements]
+    assert {p: purposes.count(p) for p in set(purposes)} == {"baseline": 1, "trial": 2, "repeat": 4}
+    (default,) = (t for t in sweep.trials if t.is_default)
+    with airflow.store() as store:
+        best = store.recommendation(sweep.cycle.cycle_id).trial_number
+    repeats = sorted((m.trial_number, m.repeat) for m in sweep.measurements if m.purpose == "repeat")
+    assert repeats == sorted((number, k) for number in (default.number, best) for k in (0, 1))
+
+
+def test_a_cycle_leaves_nothing_running(airflow: AirflowServer, finished_cycle: str) -> None:
+    assert airflow.left_behind() == []
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("osl", 0), ("isl", "long"), ("concurrency", []), ("mem_fraction_static", 1.5), ("model", ""), ("trials", 2.5)],
+)
+def test_a_value_that_cannot_be_is_refused_at_the_door(airflow: AirflowServer, field: str, value: object) -> None:
+    answer = airflow.post("/api/v2/dags/wideep_cycle/dagRuns", {"logical_date": None, "conf": {field: value}})
+    assert answer.status_code in (400, 422)
+    assert field in answer.text
+
+
+@pytest.mark.parametrize(
+    ("conf", "words"),
+    [
+        ({"redundant_experts": 3}, ["redundant_experts = 3", "must divide by EP 4", "Use 0 or 4"]),
+        (
+            {"model": "DeepSeek-R1", "hardware": "h100-8"},
+            ["hardware = ", "weights take", "75.9 can be used", "16 such"],
+        ),
+    ],
+)
+def test_values_that_do_not_go_together_are_refused_before_anything_starts(
+    airflow: AirflowServer, conf: dict[str, object], words: list[str]
+) -> None:
+    run = airflow.run("wideep_cycle", **SMALL | conf)
+    airflow.wait("wideep_cycle", run, 60, expect="failed")
+    log = airflow.log("wideep_cycle", run, "plan")
+    assert [word for word in words if word not in log] == []
+    assert airflow.attempts("wideep_cycle", run, "plan") == 1
+    states = airflow.states("wideep_cycle", run)
+    assert {t for t, s in states.items() if s == "failed"} == {"plan", "close"}
+    assert "success" not in states.values()
+    assert airflow.left_behind() == []
