@@ -55,7 +55,7 @@ def headline(
     return Headline(
         kind="no result",
         sentence="This run recommends nothing",
-        reason="It finished without comparing configurations. Only wideep_cycle and wideep_tune recommend one.",
+        reason="It finished without comparing configurations. Only wideep_cycle recommends one.",
     )
 
 
