@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -12,6 +13,7 @@ from typing import Any, TypeVar
 import httpx
 import psutil
 
+from manifests.engines import engine
 from operators.demo import airflow_process
 from operators.demo.airflow_home import POOL, USER, AirflowHome
 from operators.demo.api import AirflowApi
@@ -34,17 +36,23 @@ SMALL: dict[str, Any] = {
     "repeats": 0,
 }
 START_S = 240.0
+SIMULATED = "simulated"
+ENVIRONMENTS = ("airflow", SIMULATED, "benchmark")
 
 
 class AirflowServer:
     """One ``airflow standalone`` below ``folder``, with the DAGs of this project.
 
-    ``environments`` is the folder of the project's virtual environments; they are used as they are.
+    It uses the environments of ``project`` and changes none: each is linked into a folder of its own.
     """
 
     def __init__(self, folder: Path, project: Settings) -> None:
-        for shared in ("venvs", "tools"):
-            (folder / shared).symlink_to(project.home / shared, target_is_directory=True)
+        LocalTarget(project).prepare_image(engine(SIMULATED))
+        environments = folder / "venvs"
+        environments.mkdir()
+        for name in ENVIRONMENTS:
+            (environments / name).symlink_to(project.environments / name, target_is_directory=True)
+        shutil.copy(project.environments / f"{SIMULATED}.verified.json", environments)
         self.home = AirflowHome(folder, free_port(18_080))
         self.settings = Settings(home=folder)
         self.target = LocalTarget(self.settings)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from operators.settings import Settings
-from tests.airflow_server import SMALL, AirflowServer
+from tests.airflow_server import ENVIRONMENTS, SMALL, AirflowServer
 
 _ORDER = ("unit", "browser", "cluster", "e2e")
 #: The default decodes without a fitting CUDA graph, so that there is something to find in three trials. It is
@@ -32,7 +32,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AirflowServer]:
     """Airflow as the demo starts it, in a home of its own, with every DAG ready to be triggered."""
     project = Settings()
-    missing = [n for n in ("airflow", "simulated", "benchmark") if not (project.environments / n).exists()]
+    missing = [n for n in ENVIRONMENTS if not (project.environments / n).exists()]
     if missing:
         message = f"environments {missing} are not built below {project.environments}: python3 operators/bootstrap.py"
         pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
