@@ -13,7 +13,13 @@ from manifests.model import ModelSpec
 
 #: Grove limits the names it derives to 45 characters in all; ours leave it 15 for its suffixes.
 MAX_NAME = 30
+NAME_RULE = f"must be at most {MAX_NAME} of a-z, 0-9 and '-', starting with a letter, not ending with '-'"
 _NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
+
+
+def is_name(name: str) -> bool:
+    """Whether a deployment or a client may be called ``name``: then it is also safe as a folder's name."""
+    return len(name) <= MAX_NAME and _NAME.fullmatch(name) is not None
 
 
 class Knobs(BaseModel):
@@ -72,8 +78,8 @@ class DeploymentSpec(BaseModel):
     @field_validator("name")
     @classmethod
     def _kubernetes_name(cls, name: str) -> str:
-        if len(name) > MAX_NAME or not _NAME.fullmatch(name):
-            raise ValueError(f"must be at most {MAX_NAME} of a-z, 0-9 and '-', starting with a letter: {name!r}")
+        if not is_name(name):
+            raise ValueError(f"{NAME_RULE}: {name!r}")
         return name
 
     @property

@@ -3,7 +3,8 @@
 WideloopError
 ├── Refused                bad input, found before anything was launched
 ├── TargetError            the place where engines run could not do what was asked
-│   └── DeploymentFailed   a deployment died or never became ready; carries a Diagnosis
+│   ├── DeploymentFailed   a deployment died or never became ready; carries a Diagnosis
+│   └── TargetBusy         another live deployment holds the accelerators; may be tried again
 ├── ClientFailed           the load generator or a collector did not finish its work
 └── StoreUnavailable       the results or study database cannot be used
 """
@@ -11,6 +12,7 @@ WideloopError
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 
 from manifests.diagnosis import Diagnosis
 from manifests.findings import Finding
@@ -46,6 +48,26 @@ class DeploymentFailed(TargetError):
         self.name = name
         self.diagnosis = diagnosis
         super().__init__(f"deployment {name} failed: {diagnosis}")
+
+
+class TargetBusy(TargetError):
+    """Another live deployment holds the accelerators. Nothing was started, so it may be tried again.
+
+    Attributes:
+        name: the deployment that holds them.
+        owner_run: the run responsible for it as ``<dag id>/<run id>``, None when that is lost.
+        keep_until: how long it was told to stay after its run, if it was.
+    """
+
+    def __init__(self, name: str, owner_run: str | None, keep_until: datetime | None) -> None:
+        self.name = name
+        self.owner_run = owner_run
+        self.keep_until = keep_until
+        kept = f", kept until {keep_until:%Y-%m-%d %H:%M %Z}" if keep_until else ""
+        super().__init__(
+            f"another live deployment holds the accelerators: {name} of {owner_run or 'an unknown run'}{kept}. "
+            f"Wait for it, or delete it: wideep_deploy with action = down, deployment = {name}"
+        )
 
 
 class ClientFailed(WideloopError):

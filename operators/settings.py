@@ -20,6 +20,7 @@ class Settings(BaseSettings):
         study_url: SQLAlchemy URL of Optuna's storage. Never the results database nor Airflow's: each
             keeps a migration table of its own.
         artefacts_url: root of the artefact store, anything ``ObjectStoragePath`` takes.
+        local_deployments: how many deployments the local target's accelerators hold at once.
     """
 
     model_config = SettingsConfigDict(env_prefix="WIDELOOP_")
@@ -28,6 +29,7 @@ class Settings(BaseSettings):
     results_url: str = ""
     study_url: str = ""
     artefacts_url: str = ""
+    local_deployments: int = Field(1, ge=1)
 
     @model_validator(mode="before")
     @classmethod

@@ -1,59 +1,35 @@
-"""The ``local`` target: engines as processes of this host.
-
-State is a folder per deployment, so that any process can pick up where another died::
-
-    <home>/local/<deployment>/
-        deployment.json            spec, owner, ports; written before the first process starts
-        ready                      present once a real generation was answered
-        shared/                    what the components share (service discovery)
-        components/<component>/    process.json, exit, log, and the component's own files
-        clients/<client>/          the same for load generators
-"""
+"""The ``local`` target: engines as processes of this host. Its state is described in ``operators.targets.state``."""
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import json
 import os
 import shutil
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-
-from pydantic import BaseModel, ConfigDict, ValidationError
 
 from manifests.deployment import DeploymentSpec
 from manifests.diagnosis import Diagnosis
 from manifests.engines import engine
 from manifests.engines.base import Command, Component, Engine, Site
-from manifests.errors import TargetError
+from manifests.errors import TargetBusy, TargetError
 from manifests.findings import Finding
 from operators.settings import Settings
 from operators.targets.base import ClientStatus, Endpoints, Image, Owned, Owner, Status, Target, Weights
 from operators.targets.environment import environment_python, prepare_environment
+from operators.targets.files import write_whole
 from operators.targets.model_directory import prepare_model_directory
 from operators.targets.ports import free_ports
-from operators.targets.process import ProcessRecord, end_marked, marked
+from operators.targets.process import end_marked
+from operators.targets.state import Deployment, State
 
 _HOST = "127.0.0.1"
 #: What of this process's environment an engine or client may see: no credentials of Airflow's.
 _INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "HF_HOME")
 _LOG_TAIL = 12
-
-
-class Deployment(BaseModel):
-    """What ``deployment.json`` holds."""
-
-    model_config = ConfigDict(frozen=True)
-
-    spec: DeploymentSpec
-    owner: Owner
-    created_at: datetime
-    ports: dict[str, dict[str, int]]
 
 
 class LocalTarget(Target):
@@ -70,7 +46,7 @@ class LocalTarget(Target):
 
     def __init__(self, settings: Settings, *, grace_s: float = 10.0, start_timeout_s: float = 180.0) -> None:
         self._settings = settings
-        self._root = settings.local
+        self._state = State(settings.local)
         self._grace_s = grace_s
         self._start_timeout_s = start_timeout_s
 
@@ -104,37 +80,50 @@ class LocalTarget(Target):
         return findings
 
     def apply(self, spec: DeploymentSpec, owner: Owner) -> None:
-        with self._locked(spec.name):
+        with self._state.locked(spec.name):
             if self._runs(spec):
                 return
-            self._remove(spec.name)
+            self._state.remove(spec.name, self._grace_s)
             try:
-                self._start(spec, owner)
+                # Between the look and the start nobody else may start, or both would find the host free.
+                with self._state.all_locked():
+                    self._require_room(spec.name)
+                    self._start(spec, owner)
             except BaseException as error:
-                self._remove(spec.name)
+                self._state.remove(spec.name, self._grace_s)
                 if isinstance(error, OSError):
                     raise TargetError(f"{spec.name} could not be started: {error}") from error
                 raise
 
+    def _require_room(self, name: str) -> None:
+        """Refuse when others hold all this host has. One whose processes are all dead holds nothing."""
+        holding = sorted(self._state.alive() - {name})
+        if len(holding) < self._settings.local_deployments:
+            return
+        holder = self._state.read(holding[0])
+        owner = holder.owner if holder else None
+        run = f"{owner.dag_id}/{owner.run_id}" if owner else None
+        raise TargetBusy(holding[0], run, owner.keep_until if owner else None)
+
     def _runs(self, spec: DeploymentSpec) -> bool:
-        deployment = self._read(spec.name)
+        deployment = self._state.read(spec.name)
         if deployment is None or deployment.spec != spec:
             return False
-        return all(self._process(spec.name, c).alive() for c in engine(spec.engine).components(spec))
+        return all(self._state.component(spec.name, c.name).alive() for c in engine(spec.engine).components(spec))
 
     def _start(self, spec: DeploymentSpec, owner: Owner) -> None:
         serving = engine(spec.engine)
         components = serving.components(spec)
-        folder = self._folder(spec.name)
+        folder = self._state.folder(spec.name)
         (folder / "shared").mkdir(parents=True)
         deployment = Deployment(spec=spec, owner=owner, created_at=datetime.now(UTC), ports=self._ports(components))
         spec_file = folder / "spec.json"
         spec_file.write_text(spec.model_dump_json())
         # Written before anything runs: whatever happens next, the janitor knows whose it is.
-        _write(folder / "deployment.json", deployment.model_dump_json())
+        write_whole(folder / "deployment.json", deployment.model_dump_json())
         python = environment_python(self._settings, serving.environment)
         for component in components:
-            process = self._process(spec.name, component)
+            process = self._state.component(spec.name, component.name)
             process.folder.mkdir(parents=True)
             site = Site(
                 python=str(python),
@@ -149,24 +138,24 @@ class LocalTarget(Target):
             process.start(command.argv, {**_base_environment(), **command.env})
 
     def _ports(self, components: tuple[Component, ...]) -> dict[str, dict[str, int]]:
-        taken = {p for d in self._deployments() for ports in d.ports.values() for p in ports.values()}
+        taken = {p for d in self._state.deployments() for ports in d.ports.values() for p in ports.values()}
         free = iter(free_ports(sum(len(c.ports) for c in components), taken, _HOST))
         return {c.name: {port: next(free) for port in c.ports} for c in components}
 
     def status(self, name: str) -> Status:
-        deployment = self._read(name)
+        deployment = self._state.read(name)
         if deployment is None:
             return Status(state="absent", reason=f"there is no deployment {name}")
         dead = self._dead(deployment)
         if dead is not None:
             return Status(state="failed", reason=dead.message, diagnosis=dead)
-        ready = self._folder(name) / "ready"
+        ready = self._state.folder(name) / "ready"
         if ready.exists():
             return Status(state="ready", start_seconds=float(ready.read_text()))
         answer = self._generate(deployment)
         if answer is None:
             seconds = (datetime.now(UTC) - deployment.created_at).total_seconds()
-            _write(ready, str(seconds))
+            write_whole(ready, str(seconds))
             return Status(state="ready", start_seconds=seconds)
         age = (datetime.now(UTC) - deployment.created_at).total_seconds()
         if age < self._start_timeout_s:
@@ -186,7 +175,7 @@ class LocalTarget(Target):
         serving = engine(spec.engine)
         found: Diagnosis | None = None
         for component in serving.components(spec):
-            process = self._process(spec.name, component)
+            process = self._state.component(spec.name, component.name)
             if not process.alive():
                 diagnosis = serving.diagnose(component, process.tail(200), process.exit_code())
                 if diagnosis.kind != "crashed":
@@ -220,34 +209,23 @@ class LocalTarget(Target):
         )
 
     def logs(self, name: str, component: str, lines: int = 50) -> tuple[str, ...]:
-        return ProcessRecord(self._folder(name) / "components" / component).tail(lines)
+        return self._state.component(name, component).tail(lines)
 
     def recordings(self, name: str, component: str) -> list[Path]:
-        folder = self._folder(name) / "components" / component
+        folder = self._state.component(name, component).folder
         return sorted(folder.rglob("expert_distribution_recorder_*.pt"), key=lambda p: p.stat().st_mtime)
 
     def delete(self, name: str) -> None:
-        with self._locked(name):
-            self._remove(name)
+        with self._state.locked(name):
+            self._state.remove(name, self._grace_s)
 
     def list_owned(self) -> list[Owned]:
-        # Processes first: whatever comes up from now on has its description before its first process.
-        found = {mark.relative_to(self._root).parts[0] for _, mark in marked(self._root)}
-        found |= {p.name for p in self._root.glob("[!.]*") if p.is_dir()}
-        described = {d.spec.name: d for d in self._deployments()}
-        owned = [Owned(name=n, owner=d.owner, created_at=d.created_at) for n, d in described.items()]
-        # What nobody describes is a leftover, unless somebody is replacing it right now and holds its lock.
-        for name in sorted(found - described.keys()):
-            with self._locked(name):
-                lost = self._read(name) is None
-            if lost:
-                owned.append(Owned(name=name, owner=None, created_at=None))
-        return owned
+        return self._state.owned()
 
     # ---- clients
 
     def client_dir(self, name: str, client: str) -> str:
-        folder = self._folder(name) / "clients" / client / "out"
+        folder = self._state.client(name, client).folder / "out"
         folder.mkdir(parents=True, exist_ok=True)
         return str(folder)
 
@@ -257,10 +235,10 @@ class LocalTarget(Target):
 
     def run_client(self, name: str, client: str, command: Command, environment: str) -> None:
         self._require(name)
-        process = self._client(name, client)
+        process = self._state.client(name, client)
         python = environment_python(self._settings, environment)
         path = {"PATH": f"{python.parent}{os.pathsep}{os.environ.get('PATH', '')}"}
-        with self._locked(name):
+        with self._state.locked(name):
             if process.started is not None:
                 return
             # An earlier starter may have died before it could leave a record of what it started.
@@ -270,7 +248,7 @@ class LocalTarget(Target):
             process.start(command.argv, {**_base_environment(), **path, **command.env})
 
     def client_status(self, name: str, client: str) -> ClientStatus:
-        process = self._client(name, client)
+        process = self._state.client(name, client)
         if process.started is None:
             return ClientStatus(state="absent")
         seconds = (process.ended or time.time()) - process.started
@@ -284,62 +262,16 @@ class LocalTarget(Target):
         return Path(self.client_dir(name, client))
 
     def stop_client(self, name: str, client: str) -> None:
-        folder = self._client(name, client).folder
+        folder = self._state.client(name, client).folder
         end_marked(folder, self._grace_s)
         shutil.rmtree(folder, ignore_errors=True)
 
-    # ---- the state folder
-
-    def _folder(self, name: str) -> Path:
-        return self._root / name
-
-    def _process(self, name: str, component: Component) -> ProcessRecord:
-        return ProcessRecord(self._folder(name) / "components" / component.name)
-
-    def _client(self, name: str, client: str) -> ProcessRecord:
-        return ProcessRecord(self._folder(name) / "clients" / client)
-
-    def _read(self, name: str) -> Deployment | None:
-        """The description of a deployment; None when there is none, or another version wrote it."""
-        try:
-            return Deployment.model_validate_json((self._folder(name) / "deployment.json").read_text())
-        except (OSError, ValidationError):
-            return None
-
     def _require(self, name: str) -> Deployment:
-        deployment = self._read(name)
+        deployment = self._state.read(name)
         if deployment is None:
             raise TargetError(f"there is no deployment {name} on this host")
         return deployment
 
-    def _deployments(self) -> list[Deployment]:
-        folders = sorted(p.parent.name for p in self._root.glob("*/deployment.json"))
-        return [d for name in folders if (d := self._read(name)) is not None]
-
-    def _remove(self, name: str) -> None:
-        folder = self._folder(name)
-        end_marked(folder, self._grace_s)
-        # The description goes last: until then the janitor can find what is left.
-        for entry in folder.glob("*"):
-            if entry.is_dir():
-                shutil.rmtree(entry, ignore_errors=True)
-        shutil.rmtree(folder, ignore_errors=True)
-
-    @contextlib.contextmanager
-    def _locked(self, name: str) -> Iterator[None]:
-        """One change of a deployment at a time, across processes."""
-        locks = self._root / ".locks"
-        locks.mkdir(parents=True, exist_ok=True)
-        with (locks / name).open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
-
 
 def _base_environment() -> dict[str, str]:
     return {k: os.environ[k] for k in _INHERITED if k in os.environ} | {"PYTHONUNBUFFERED": "1"}
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(text)
-    temporary.replace(path)

@@ -19,6 +19,8 @@ from pathlib import Path
 
 import psutil
 
+from operators.targets.files import write_whole
+
 #: Environment variable that marks every process of ours with the folder of its deployment.
 MARK = "WIDELOOP_DEPLOYMENT"
 
@@ -115,6 +117,13 @@ def marked(below: Path) -> Iterator[tuple[psutil.Process, Path]]:
             continue
 
 
+def marked_below(root: Path) -> set[Path]:
+    """The marks of all living processes below ``root``, missing none that is just being executed."""
+    found = {mark for _, mark in marked(root)}
+    time.sleep(_LOOK_AGAIN_S)
+    return found | {mark for _, mark in marked(root)}
+
+
 def end_marked(folder: Path, grace_s: float) -> None:
     """End every process marked with ``folder`` or below; politely first, for certain after ``grace_s`` seconds.
 
@@ -159,6 +168,4 @@ def _read_json(path: Path) -> dict[str, float] | None:
 
 
 def _write_json(path: Path, data: object) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(data))
-    temporary.replace(path)
+    write_whole(path, json.dumps(data))

@@ -22,6 +22,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
     monkeypatch.setitem(manifests.engines._ENGINES, "fake", fake_engine.FakeEngine)
     settings = Settings(home=tmp_path / "home")
     fake_engine.environment(settings)
+    fake_engine.environment(settings, "benchmark")
     yield settings
     end_marked(settings.local, grace_s=0)
 
@@ -29,3 +30,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
 @pytest.fixture
 def here(home: Settings) -> LocalTarget:
     return LocalTarget(home, grace_s=5, start_timeout_s=30)
+
+
+@pytest.fixture
+def roomy(home: Settings) -> LocalTarget:
+    """A target whose host has room for two deployments."""
+    return LocalTarget(home.model_copy(update={"local_deployments": 2}), grace_s=5, start_timeout_s=30)

@@ -14,14 +14,15 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from fake_engine import environment, model, spec
+from fake_engine import model, spec
 
 from manifests.engines.base import Command
-from manifests.errors import TargetError
+from manifests.errors import Refused, TargetBusy, TargetError
 from operators.settings import Settings
 from operators.targets.base import Owner, Status
 from operators.targets.local import LocalTarget
 from operators.targets.process import ProcessRecord, marked
+from operators.targets.state import State
 
 OWNER = Owner(dag_id="wideep_trial", run_id="manual__1")
 
@@ -30,6 +31,7 @@ APPLY = """
 import os, sys
 from pathlib import Path
 import fake_engine
+from manifests.errors import TargetBusy
 from operators.settings import Settings
 from operators.targets.base import Owner
 from operators.targets.local import LocalTarget
@@ -37,7 +39,10 @@ fake_engine.register()
 exec(os.environ.get("BEFORE", ""))
 owner = Owner(dag_id="wideep_trial", run_id="manual__1")
 here = LocalTarget(Settings(home=Path(sys.argv[1])), grace_s=5)
-here.apply(fake_engine.spec(sys.argv[3], Path(sys.argv[2])), owner)
+try:
+    here.apply(fake_engine.spec(sys.argv[3], Path(sys.argv[2])), owner)
+except TargetBusy as busy:
+    sys.exit(3 if busy.name != sys.argv[3] else 4)
 """
 KILL_BETWEEN_SPAWN_AND_RECORD = (
     "import operators.targets.process as p; p._write_json = lambda *_: os.kill(os.getpid(), 9)"
@@ -186,6 +191,120 @@ def test_an_applier_killed_between_start_and_record_leaves_what_the_janitor_find
     assert running(home) == 0
 
 
+# ---- one set of accelerators
+
+
+def test_a_second_deployment_finds_the_first_one_and_leaves_nothing(
+    home: Settings, here: LocalTarget, tmp_path: Path
+) -> None:
+    until_noon = datetime(2030, 1, 2, 12, tzinfo=UTC)
+    keep = Owner(dag_id="wideep_deploy", run_id="manual__2", keep_until=until_noon)
+    here.apply(spec("one", model(tmp_path / "m")), keep)
+    with pytest.raises(TargetBusy) as busy:
+        here.apply(spec("two", model(tmp_path / "m")), OWNER)
+    assert (busy.value.name, busy.value.owner_run, busy.value.keep_until) == (
+        "one", "wideep_deploy/manual__2", until_noon
+    )  # fmt: skip
+    for said in ("one", "wideep_deploy/manual__2", "2030-01-02 12:00 UTC", "action = down"):
+        assert said in str(busy.value)
+    assert [o.name for o in here.list_owned()] == ["one"]
+    assert not (home.local / "two").exists()
+    here.apply(spec("one", tmp_path / "m"), keep)
+    here.delete("one")
+    here.apply(spec("two", tmp_path / "m"), OWNER)
+    assert settled(here, "two").state == "ready"
+
+
+def test_two_processes_that_apply_different_names_at_once_start_one(
+    home: Settings, here: LocalTarget, tmp_path: Path
+) -> None:
+    folder = model(tmp_path / "m")
+    slowly = "import operators.targets.ports as p, time, operators.targets.local as l; f = l.free_ports; "
+    slowly += "l.free_ports = lambda *a: (time.sleep(1), f(*a))[1]"  # between the look and the first process
+    both = {name: applying(home, folder, name, slowly) for name in ("one", "two")}
+    ended = {name: process.wait(60) for name, process in both.items()}
+    assert sorted(ended.values()) == [0, 3]
+    (started,) = (name for name, code in ended.items() if code == 0)
+    assert [o.name for o in here.list_owned()] == [started]
+    assert settled(here, started).state == "ready"
+    assert {mark.relative_to(home.local).parts[0] for _, mark in marked(home.local)} == {started}
+
+
+def test_one_whose_processes_are_all_dead_holds_nothing(home: Settings, here: LocalTarget, tmp_path: Path) -> None:
+    folder = model(tmp_path / "m", frontend="die", decode_0="die")
+    here.apply(spec("one", folder), OWNER)
+    until(lambda: running(home) == 0)
+    here.apply(spec("two", model(tmp_path / "alive")), OWNER)
+    assert settled(here, "two").state == "ready"
+    assert here.status("one").state == "failed", "what became of it can still be read"
+
+
+def test_one_of_which_a_part_lives_still_holds_them(home: Settings, here: LocalTarget, tmp_path: Path) -> None:
+    here.apply(spec("one", model(tmp_path / "m", frontend="die")), OWNER)
+    until(lambda: here.status("one").state == "failed")
+    (home.local / "one" / "deployment.json").unlink()
+    with pytest.raises(TargetBusy, match="one of an unknown run"):
+        here.apply(spec("two", model(tmp_path / "alive")), OWNER)
+
+
+def test_a_host_with_room_for_two_takes_two(roomy: LocalTarget, tmp_path: Path) -> None:
+    folder = model(tmp_path / "m")
+    for name in ("one", "two"):
+        roomy.apply(spec(name, folder), OWNER)
+    with pytest.raises(TargetBusy):
+        roomy.apply(spec("three", folder), OWNER)
+
+
+# ---- names
+
+
+@pytest.mark.parametrize("name", ["../precious", "..", "", ".", "one/clients", "/etc", "One", "one_", "-one", "o" * 31])
+def test_what_is_no_name_is_refused_before_it_is_a_path(
+    home: Settings, here: LocalTarget, tmp_path: Path, name: str
+) -> None:
+    here.apply(spec("one", model(tmp_path / "m")), OWNER)
+    precious = home.home / "precious" / "data"
+    precious.mkdir(parents=True)
+    by_deployment = (here.delete, here.status, here.endpoints, here.spec, lambda n: here.logs(n, "frontend"))
+    for call in by_deployment:
+        with pytest.raises(Refused) as refused:
+            call(name)
+        (finding,) = refused.value.findings
+        assert (finding.field, finding.value) == ("deployment", name)
+        assert "a-z" in finding.rule and finding.suggestion
+    for call in (here.client_dir, here.stop_client, here.collect, here.client_status):
+        with pytest.raises(Refused, match="client"):
+            call("one", name)
+    with pytest.raises(Refused, match="client"):
+        here.run_client("one", name, shell("exit 0"), "benchmark")
+    assert precious.is_dir()
+    assert sorted(p.name for p in (home.local / ".locks").iterdir()) == [".all", "one"]
+
+
+def test_a_link_in_the_place_of_a_deployment_is_not_followed(home: Settings, here: LocalTarget, tmp_path: Path) -> None:
+    precious = tmp_path / "precious" / "data"
+    precious.mkdir(parents=True)
+    home.local.mkdir(parents=True)
+    (home.local / "one").symlink_to(precious.parent, target_is_directory=True)
+    with pytest.raises(Refused, match="is a link"):
+        here.delete("one")
+    with pytest.raises(Refused, match="is a link"):
+        here.apply(spec("one", model(tmp_path / "m")), OWNER)
+    assert here.list_owned() == []
+    assert precious.is_dir()
+
+
+def test_a_link_in_the_place_of_a_client_is_not_followed(home: Settings, served: LocalTarget, tmp_path: Path) -> None:
+    precious = tmp_path / "precious" / "data"
+    precious.mkdir(parents=True)
+    (home.local / "one" / "clients").mkdir()
+    (home.local / "one" / "clients" / "bench").symlink_to(precious.parent, target_is_directory=True)
+    with pytest.raises(Refused, match="is a link"):
+        served.stop_client("one", "bench")
+    served.delete("one")
+    assert precious.is_dir()
+
+
 # ---- death and its reason
 
 
@@ -224,29 +343,29 @@ def test_a_deployment_that_is_not_there_is_absent(here: LocalTarget) -> None:
 # ---- removal
 
 
-def test_deleting_ends_the_tree_and_removes_the_folder(home: Settings, here: LocalTarget, tmp_path: Path) -> None:
-    here.apply(spec("one", model(tmp_path / "m")), OWNER)
-    here.apply(spec("two", model(tmp_path / "m")), OWNER)
-    settled(here, "two")
-    here.delete("one")
+def test_deleting_ends_the_tree_and_removes_the_folder(home: Settings, roomy: LocalTarget, tmp_path: Path) -> None:
+    roomy.apply(spec("one", model(tmp_path / "m")), OWNER)
+    roomy.apply(spec("two", model(tmp_path / "m")), OWNER)
+    settled(roomy, "two")
+    roomy.delete("one")
     assert {mark.relative_to(home.local).parts[0] for _, mark in marked(home.local)} == {"two"}
     assert not (home.local / "one").exists()
-    assert here.status("one").state == "absent"
-    assert here.status("two").state == "ready"
+    assert roomy.status("one").state == "absent"
+    assert roomy.status("two").state == "ready"
 
 
 def test_deleting_twice_is_fine(here: LocalTarget, tmp_path: Path) -> None:
     here.apply(spec("one", model(tmp_path / "m")), OWNER)
     here.delete("one")
     here.delete("one")
-    here.delete("never there")
+    here.delete("never-there")
 
 
-def test_owned_deployments_are_listed_with_their_owner(here: LocalTarget, tmp_path: Path) -> None:
+def test_owned_deployments_are_listed_with_their_owner(roomy: LocalTarget, tmp_path: Path) -> None:
     keep = Owner(dag_id="wideep_deploy", run_id="manual__2", keep_until=datetime.now(UTC) + timedelta(hours=1))
-    here.apply(spec("one", model(tmp_path / "m")), OWNER)
-    here.apply(spec("two", model(tmp_path / "m")), keep)
-    assert [(o.name, o.owner) for o in here.list_owned()] == [("one", OWNER), ("two", keep)]
+    roomy.apply(spec("one", model(tmp_path / "m")), OWNER)
+    roomy.apply(spec("two", model(tmp_path / "m")), keep)
+    assert [(o.name, o.owner) for o in roomy.list_owned()] == [("one", OWNER), ("two", keep)]
 
 
 def test_processes_whose_folder_was_lost_are_listed_and_deleted(
@@ -260,27 +379,27 @@ def test_processes_whose_folder_was_lost_are_listed_and_deleted(
     assert here.list_owned() == []
 
 
-def test_a_description_that_cannot_be_read_hides_nothing(home: Settings, here: LocalTarget, tmp_path: Path) -> None:
-    here.apply(spec("one", model(tmp_path / "m")), OWNER)
-    here.apply(spec("two", model(tmp_path / "m")), OWNER)
+def test_a_description_that_cannot_be_read_hides_nothing(home: Settings, roomy: LocalTarget, tmp_path: Path) -> None:
+    roomy.apply(spec("one", model(tmp_path / "m")), OWNER)
+    roomy.apply(spec("two", model(tmp_path / "m")), OWNER)
     (home.local / "one" / "deployment.json").write_text('{"of": "another version"}')
-    assert {(o.name, o.owner) for o in here.list_owned()} == {("one", None), ("two", OWNER)}
+    assert {(o.name, o.owner) for o in roomy.list_owned()} == {("one", None), ("two", OWNER)}
 
 
 def test_a_deployment_that_comes_up_while_one_looks_is_no_orphan(
     home: Settings, here: LocalTarget, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read = LocalTarget._deployments
+    read = State.deployments
     wanted = spec("late", model(tmp_path / "m"))
 
-    def then_another_comes(self: LocalTarget) -> object:
+    def then_another_comes(self: State) -> object:
         found = read(self)
         if not (home.local / "late").exists():
             here.apply(wanted, OWNER)
             until(lambda: running(home) > 1)
         return found
 
-    monkeypatch.setattr(LocalTarget, "_deployments", then_another_comes)
+    monkeypatch.setattr(State, "deployments", then_another_comes)
     assert [o.name for o in LocalTarget(home).list_owned() if o.owner is None] == []
 
 
@@ -290,7 +409,6 @@ def test_a_deployment_that_comes_up_while_one_looks_is_no_orphan(
 @pytest.fixture
 def served(home: Settings, here: LocalTarget, tmp_path: Path) -> LocalTarget:
     """A target with the deployment ``one`` and an environment for clients."""
-    environment(home, "benchmark")
     here.apply(spec("one", model(tmp_path / "m")), OWNER)
     return here
 
@@ -338,7 +456,7 @@ def test_a_stopped_client_is_gone_and_can_run_again(home: Settings, served: Loca
     served.run_client("one", "bench", shell("exit 0"), "benchmark")
     ended(served, "bench")
     assert served.client_status("one", "bench").state == "succeeded"
-    served.stop_client("one", "never there")
+    served.stop_client("one", "never-there")
 
 
 def test_a_client_whose_starter_was_killed_before_the_record_does_not_run_twice(
@@ -376,7 +494,6 @@ def test_neither_engine_nor_client_sees_credentials(
     secrets = ("AIRFLOW__CORE__FERNET_KEY", "AIRFLOW_CONN_WAREHOUSE", "WIDELOOP_RESULTS_URL", "AWS_SECRET_ACCESS_KEY")
     for name in secrets:
         monkeypatch.setenv(name, "secret-word")
-    environment(home, "benchmark")
     here.apply(spec("one", model(tmp_path / "m")), OWNER)
     assert settled(here, "one").state == "ready"
     here.run_client("one", "bench", shell("env"), "benchmark")
