@@ -17,6 +17,9 @@ from manifests.workload import Workload
 ENVIRONMENT = "benchmark"
 """Its lock file is ``manifests/environments/benchmark.txt``."""
 
+IMPORTS = ("aiperf",)
+"""Modules that must import in that environment."""
+
 WARMUP = "warmup"
 CONFIG_FILE = "client.json"
 REQUESTS_FILE = "requests.jsonl"

@@ -3,7 +3,7 @@
 
 Runs before anything is installed, so it uses the standard library only and is written so that an
 old Python can read far enough to say that it is too old. It makes, below the home folder
-(``.wideloop`` beside the project, or ``$WIDELOOP_HOME``):
+(``.wideloop`` in the clone, or ``$WIDELOOP_HOME``):
 
     tools/            uv, which installs everything else
     venvs/<name>      link to the environment <name>, there only when it is complete
@@ -62,8 +62,27 @@ class SetupError(Exception):
     """Nothing can be done here; the text is the one line the user needs."""
 
 
+def is_clone() -> bool:
+    """Whether this file lies in a clone: a copy in site-packages has neither metadata nor DAGs beside it."""
+    return (PROJECT / "pyproject.toml").is_file()
+
+
+def check_clone() -> None:
+    """Refuse to build from a copy that was installed without its clone."""
+    if not is_clone():
+        raise SetupError(
+            f"this copy in {PROJECT} is no clone, and environments are made from one: "
+            "clone the repository and run there: pip install -e '.[airflow]'"
+        )
+
+
+def default_home() -> Path:
+    """In the clone; never in site-packages, which the next installation may sweep away."""
+    return PROJECT / ".wideloop" if is_clone() else Path.home() / ".wideloop"
+
+
 def home_folder() -> Path:
-    return Path(os.environ.get("WIDELOOP_HOME") or PROJECT / ".wideloop").resolve()
+    return Path(os.environ.get("WIDELOOP_HOME") or default_home()).resolve()
 
 
 def say(text: str) -> None:
@@ -301,6 +320,7 @@ def main(arguments: list[str]) -> int:
     try:
         check_python(sys.version_info[:3])
         check_system(platform.system())
+        check_clone()
         if options.check:
             return report(chosen, home)
         make(chosen, home)

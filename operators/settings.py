@@ -8,7 +8,8 @@ from pathlib import Path
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-PROJECT = Path(__file__).resolve().parent.parent
+from operators.bootstrap import PROJECT as PROJECT
+from operators.bootstrap import default_home
 
 
 class Settings(BaseSettings):
@@ -25,7 +26,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="WIDELOOP_")
 
-    home: Path = Field(PROJECT / ".wideloop")
+    home: Path = Field(default_factory=default_home)
     results_url: str = ""
     study_url: str = ""
     artefacts_url: str = ""
@@ -34,7 +35,7 @@ class Settings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _below_home(cls, values: dict[str, object]) -> dict[str, object]:
-        home = Path(str(values.get("home") or PROJECT / ".wideloop")).absolute()
+        home = Path(str(values.get("home") or default_home())).absolute()
         values["home"] = home
         values.setdefault("results_url", f"sqlite:///{home / 'results.db'}")
         values.setdefault("study_url", f"sqlite:///{home / 'studies.db'}")

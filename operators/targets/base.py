@@ -112,7 +112,13 @@ class Target(ABC):
 
     @abstractmethod
     def prepare_image(self, engine: Engine) -> Image:
-        """Make sure the engine's image exists and its modules import; cheap when verified before."""
+        """Make sure that what the engine and the benchmark client run in is there and works.
+
+        Cheap when verified before. The digest is that of the engine's image.
+
+        Raises:
+            TargetError: one of the two could not be built, or fails its smoke test.
+        """
 
     @abstractmethod
     def prepare_weights(self, engine: Engine, model: str) -> Weights:

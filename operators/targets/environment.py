@@ -1,4 +1,4 @@
-"""An engine's "image" on this host: a virtual environment made from the same lock file as the container's."""
+"""An "image" on this host: a virtual environment made from the same lock file as the container's."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+from pydantic import BaseModel
+
 import manifests
-from manifests.engines.base import Engine
 from manifests.errors import TargetError
-from operators.settings import PROJECT, Settings
+from operators.bootstrap import PROJECT, READY
+from operators.settings import Settings
 from operators.targets.base import Image
+from operators.targets.files import read_as, write_whole
 
 _LOCKS = Path(manifests.__file__).parent / "environments"
 _SMOKE = """
@@ -26,6 +29,13 @@ for name in sys.argv[1:]:
     versions[name] = importlib.metadata.version(owners[top][0]) if top in owners else "?"
 print(json.dumps(versions))
 """
+
+
+class Verified(BaseModel):
+    """What ``<environment>.verified.json`` holds: the lock file it passed its smoke test with, and what it found."""
+
+    digest: str
+    versions: dict[str, str]
 
 
 def lock_digest(environment: str) -> str:
@@ -52,18 +62,32 @@ def environment_python(settings: Settings, environment: str) -> Path:
     return python
 
 
-def prepare_environment(settings: Settings, engine: Engine) -> Image:
-    """Build the engine's environment unless its lock was built before, and import what it must contain."""
-    digest = lock_digest(engine.environment)
-    verified = settings.environments / f"{engine.environment}.verified.json"
-    known = json.loads(verified.read_text()) if verified.exists() else {}
-    python = settings.environments / engine.environment / "bin" / "python"
-    if known.get("digest") == digest and python.exists():
-        return Image(digest=digest, versions=known["versions"], reused=True)
-    _build(settings, engine.environment)
-    versions = _smoke_test(environment_python(settings, engine.environment), engine.imports)
-    verified.write_text(json.dumps({"digest": digest, "versions": versions}))
+def prepare_environment(settings: Settings, environment: str, imports: tuple[str, ...]) -> Image:
+    """Build ``environment`` unless its lock was built before, and import what it must contain.
+
+    Raises:
+        TargetError: it has no lock file, could not be built, or lacks one of ``imports``.
+    """
+    digest = lock_digest(environment)
+    note = settings.environments / f"{environment}.verified.json"
+    known = read_as(Verified, note)
+    python = settings.environments / environment / "bin" / "python"
+    if known is not None and known.digest == digest and python.exists():
+        return Image(digest=digest, versions=known.versions, reused=True)
+    if not _is_built(settings, environment, digest):
+        _build(settings, environment)
+    versions = _smoke_test(environment_python(settings, environment), imports)
+    write_whole(note, Verified(digest=digest, versions=versions).model_dump_json())
     return Image(digest=digest, versions=versions, reused=False)
+
+
+def _is_built(settings: Settings, environment: str, digest: str) -> bool:
+    """Whether the bootstrap completed it from this lock file: then there is nothing to start one for."""
+    try:
+        stamp = (settings.environments / environment / READY).read_text()
+    except OSError:
+        return False
+    return f"lock {digest.replace(':', ' ')}" in stamp.splitlines()
 
 
 def _build(settings: Settings, environment: str) -> None:

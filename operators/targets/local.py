@@ -11,6 +11,7 @@ import urllib.request
 from datetime import UTC, datetime
 from pathlib import Path
 
+from manifests import benchmark
 from manifests.deployment import DeploymentSpec
 from manifests.diagnosis import Diagnosis
 from manifests.engines import engine
@@ -53,7 +54,10 @@ class LocalTarget(Target):
     # ---- image and weights
 
     def prepare_image(self, engine: Engine) -> Image:
-        return prepare_environment(self._settings, engine)
+        image = prepare_environment(self._settings, engine.environment, engine.imports)
+        client = prepare_environment(self._settings, benchmark.ENVIRONMENT, benchmark.IMPORTS)
+        versions = client.versions | image.versions
+        return image.model_copy(update={"versions": versions, "reused": image.reused and client.reused})
 
     def prepare_weights(self, engine: Engine, model: str) -> Weights:
         return prepare_model_directory(self._settings, engine, model)
@@ -71,12 +75,14 @@ class LocalTarget(Target):
                     suggestion="Run wideep_weights, or give the directory that holds the model's files",
                 )
             )
-        try:
-            environment_python(self._settings, engine(spec.engine).environment)
-        except TargetError as error:
-            findings.append(
-                Finding(field="engine", value=spec.engine, rule=str(error), suggestion="Run wideep_image first")
-            )
+        # The client's too: without it, what took minutes to start could not be measured.
+        for environment in (engine(spec.engine).environment, benchmark.ENVIRONMENT):
+            try:
+                environment_python(self._settings, environment)
+            except TargetError as error:
+                findings.append(
+                    Finding(field="engine", value=spec.engine, rule=str(error), suggestion="Run wideep_image first")
+                )
         return findings
 
     def apply(self, spec: DeploymentSpec, owner: Owner) -> None:

@@ -11,7 +11,8 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+
+from pydantic import BaseModel
 
 from manifests import profiles
 from manifests.engines.base import Engine
@@ -21,9 +22,17 @@ from manifests.model import ModelSpec
 from operators.settings import Settings
 from operators.targets.base import Weights
 from operators.targets.environment import environment_python
+from operators.targets.files import read_as, write_whole
 
 _INDEX = "model.safetensors.index.json"
 _DOWNLOAD = "Delete it and download it again"
+
+
+class Verified(BaseModel):
+    """What is noted of a directory once it was verified: as it was then, and what was found."""
+
+    signature: str
+    weights: Weights
 
 
 def prepare_model_directory(settings: Settings, engine: Engine, model: str) -> Weights:
@@ -89,10 +98,11 @@ def verify(settings: Settings, folder: Path, *, needs_weights: bool) -> Weights:
         raise Refused(
             [_finding(folder, "is no directory on this host", "Give a model's directory or a profile's name")]
         )
-    known = _known(settings, folder)
+    note = _note(settings, folder)
+    known = read_as(Verified, note)
     signature = _signature(folder, needs_weights)
-    if known.get("signature") == signature:
-        return Weights(**{**known["weights"], "reused": True})
+    if known is not None and known.signature == signature:
+        return known.weights.model_copy(update={"reused": True})
     ModelSpec.from_path(folder)
     if not (folder / "tokenizer.json").is_file():
         raise Refused([_finding(folder, "has no tokenizer.json", "Download the model again")])
@@ -106,9 +116,8 @@ def verify(settings: Settings, folder: Path, *, needs_weights: bool) -> Weights:
         has_weights=any(p.suffix == ".safetensors" for p in files),
         reused=False,
     )
-    note = _note(settings, folder)
     note.parent.mkdir(parents=True, exist_ok=True)
-    note.write_text(json.dumps({"signature": signature, "weights": weights.model_dump()}))
+    write_whole(note, Verified(signature=signature, weights=weights).model_dump_json())
     return weights
 
 
@@ -160,11 +169,3 @@ def _signature(folder: Path, needs_weights: bool) -> str:
 
 def _note(settings: Settings, folder: Path) -> Path:
     return settings.models / ".verified" / f"{hashlib.sha256(str(folder).encode()).hexdigest()[:16]}.json"
-
-
-def _known(settings: Settings, folder: Path) -> dict[str, Any]:
-    try:
-        known: dict[str, Any] = json.loads(_note(settings, folder).read_text())
-    except (OSError, ValueError):
-        return {}
-    return known

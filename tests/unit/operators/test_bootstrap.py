@@ -1,7 +1,10 @@
 """The bootstrap with a stand-in for uv: what it refuses, what it re-uses, what an interruption leaves."""
 
 import ast
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -179,6 +182,33 @@ def test_without_venv_pip_and_root_it_says_what_to_install(world: World, monkeyp
     monkeypatch.setattr(bootstrap.os, "geteuid", lambda: 1000)
     with pytest.raises(SetupError, match=r"run: sudo apt-get install python3\.\d+-venv"):
         world.make()
+
+
+@pytest.fixture
+def installed(tmp_path: Path) -> Path:
+    """What an installation without a clone leaves: packages in site-packages, and nothing beside them."""
+    packages = tmp_path / "site-packages"
+    for name in ("operators", "manifests"):
+        shutil.copytree(bootstrap.PROJECT / name, packages / name)
+    return packages
+
+
+def test_a_copy_without_its_clone_says_so_in_one_line(installed: Path, tmp_path: Path) -> None:
+    command = [sys.executable, str(installed / "operators" / "bootstrap.py")]
+    environ = {**os.environ, "HOME": str(tmp_path / "me")}
+    environ.pop("WIDELOOP_HOME", None)
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.count("\n") == 1
+    assert str(installed) in done.stderr and "pip install -e" in done.stderr
+
+
+def test_the_state_of_a_copy_without_its_clone_is_not_in_site_packages(installed: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "from operators.settings import settings; print(settings().home)"]
+    environ = {**os.environ, "HOME": str(tmp_path / "me"), "PYTHONPATH": str(installed)}
+    environ.pop("WIDELOOP_HOME", None)
+    done = subprocess.run(command, env=environ, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert Path(done.stdout.strip()) == tmp_path / "me" / ".wideloop"
 
 
 def test_a_missing_lock_file_is_named(world: World) -> None:

@@ -22,6 +22,7 @@ from operators.targets.process import end_marked, marked
 @pytest.fixture
 def apply(wideloop_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
     monkeypatch.setitem(manifests.engines._ENGINES, "fake", fake_engine.FakeEngine)
+    monkeypatch.setenv("WIDELOOP_LOCAL_DEPLOYMENTS", "3")
     fake_engine.environment(settings())
     folder = fake_engine.model(wideloop_home / "model")
 
@@ -54,10 +55,10 @@ def test_one_that_is_to_stay_stays_until_its_time_is_up(apply) -> None:
     now = datetime.now(UTC)
     apply("kept", "dead", keep_until=now + timedelta(hours=1))
     apply("over", "dead", keep_until=now - timedelta(seconds=1))
-    # Its time counts, and not that its run still lives.
-    apply("over-too", "live", keep_until=now - timedelta(seconds=1))
-    assert sweep_up(live) == ["local/over", "local/over-too"]
-    assert names() == ["kept"]
+    # Its run still uses it.
+    apply("in-use", "live", keep_until=now - timedelta(seconds=1))
+    assert sweep_up(live) == ["local/over"]
+    assert names() == ["in-use", "kept"]
 
 
 def test_it_removes_processes_that_only_their_mark_still_names(apply) -> None:

@@ -67,6 +67,15 @@ def test_a_change_has_it_verified_again(home: Settings, complete: Path) -> None:
         verify(home, complete, needs_weights=True)
 
 
+@pytest.mark.parametrize("content", ["", "[]", '{"signature": "', '{"weights": {}}'])
+def test_a_note_that_cannot_be_read_counts_as_not_verified(home: Settings, complete: Path, content: str) -> None:
+    verify(home, complete, needs_weights=True)
+    (note,) = (home.models / ".verified").iterdir()
+    note.write_text(content)
+    assert not verify(home, complete, needs_weights=True).reused
+    assert verify(home, complete, needs_weights=True).reused
+
+
 def test_a_change_of_time_alone_has_it_verified_again(home: Settings, complete: Path) -> None:
     verify(home, complete, needs_weights=True)
     os.utime(complete / "model-00001-of-00002.safetensors", (1, 1))
