@@ -11,9 +11,9 @@ import functools
 import importlib.util
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
+from fastapi import APIRouter, FastAPI, HTTPException, Query, Request, Response
 from fastapi.params import Depends
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
@@ -21,10 +21,13 @@ from fastapi.templating import Jinja2Templates
 
 from manifests.errors import StoreUnavailable
 from results.dashboard import formats
+from results.dashboard.landing import Landing, landing
 from results.dashboard.view import SIMULATED, CycleView, cycle_view, summaries
 from results.store import Store
 
 _HERE = Path(__file__).parent
+#: How many of the newest cycles to list.
+Limit = Annotated[int, Query(ge=1, le=100_000)]
 #: Plotly writes style attributes and draws its PNG export from a blob; nothing comes from elsewhere.
 _POLICY = (
     "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; frame-ancestors 'self';"
@@ -65,15 +68,16 @@ def _pages(store: Callable[[], Store]) -> APIRouter:
     @router.get("/")
     def newest(request: Request) -> Response:
         open_store = store()
-        found = open_store.cycles(1)
-        if not found:
+        found = landing(open_store)
+        if found is None:
             return _render(request, "empty.html", root=".")
-        return _cycle_page(request, open_store, found[0].cycle_id, root=".")
+        return _cycle_page(request, open_store, found.cycle.cycle_id, root=".", found=found)
 
     @router.get("/cycles")
-    def cycles(request: Request) -> Response:
-        found = summaries(store())
-        return _render(request, "cycles.html" if found else "empty.html", root=".", summaries=found)
+    def cycles(request: Request, limit: Limit = 50) -> Response:
+        found = summaries(store(), limit)
+        more = 2 * limit if len(found) == limit else None
+        return _render(request, "cycles.html" if found else "empty.html", root=".", summaries=found, more=more)
 
     @router.get("/cycles/{cycle_id}")
     def cycle(request: Request, cycle_id: str) -> Response:
@@ -86,7 +90,7 @@ def _api(store: Callable[[], Store]) -> APIRouter:
     router = APIRouter()
 
     @router.get("/cycles")
-    def cycles(limit: int = 50) -> dict[str, Any]:
+    def cycles(limit: Limit = 50) -> dict[str, Any]:
         found = summaries(store(), limit)
         notice = SIMULATED if any(s.cycle.simulated for s in found) else None
         return {"notice": notice, "cycles": [s.model_dump(mode="json") for s in found]}
@@ -106,10 +110,12 @@ def _view(store: Store, cycle_id: str) -> CycleView:
     return view
 
 
-def _cycle_page(request: Request, store: Store, cycle_id: str, root: str) -> Response:
-    return _render(
-        request, "cycle.html", root=root, view=_view(store, cycle_id), others=store.cycles(30), newest=root == "."
-    )
+def _cycle_page(request: Request, store: Store, cycle_id: str, root: str, found: Landing | None = None) -> Response:
+    view = _view(store, cycle_id)
+    others = store.cycles(30)
+    if all(other.cycle_id != cycle_id for other in others):
+        others.append(view.cycle)
+    return _render(request, "cycle.html", root=root, view=view, others=others, landing=found)
 
 
 @functools.cache

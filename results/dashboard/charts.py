@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, Literal
 
 from results.dashboard.knobs import text
-from results.dashboard.labels import positions
+from results.dashboard.labels import MARGIN, Point, positions
 from results.dashboard.trials import TrialRow
 from results.records import Measurement
 from results.statistics import pareto_front
@@ -14,8 +15,6 @@ from results.statistics import pareto_front
 Per = Literal["gpu", "decode_gpu"]
 
 _DENOMINATOR: dict[Per, str] = {"gpu": "GPU", "decode_gpu": "decode GPU"}
-#: Above this many points labels would cover each other; then only the front keeps its labels.
-_MAX_LABELS = 14
 #: So many trials that never ran fit in the strip with their labels.
 _STRIP = 4
 
@@ -28,15 +27,13 @@ def pareto(
     x is tokens per second one user sees (1000 / mean TPOT in ms), y output tokens per second and ``per``.
     Trials outside the SLO, trials not to be believed and trials that never ran have marks of their own;
     the last have no coordinates and stand in a strip below. The front is that of the points and axes shown.
+    Labels name the default, the best and, where there is room, the rest of the front; all others show on hover.
     """
     ran = [row for row in shown if row.measured]
     ok = [row for row in ran if row.mark == "ok"]
     points = {row.number: _point(row, measurements, per) for row in ran}
     front = [ok[i] for i in pareto_front([points[row.number] for row in ok])]
-    named = {row.number for row in (ran if len(ran) <= _MAX_LABELS else front)}
-    named |= {row.number for row in ran if row.is_default or row.is_best}
-    captions = {row.number: _caption(row) if row.number in named else "" for row in ran}
-    places = dict(zip(points, positions(list(points.values()), list(captions.values())), strict=True))
+    captions, places = _labels(ran, front, points, per)
     data = [_front(front, points)] if len(front) > 1 else []
     for name, style, members in (
         ("within the SLO", ("circle", "var(--series)"), [r for r in ok if not (r.is_default or r.is_best)]),
@@ -50,7 +47,29 @@ def pareto(
     lost = [row for row in shown if row.mark in ("infeasible", "failed")]
     if lost:
         data.append(_strip(lost))
-    return {"data": data, "layout": _layout(simulated, per, len(lost), list(points.values()))}
+    ends = [end for row in ran for end in _spread(row, points[row.number], per)]
+    return {"data": data, "layout": _layout(simulated, per, len(lost), [*points.values(), *ends])}
+
+
+def _labels(
+    ran: Sequence[TrialRow], front: Sequence[TrialRow], points: dict[int, Point], per: Per
+) -> tuple[dict[int, str], dict[int, str]]:
+    """Texts and their positions by trial; a text is empty where there is no room for it."""
+    named = {row.number for row in front} | {row.number for row in ran if row.is_default or row.is_best}
+    texts = [_caption(row) if row.number in named else "" for row in ran]
+    must = [i for i, row in enumerate(ran) if row.is_default or row.is_best]
+    drawn = [(points[a.number], points[b.number]) for a, b in pairwise(front)]
+    drawn += [_spread(row, points[row.number], per) for row in ran if row.repeats]
+    places = positions([points[row.number] for row in ran], texts, must, drawn)
+    captions = {row.number: caption if place else "" for row, caption, place in zip(ran, texts, places, strict=True)}
+    return captions, {row.number: place or "top center" for row, place in zip(ran, places, strict=True)}
+
+
+def _spread(row: TrialRow, point: Point, per: Per) -> tuple[Point, Point]:
+    """The ends of the error bar; both are the point itself without repeats."""
+    if row.repeats is None:
+        return point, point
+    return (point[0], row.repeats.low * _share(row, per)), (point[0], row.repeats.high * _share(row, per))
 
 
 def _plain(ran: Sequence[TrialRow], mark: str) -> list[TrialRow]:
@@ -154,8 +173,8 @@ def _strip(lost: Sequence[TrialRow]) -> dict[str, Any]:
 
 
 def _caption(row: TrialRow) -> str:
-    prefix = "best " if row.is_best else "default " if row.is_default else ""
-    return f"{prefix}{row.label}"
+    roles = [name for name, holds in (("default", row.is_default), ("best", row.is_best)) if holds]
+    return f"{', '.join(roles)} {row.label}".lstrip()
 
 
 def _knobs(row: TrialRow) -> str:
@@ -165,7 +184,9 @@ def _knobs(row: TrialRow) -> str:
             ("redundant", "redundant_experts"),
             ("memory", "mem_fraction_static"),
             ("graph batch", "cuda_graph_max_bs"),
+            ("placement", "placement"),
         )
+        if name in row.knobs
     )
 
 
@@ -184,10 +205,10 @@ def _layout(simulated: bool, per: Per, lost: int, points: Sequence[tuple[float, 
         },
         "xaxis": axis
         | {"title": {"text": "tok/s per user (1 / TPOT)", "standoff": 6}, "anchor": "y"}
-        | _range([x for x, _ in points], 0.12),
+        | _range([x for x, _ in points], MARGIN[0]),
         "yaxis": axis
         | {"title": {"text": f"output tok/s per {_DENOMINATOR[per]}"}, "domain": [0.26 if lost else 0.1, 1]}
-        | _range([y for _, y in points], 0.14),
+        | _range([y for _, y in points], MARGIN[1]),
         "xaxis2": {"visible": False, "anchor": "y2", "range": [-0.6, max(lost, _STRIP)], "fixedrange": True},
         "yaxis2": {"visible": False, "domain": [0, 0.07], "range": [-1, 1], "fixedrange": True},
         "legend": {"orientation": "h", "x": 0, "y": -0.01, "yanchor": "top"},

@@ -8,9 +8,12 @@ from typing import Literal
 
 from pydantic import BaseModel
 
+from results.dashboard.finished import finished
 from results.dashboard.formats import percent
+from results.dashboard.kinds import kind_of
+from results.dashboard.levels import LevelRow
 from results.dashboard.trials import TrialRow
-from results.records import Cycle, Recommendation, Stage
+from results.records import Cycle, Recommendation, Recording, Stage
 
 
 class Headline(BaseModel):
@@ -24,7 +27,10 @@ class Headline(BaseModel):
 
 
 class Progress(BaseModel):
-    """How far a running cycle is. ``done`` counts trials that have ended, whatever came of them."""
+    """How far a running cycle is. ``done`` counts trials that have ended, whatever came of them.
+
+    ``planned`` is 0 for a run that tries nothing: every request names a number of trials.
+    """
 
     stage: str
     done: int
@@ -36,7 +42,12 @@ class Progress(BaseModel):
 
 
 def headline(
-    cycle: Cycle, stages: Sequence[Stage], shown: Sequence[TrialRow], recommendation: Recommendation | None
+    cycle: Cycle,
+    stages: Sequence[Stage],
+    shown: Sequence[TrialRow],
+    recommendation: Recommendation | None,
+    measured: Sequence[LevelRow] = (),
+    recordings: Sequence[Recording] = (),
 ) -> Headline:
     """What to say first. A failure outranks a recommendation: it may be the recommendation that went wrong."""
     failed = next((s for s in stages if s.state == "failed"), None)
@@ -51,12 +62,10 @@ def headline(
             return Headline(
                 kind="running", sentence=f"Trial {current} of {state.planned} is running", stage=state.stage
             )
-        return Headline(kind="running", sentence=f"Stage '{state.stage}' is running", stage=state.stage)
-    return Headline(
-        kind="no result",
-        sentence="This run recommends nothing",
-        reason="It finished without comparing configurations. Only wideep_cycle recommends one.",
-    )
+        what = f"Stage '{state.stage}' is running" if stages else "The run has begun"
+        return Headline(kind="running", sentence=what, stage=state.stage)
+    sentence, reason = finished(cycle, kind_of(cycle.dag_id), stages, shown, measured, recordings)
+    return Headline(kind="no result", sentence=sentence, reason=reason)
 
 
 def progress(cycle: Cycle, stages: Sequence[Stage], shown: Sequence[TrialRow]) -> Progress:
@@ -67,7 +76,9 @@ def progress(cycle: Cycle, stages: Sequence[Stage], shown: Sequence[TrialRow]) -
     return Progress(
         stage=running[-1] if running else "starting" if not stages else stages[-1].name,
         done=sum(row.mark != "running" for row in shown),
-        planned=cycle.planned_trials,
+        planned={"cycle": cycle.planned_trials, "sweep": cycle.planned_trials, "trial": 1}.get(
+            kind_of(cycle.dag_id), 0
+        ),
         best_label=best.label if best else None,
         best_number=best.number if best else None,
         best_tok_s_per_gpu=best.tok_s_per_gpu if best else None,
@@ -81,14 +92,14 @@ def _verdict(found: Recommendation) -> str:
         return f"Use trial {found.trial_number}'s configuration: {gain}"
     if found.verdict == "keep default":
         return "Keep the default configuration"
-    return f"Not proven: trial {found.trial_number}'s configuration looks {percent(found.gain)} better than the default"
+    return f"Not proven: trial {found.trial_number}'s configuration measured {percent(found.gain)} against the default"
 
 
 def _failure(failed: Stage | None, cycle: Cycle) -> Headline:
     if failed is None:
         return Headline(
             kind="failed",
-            sentence="The cycle failed",
+            sentence="The cycle failed" if kind_of(cycle.dag_id) == "cycle" else "The run failed",
             reason=f"No stage recorded why; see the task logs of run {cycle.dag_run_id} of {cycle.dag_id}.",
         )
     reason, _, details = failed.detail.partition("\n")

@@ -1,58 +1,103 @@
-"""Where the labels of a scatter chart go, so that they cover neither each other nor a mark."""
+"""Where the labels of a scatter chart go, so that they cover neither each other, nor a mark, nor a line."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
-#: Plot area in pixels that positions are chosen for (page of 1280), and the size of a character in it.
-_WIDTH, _HEIGHT = 660.0, 280.0
+#: Room beside the outermost points, sideways and up and down, as parts of what the points spread over.
+MARGIN = 0.16, 0.14
+#: The pixels that the points spread over (page of 1280), and the size of a character of a label.
+_WIDTH, _HEIGHT = 585.0, 215.0
 _CHARACTER, _LINE, _GAP = 5.8, 14.0, 9.0
+#: Half the side of a mark, and half the width of what a line takes.
+_MARK, _STROKE = 7.0, 3.0
+#: Overlap in square pixels that still reads well.
+_TOLERATED = 20.0
 
+Point = tuple[float, float]
 _Box = tuple[float, float, float, float]
 
 
-def positions(points: Sequence[tuple[float, float]], texts: Sequence[str]) -> list[str]:
-    """A plotly ``textposition`` for each point: above it, or wherever its text overlaps least.
+def positions(
+    points: Sequence[Point],
+    texts: Sequence[str],
+    must: Collection[int] = (),
+    lines: Sequence[tuple[Point, Point]] = (),
+) -> list[str | None]:
+    """A plotly ``textposition`` for each point, None for one whose text would cover something.
 
-    Greedy from the top down; texts may be empty. With all points on one spot any position is as bad.
+    Args:
+        points, texts: in the chart's units; texts may be empty.
+        must: indices whose texts are placed first and never left out; they go where they cover least.
+        lines: segments that are drawn, in the chart's units.
+
+    Greedy: ``must``, then from the top down.
     """
-    places = _pixels(points)
-    taken: list[_Box] = [(x - 6, y - 6, x + 6, y + 6) for x, y in places]
-    chosen = ["top center"] * len(points)
-    for i in sorted(range(len(points)), key=lambda i: -places[i][1]):
+    if not points:
+        return []
+    corners = [*points, *(end for line in lines for end in line)]
+    low = min(x for x, _ in corners), min(y for _, y in corners)
+    size = max(x for x, _ in corners) - low[0] or 1.0, max(y for _, y in corners) - low[1] or 1.0
+
+    def pixel(point: Point) -> Point:
+        return (point[0] - low[0]) / size[0] * _WIDTH, (point[1] - low[1]) / size[1] * _HEIGHT
+
+    places = [pixel(point) for point in points]
+    marks = [_around(place, _MARK) for place in places]
+    taken = [box for start, end in lines for box in _stroke(pixel(start), pixel(end))]
+    chosen: list[str | None] = [None] * len(points)
+    for i in sorted(range(len(points)), key=lambda i: (i not in must, -places[i][1])):
         if not texts[i]:
             continue
         options = _options(*places[i], _CHARACTER * len(texts[i]))
-        others = [*taken[:i], *taken[i + 1 :]]
+        others = [*marks[:i], *marks[i + 1 :], *taken]
         name = min(options, key=lambda option: _cost(options[option], others))
-        chosen[i] = name
-        taken.append(options[name])
+        if i in must or _cost(options[name], others) <= _TOLERATED:
+            chosen[i] = name
+            taken.append(options[name])
     return chosen
 
 
-def _pixels(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    if not points:
-        return []
-    xs, ys = [x for x, _ in points], [y for _, y in points]
-    width, height = max(xs) - min(xs) or 1.0, max(ys) - min(ys) or 1.0
-    return [((x - min(xs)) / width * _WIDTH, (y - min(ys)) / height * _HEIGHT) for x, y in points]
+def _around(place: Point, half: float) -> _Box:
+    return place[0] - half, place[1] - half, place[0] + half, place[1] + half
+
+
+def _stroke(start: Point, end: Point) -> list[_Box]:
+    """A segment as a row of small boxes."""
+    steps = max(1, round(max(abs(end[0] - start[0]), abs(end[1] - start[1])) / (2 * _STROKE)))
+    return [
+        _around((start[0] + (end[0] - start[0]) * k / steps, start[1] + (end[1] - start[1]) * k / steps), _STROKE)
+        for k in range(steps + 1)
+    ]
 
 
 def _options(x: float, y: float, length: float) -> dict[str, _Box]:
-    half = length / 2
+    """Where plotly draws a text for each position, the more usual ones first."""
+    columns = {
+        "center": (x - length / 2, x + length / 2),
+        "right": (x + _GAP, x + _GAP + length),
+        "left": (x - _GAP - length, x - _GAP),
+    }
+    rows = {
+        "top": (y + _GAP, y + _GAP + _LINE),
+        "bottom": (y - _GAP - _LINE, y - _GAP),
+        "middle": (y - _LINE / 2, y + _LINE / 2),
+    }
     return {
-        "top center": (x - half, y + _GAP, x + half, y + _GAP + _LINE),
-        "bottom center": (x - half, y - _GAP - _LINE, x + half, y - _GAP),
-        "middle right": (x + _GAP, y - _LINE / 2, x + _GAP + length, y + _LINE / 2),
-        "middle left": (x - _GAP - length, y - _LINE / 2, x - _GAP, y + _LINE / 2),
+        f"{row} {column}": (columns[column][0], rows[row][0], columns[column][1], rows[row][1])
+        for column in columns
+        for row in rows
+        if (row, column) != ("middle", "center")
     }
 
 
 def _cost(box: _Box, others: Sequence[_Box]) -> float:
-    """Overlapped area plus what leaves the plot sideways (a margin of one label is there, above all)."""
+    """Overlapped area plus what leaves the plot; sideways a text may hang over by a few pixels."""
     overlap = sum(
         max(0.0, min(box[2], o[2]) - max(box[0], o[0])) * max(0.0, min(box[3], o[3]) - max(box[1], o[1]))
         for o in others
     )
-    outside = max(0.0, -60 - box[0]) + max(0.0, box[2] - _WIDTH - 60)
+    aside, above = MARGIN[0] * _WIDTH + _LINE, MARGIN[1] * _HEIGHT
+    outside = max(0.0, -aside - box[0]) + max(0.0, box[2] - _WIDTH - aside)
+    outside += max(0.0, -above - box[1]) + max(0.0, box[3] - _HEIGHT - above)
     return overlap + outside * _LINE

@@ -18,12 +18,14 @@ _CONSTRAINTS = {"ttft_p99": "TTFT p99", "tpot_p99": "TPOT p99", "error_rate": "e
 
 
 class Repeats(BaseModel):
-    """Repeated measurements of one configuration at one level: mean and range of tok/s/GPU."""
+    """Repeated measurements of one configuration at one level: mean and range of tok/s/GPU, worst latencies in ms."""
 
     values: list[float]
     mean: float
     low: float
     high: float
+    ttft_ms_p99: float
+    tpot_ms_p99: float
 
 
 class TrialRow(BaseModel):
@@ -76,7 +78,7 @@ def _row(trial: Trial, measurements: Sequence[Measurement], slo: Slo | None) -> 
     if not levels and trial.is_default:
         levels = [m for m in measurements if m.purpose == "baseline"]
     shown = _objective_level(trial, levels)
-    gates = [_gate(gate) for gate in shown.gates if not gate.ok] if shown else []
+    gates = failed_gates(shown) if shown else []
     mark, why = _mark(trial, gates)
     row = TrialRow(
         number=trial.number,
@@ -91,6 +93,11 @@ def _row(trial: Trial, measurements: Sequence[Measurement], slo: Slo | None) -> 
         gpu_minutes=trial.gpu_seconds / 60,
     )
     return row.model_copy(update=_measured(shown, slo) | {"repeats": _repeats(trial, measurements, shown)})
+
+
+def failed_gates(measured: Measurement) -> list[str]:
+    """Why a measurement is not to be believed, one sentence per gate; empty when it is."""
+    return [_gate(gate) for gate in measured.gates if not gate.ok]
 
 
 def _gate(gate: Gate) -> str:
@@ -144,10 +151,18 @@ def _repeats(trial: Trial, measurements: Sequence[Measurement], shown: Measureme
     if not again:
         return None
     level = shown.concurrency if shown else max(m.concurrency for m in again)
-    values = [m.output_tok_s_per_gpu for m in again if m.concurrency == level]
-    if not values:
+    again = [m for m in again if m.concurrency == level]
+    if not again:
         return None
-    return Repeats(values=values, mean=statistics.fmean(values), low=min(values), high=max(values))
+    values = [m.output_tok_s_per_gpu for m in again]
+    return Repeats(
+        values=values,
+        mean=statistics.fmean(values),
+        low=min(values),
+        high=max(values),
+        ttft_ms_p99=max(m.ttft_ms_p99 for m in again),
+        tpot_ms_p99=max(m.tpot_ms_p99 for m in again),
+    )
 
 
 def _best_so_far(found: Sequence[TrialRow]) -> int | None:

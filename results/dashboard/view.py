@@ -12,7 +12,9 @@ from pydantic import BaseModel
 from manifests.workload import Slo
 from results.dashboard.charts import pareto
 from results.dashboard.headline import Headline, Progress, headline, progress
+from results.dashboard.kinds import Kind, kind_of
 from results.dashboard.knobs import KnobChange, changes, label
+from results.dashboard.levels import LevelRow, levels
 from results.dashboard.timeline import Timeline, timeline
 from results.dashboard.trials import TrialRow, rows, slo_of
 from results.records import Cycle, Measurement, Recommendation, Recording, Trial
@@ -37,7 +39,7 @@ class Provenance(BaseModel):
 
 
 class CycleSummary(BaseModel):
-    """One line of the list of cycles."""
+    """One line of the list of cycles; ``label`` is the configuration to use, as the cycle concludes."""
 
     cycle: Cycle
     recommendation: Recommendation | None
@@ -50,12 +52,14 @@ class CycleView(BaseModel):
     notice: str | None
     revision: str
     cycle: Cycle
+    kind: Kind
     headline: Headline
     progress: Progress
     recommendation: Recommendation | None
     knobs: list[KnobChange]
     slo: Slo | None
     trials: list[TrialRow]
+    levels: list[LevelRow]
     timeline: Timeline
     recordings: list[Recording]
     provenance: Provenance
@@ -77,6 +81,7 @@ def cycle_view(store: Store, cycle_id: str, now: datetime | None = None) -> Cycl
     slo = slo_of(cycle)
     shown = rows(trials, measurements, slo, recommendation.trial_number if recommendation else None)
     simulated = cycle.simulated or any(m.simulated for m in measurements) or any(r.simulated for r in recordings)
+    measured = levels(measurements)
     moment = now or datetime.now(UTC)
     return CycleView(
         notice=SIMULATED if simulated else None,
@@ -84,12 +89,14 @@ def cycle_view(store: Store, cycle_id: str, now: datetime | None = None) -> Cycl
             [cycle, *stages, *trials, *measurements, *recordings, *([recommendation] if recommendation else [])]
         ),
         cycle=cycle,
-        headline=headline(cycle, stages, shown, recommendation),
+        kind=kind_of(cycle.dag_id),
+        headline=headline(cycle, stages, shown, recommendation, measured, recordings),
         progress=progress(cycle, stages, shown),
         recommendation=recommendation,
         knobs=changes(recommendation.default_knobs, recommendation.knobs) if recommendation else [],
         slo=slo,
         trials=shown,
+        levels=measured,
         timeline=timeline(cycle, stages, trials, moment),
         recordings=recordings,
         provenance=_provenance(cycle, shown, measurements),
@@ -107,9 +114,14 @@ def summaries(store: Store, limit: int = 50) -> list[CycleSummary]:
     found = []
     for cycle in store.cycles(limit):
         recommendation = store.recommendation(cycle.cycle_id)
-        text = label(recommendation.knobs) if recommendation else ""
-        found.append(CycleSummary(cycle=cycle, recommendation=recommendation, label=text))
+        found.append(CycleSummary(cycle=cycle, recommendation=recommendation, label=_to_use(recommendation)))
     return found
+
+
+def _to_use(found: Recommendation | None) -> str:
+    if found is None:
+        return ""
+    return label(found.default_knobs if found.verdict == "keep default" else found.knobs)
 
 
 def _revision(records: Sequence[BaseModel]) -> str:

@@ -93,10 +93,11 @@ class Store:
                 f" {self.url}; put the Cycle first ({error.orig})"
             ) from error
 
-    def cycles(self, limit: int = 50) -> list[Cycle]:
-        """The newest cycles first."""
+    def cycles(self, limit: int = 50, *, dag_id: str | None = None) -> list[Cycle]:
+        """The newest cycles first, of one DAG or of all."""
         table = tables.cycle
-        return self._read(Cycle, order=[table.c.started_at.desc(), table.c.cycle_id.desc()], limit=limit)
+        conditions = _given((table.c.dag_id, dag_id))
+        return self._read(Cycle, *conditions, order=[table.c.started_at.desc(), table.c.cycle_id.desc()], limit=limit)
 
     def cycle(self, cycle_id: str) -> Cycle | None:
         return self._one(Cycle, tables.cycle.c.cycle_id == cycle_id)

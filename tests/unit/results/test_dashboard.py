@@ -14,6 +14,7 @@ from starlette.testclient import TestClient
 
 from manifests.errors import StoreUnavailable
 from results.dashboard import app as dashboard
+from results.records import Cycle
 from results.store import Store
 
 OPEN = {"/static/plotly.min.js"}
@@ -169,7 +170,7 @@ def test_an_unproven_gain_is_not_recommended(sqlite_store: Store, client: TestCl
     owner = factory.seed(sqlite_store)
     sqlite_store.put(factory.recommendation(owner, verdict="inconclusive", gain_low=-0.1, reason="too noisy"))
     answer = _section(get(client, ""), "answer")
-    assert "Not proven" in answer
+    assert "Not proven: trial 8&#39;s configuration measured +24.1 % against the default" in answer
     assert "Too noisy." in answer
     assert "What to set" not in answer
 
@@ -191,9 +192,119 @@ def test_without_pairs_no_interval_is_claimed(sqlite_store: Store, client: TestC
     sqlite_store.put(factory.recommendation(owner, **alone, reason="no trial beat the default configuration"))
     answer = _section(get(client, ""), "answer")
     assert "Keep the default configuration" in answer
-    assert "no interval: 0 pairs" in answer
+    assert "no interval: too few pairs" in answer
     assert "% interval" not in answer
-    assert "+0.0 % to" not in get(client, "cycles")
+    listed = get(client, "cycles")
+    assert "+0.0 %" not in listed
+    assert "R0 / 0.82 / 128" in listed  # The default's, which is to be kept; not the best trial's.
+
+
+def test_a_default_that_no_trial_beat_is_not_compared_with_itself(sqlite_store: Store, client: TestClient) -> None:
+    owner = factory.seed(sqlite_store)
+    alone = {"verdict": "keep default", "gain": 0.0, "gain_low": 0.0, "gain_high": 0.0, "confidence": 0.0, "pairs": 0}
+    default = factory.knobs(*factory.SWEEP[0][:3])
+    sqlite_store.put(factory.recommendation(owner, **alone, trial_number=0, knobs=default, reason="none was better"))
+    answer = _section(get(client, ""), "answer")
+    assert "What to keep" in answer
+    assert "Gain over default" not in answer
+    assert "Trial 0" not in answer
+    assert "231.4 <small>tok/s/GPU" in answer
+
+
+def test_a_missed_slo_is_shown_with_the_repeats_that_missed_it(sqlite_store: Store, client: TestClient) -> None:
+    owner = factory.seed(sqlite_store)
+    slow = [m for m in factory.repeats(owner) if m.trial_number == factory.BEST][-1]
+    sqlite_store.put(slow.model_copy(update={"ttft_ms_p99": 4321.0}))
+    sqlite_store.put(factory.recommendation(owner, verdict="keep default", slo_met=False))
+    answer = _section(get(client, ""), "answer")
+    assert "missed" in answer
+    assert "TTFT p99 4,321 ms (limit 4,000 ms)" in answer
+
+
+def other(store: Store, dag_id: str, state: str = "success", **changes: object) -> Cycle:
+    """A run of another DAG than the cycle's, an hour after it."""
+    began = factory.T0 + timedelta(hours=1)
+    run = factory.cycle(dag_id, state, dag_id=dag_id, started_at=began, **changes)  # type: ignore[arg-type]
+    store.put(run, factory.stages(run)[0])
+    return run
+
+
+def test_trying_another_dag_leaves_the_recommendation_in_front(sqlite_store: Store, client: TestClient) -> None:
+    factory.seed(sqlite_store, cycle_id="whole")
+    other(sqlite_store, "wideep_image")
+    page = get(client, "")
+    assert "Use trial 8&#39;s configuration" in page
+    assert 'Newer run: <a href="./cycles/wideep_image">' in page
+    picker = re.findall(r'<option value="([^"]+)"( selected)?>([^<]+)<', page)
+    assert [(value, bool(selected)) for value, selected, _ in picker] == [("wideep_image", False), ("whole", True)]
+    assert "wideep_image" in picker[0][2]
+    assert "<td>wideep_image</td>" in get(client, "cycles")
+
+
+def test_the_cycle_shown_is_in_the_selector_however_old(sqlite_store: Store, client: TestClient) -> None:
+    factory.seed(sqlite_store, cycle_id="whole")
+    for n in range(40):
+        began = factory.T0 + timedelta(hours=1 + n)
+        sqlite_store.put(factory.cycle(f"image-{n}", dag_id="wideep_image", started_at=began))
+    assert '<option value="whole" selected>' in get(client, "")
+    assert "whole" in get(client, "cycles")
+    short = get(client, "cycles?limit=10")
+    assert 'href="cycles/whole"' not in short
+    (more,) = re.findall(r'href="(cycles\?limit=\d+)"', short)
+    assert 'image-20"' in get(client, more)
+    assert client.get("cycles?limit=0").status_code == 422
+
+
+def test_a_run_that_measures_nothing_shows_its_stages_only(sqlite_store: Store, client: TestClient) -> None:
+    run = other(sqlite_store, "wideep_image")
+    page = get(client, f"cycles/{run.cycle_id}")
+    assert "The image is ready" in _section(page, "answer")
+    assert "Verified, re-used" in _section(page, "answer")
+    assert "image" in _section(page, "timeline")
+    for absent in ("pareto", "trials", "levels", "experts"):
+        assert f'aria-labelledby="{absent}"' not in page, absent
+    assert "recommend" not in page
+
+
+def test_a_running_image_counts_no_trials(sqlite_store: Store, client: TestClient) -> None:
+    run = other(sqlite_store, "wideep_image", "running")
+    assert "Trials done" not in get(client, f"cycles/{run.cycle_id}")
+
+
+def test_a_benchmark_shows_its_curve(sqlite_store: Store, client: TestClient) -> None:
+    run = other(sqlite_store, "wideep_benchmark")
+    for concurrency, rate in ((16, 1600.0), (48, 3200.0)):
+        sqlite_store.put(
+            factory.measurement(
+                run,
+                purpose="benchmark",
+                label="by hand",
+                trial_number=None,
+                concurrency=concurrency,
+                output_tok_s=rate,
+            )
+        )
+    page = get(client, f"cycles/{run.cycle_id}")
+    assert "200.0 output tok/s per GPU at concurrency 48" in _section(page, "answer")
+    table = _section(page, "levels")
+    assert re.findall(r'<th scope="row" class="num">(\d+)</th>', table) == ["16", "48"]
+    for cell in ("1,600.0", "100.0", "2,310 ms", "46.0 ms", "0 of 96", "ok"):
+        assert f">{cell}<" in table, cell
+    assert 'class="simulated"' in table
+    assert 'aria-labelledby="trials"' not in page
+
+
+def test_experts_show_balance_and_gain(sqlite_store: Store, client: TestClient) -> None:
+    run = other(sqlite_store, "wideep_experts")
+    sqlite_store.put(*factory.recordings(run))
+    for label, rate in (("in order", 1000.0), ("placed", 1100.0)):
+        changes = {"purpose": "experts", "label": label, "trial_number": None, "output_tok_s": rate}
+        sqlite_store.put(factory.measurement(run, **changes))
+    page = get(client, f"cycles/{run.cycle_id}")
+    assert "+10.0 % output tok/s at concurrency 32" in _section(page, "answer")
+    assert ">+10.0 %<" in _section(page, "levels")
+    assert "0.93" in _section(page, "experts")
+    assert 'aria-labelledby="pareto"' not in page
 
 
 def test_an_empty_store_tells_what_to_do(client: TestClient) -> None:

@@ -9,11 +9,15 @@ from hypothesis import strategies as st
 
 from results.dashboard import formats
 from results.dashboard.charts import pareto
+from results.dashboard.finished import finished
 from results.dashboard.knobs import changes, decoding, label
 from results.dashboard.labels import positions
+from results.dashboard.landing import landing
+from results.dashboard.levels import levels
 from results.dashboard.timeline import timeline
 from results.dashboard.trials import rows
-from results.records import Gate
+from results.records import Cycle, Gate
+from results.store import Store
 
 
 def shown(scenario: str = "success", recommended: int | None = factory.BEST):
@@ -150,13 +154,150 @@ def test_labels_of_neighbours_do_not_cover_each_other() -> None:
     assert chosen[2] != "top center"
 
 
+def test_a_label_without_room_is_left_out_but_the_default_and_the_best_keep_theirs() -> None:
+    crowd = [(float(x), float(y)) for x in range(12) for y in range(12)]
+    texts = ["R16 / 0.88 / 256"] * len(crowd)
+    chosen = positions(crowd, texts, must=(27,))
+    assert chosen[27] is not None
+    assert chosen.count(None) > len(crowd) / 2
+
+
+def test_a_label_keeps_off_the_line_to_its_point() -> None:
+    points = [(0.0, 0.0), (0.0, 1.0), (1.0, 0.0)]
+    up = positions(points, ["R4 / 0.9 / 8", "", ""], lines=[(points[0], points[1])])[0]
+    assert up == "bottom center"
+    across = positions(points, ["R4 / 0.9 / 8", "", ""], lines=[(points[0], points[2])])[0]
+    assert across == "top center"
+
+
+def test_the_chart_names_the_default_the_best_and_the_front_and_the_rest_on_hover() -> None:
+    found, measured = shown()
+    figure = pareto(found, measured, simulated=True, per="gpu")
+    assert trace(figure, "default")["text"] == ["default R0 / 0.82 / 128"]
+    assert trace(figure, "best")["text"] == ["best R32 / 0.86 / 256"]
+    others = trace(figure, "within the SLO")
+    named = {number: text for (number, *_), text in zip(others["customdata"], others["text"], strict=True)}
+    assert named == {1: "", 2: "", 4: "", 9: "R24 / 0.84 / 192"}
+    assert all("memory" in knobs for _, knobs, _ in others["customdata"])
+
+
+def test_a_default_that_is_the_best_is_called_both() -> None:
+    found, measured = shown(recommended=0)
+    assert trace(pareto(found, measured, simulated=True, per="gpu"), "best")["text"] == [
+        "default, best R0 / 0.82 / 128"
+    ]
+
+
+def put(store: Store, dag_id: str, hours: float, state: str = "success", **changes: object) -> Cycle:
+    began = factory.T0 + timedelta(hours=hours)
+    run = factory.cycle(f"{dag_id}-{hours:g}", state, dag_id=dag_id, started_at=began, **changes)  # type: ignore[arg-type]
+    store.put(run)
+    return run
+
+
+def test_the_newest_whole_cycle_stays_in_front_of_later_runs_of_other_dags(sqlite_store: Store) -> None:
+    factory.seed(sqlite_store, cycle_id="whole")
+    for hours in range(1, 60):
+        newest = put(sqlite_store, "wideep_image", hours)
+    found = landing(sqlite_store)
+    assert found is not None
+    assert (found.cycle.cycle_id, found.recommended) == ("whole", None)
+    assert found.newer == newest
+
+
+def test_a_cycle_without_a_recommendation_points_to_the_last_one(sqlite_store: Store) -> None:
+    factory.seed(sqlite_store, cycle_id="old")
+    put(sqlite_store, "wideep_cycle", 1, "failed")
+    now = put(sqlite_store, "wideep_cycle", 2, "running")
+    found = landing(sqlite_store)
+    assert found is not None
+    assert (found.cycle, found.newer) == (now, None)
+    assert found.recommended is not None
+    assert found.recommended.cycle.cycle_id == "old"
+
+
+def test_without_a_whole_cycle_the_newest_that_measures_is_shown(sqlite_store: Store) -> None:
+    assert landing(sqlite_store) is None
+
+    def first() -> str:
+        found = landing(sqlite_store)
+        assert found is not None
+        return found.cycle.cycle_id
+
+    put(sqlite_store, "wideep_weights", 1)
+    put(sqlite_store, "wideep_image", 2)
+    assert first() == "wideep_image-2"
+    bench = put(sqlite_store, "wideep_benchmark", 0.5)
+    assert first() == "wideep_image-2"  # It measured nothing.
+    sqlite_store.put(factory.measurement(bench, purpose="benchmark", label="by hand", trial_number=None))
+    assert first() == bench.cycle_id
+    assert first() != put(sqlite_store, "wideep_deploy", 3, "running").cycle_id
+    assert put(sqlite_store, "wideep_tune", 0.7, "running").cycle_id == first()
+
+
+def by_hand(owner: Cycle, purpose: str, label: str, **changes: object):
+    return factory.measurement(owner, purpose=purpose, label=label, trial_number=None, **changes)
+
+
+def test_levels_are_ordered_and_the_gain_needs_both_sides_believed() -> None:
+    owner = factory.cycle(dag_id="wideep_experts")
+    bad = Gate(name="errors", value=0.2, limit=0.01, ok=False, meaning="at most 1 % of the requests failed")
+    found = levels(
+        [
+            by_hand(owner, "experts", "placed", concurrency=32, output_tok_s=1200.0),
+            by_hand(owner, "experts", "placed", concurrency=8, output_tok_s=600.0, gates=(bad,)),
+            by_hand(owner, "experts", "in order", concurrency=32, output_tok_s=1000.0),
+            by_hand(owner, "experts", "in order", concurrency=8, output_tok_s=500.0),
+            factory.measurement(owner),
+        ]
+    )
+    assert [(row.concurrency, row.label) for row in found] == [
+        (8, "in order"),
+        (8, "placed"),
+        (32, "in order"),
+        (32, "placed"),
+    ]
+    assert [row.gain for row in found] == [None, None, None, pytest.approx(0.2)]
+    assert found[1].gates_failed == ["errors is 0.2, limit 0.01 (at most 1 % of the requests failed)"]
+    sentence, why = finished(owner, "experts", [], [], found, list(factory.recordings(owner)))
+    assert sentence == "Placed by the recording: +20.0 % output tok/s at concurrency 32"
+    assert "decode balancedness 0.61 in order, 0.93 placed" in why
+
+
+def test_a_benchmark_is_headed_by_its_best_level_that_can_be_believed() -> None:
+    owner = factory.cycle(dag_id="wideep_benchmark")
+    bad = Gate(name="concurrency", value=0.7, limit=0.95, ok=False, meaning="the client kept its slots busy")
+    good = by_hand(owner, "benchmark", "by hand", concurrency=16, output_tok_s=1600.0)
+    doubtful = by_hand(owner, "benchmark", "by hand", concurrency=64, output_tok_s=3200.0, gates=(bad,))
+    sentence, why = finished(owner, "benchmark", [], [], levels([good, doubtful]), [])
+    assert sentence == "100.0 output tok/s per GPU at concurrency 16"
+    assert "level 64, where concurrency is 0.7, limit 0.95" in why
+    assert "can be believed" in finished(owner, "benchmark", [], [], levels([doubtful]), [])[0]
+
+
+def test_a_sweep_names_its_best_and_says_that_it_recommends_nothing() -> None:
+    owner = factory.cycle(dag_id="wideep_tune")
+    found, _ = shown(recommended=None)
+    sentence, why = finished(owner, "sweep", [], found, [], [])
+    assert sentence == "Trial 8 gave 287.3 output tok/s per GPU, +24.2 % over the default"
+    assert "only wideep_cycle repeats both and recommends" in why
+    alone = [row for row in found if row.is_default]
+    best = [row.model_copy(update={"is_best": True}) for row in alone]
+    assert finished(owner, "sweep", [], best, [], [])[0] == "No trial beat the default configuration"
+    lost = [row for row in found if row.mark == "infeasible"]
+    assert finished(owner, "sweep", [], lost, [], [])[0] == "No trial met the objectives"
+
+
 coordinates = st.floats(min_value=-1e3, max_value=1e3)
 
 
 @given(st.lists(st.tuples(coordinates, coordinates), max_size=14))
 def test_every_point_gets_a_position_that_plotly_knows(points: list[tuple[float, float]]) -> None:
-    known = {"top center", "bottom center", "middle right", "middle left"}
-    assert set(positions(points, ["label"] * len(points))) <= known
+    known = {f"{row} {column}" for row in ("top", "middle", "bottom") for column in ("left", "center", "right")}
+    known -= {"middle center"}
+    chosen = positions(points, ["label"] * len(points), must=range(len(points)))
+    assert set(chosen) <= known
+    assert all(place in known or place is None for place in positions(points, ["label"] * len(points)))
 
 
 @pytest.mark.parametrize(

@@ -217,3 +217,13 @@ def test_a_server_that_goes_away_is_reported_by_reads_and_writes(postgres_server
 
 def test_the_url_of_a_store_has_no_password(store: Store) -> None:
     assert postgres.PASSWORD not in store.url
+
+
+def test_cycles_of_one_dag_are_not_crowded_out_by_those_of_others(store: Store) -> None:
+    store.put(factory.cycle("whole"))
+    for n in range(3):
+        began = factory.T0 + timedelta(hours=1 + n)
+        store.put(factory.cycle(f"image-{n}", dag_id="wideep_image", started_at=began))
+    assert [c.cycle_id for c in store.cycles(1)] == ["image-2"]
+    assert [c.cycle_id for c in store.cycles(1, dag_id="wideep_cycle")] == ["whole"]
+    assert [c.cycle_id for c in store.cycles(2, dag_id="wideep_image")] == ["image-2", "image-1"]

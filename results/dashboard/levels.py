@@ -1,0 +1,61 @@
+"""One row per level of concurrency, for runs that measure given configurations instead of trying others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pydantic import BaseModel
+
+from results.dashboard.trials import failed_gates
+from results.records import Measurement
+
+#: What ``wideep_experts`` files its two measurements under.
+IN_ORDER, PLACED = "in order", "placed"
+
+
+class LevelRow(BaseModel):
+    """One level. Rates per second, latencies in milliseconds; ``gates_failed`` empty: to be believed.
+
+    ``gain``: relative difference in tok/s to the same level with the experts in order, where both are believed.
+    """
+
+    label: str
+    concurrency: int
+    requests: int
+    errors: int
+    tok_s: float
+    tok_s_per_gpu: float
+    tok_s_per_user: float
+    ttft_ms_p50: float
+    ttft_ms_p99: float
+    tpot_ms_p50: float
+    tpot_ms_p99: float
+    gates_failed: list[str]
+    gain: float | None = None
+
+
+def levels(measurements: Sequence[Measurement]) -> list[LevelRow]:
+    """Rows of the measurements made for a benchmark or for comparing placements, by rising concurrency."""
+    found = [m for m in measurements if m.purpose in ("benchmark", "experts")]
+    before = {m.concurrency: m for m in found if m.label == IN_ORDER}
+    found.sort(key=lambda m: (m.concurrency, m.label != IN_ORDER, m.label))
+    return [_row(m, before.get(m.concurrency) if m.label == PLACED else None) for m in found]
+
+
+def _row(measured: Measurement, before: Measurement | None) -> LevelRow:
+    comparable = before is not None and before.valid and measured.valid and before.output_tok_s > 0
+    return LevelRow(
+        label=measured.label,
+        concurrency=measured.concurrency,
+        requests=measured.requests,
+        errors=measured.errors,
+        tok_s=measured.output_tok_s,
+        tok_s_per_gpu=measured.output_tok_s_per_gpu,
+        tok_s_per_user=measured.tok_s_per_user,
+        ttft_ms_p50=measured.ttft_ms_p50,
+        ttft_ms_p99=measured.ttft_ms_p99,
+        tpot_ms_p50=measured.tpot_ms_p50,
+        tpot_ms_p99=measured.tpot_ms_p99,
+        gates_failed=failed_gates(measured),
+        gain=measured.output_tok_s / before.output_tok_s - 1 if before and comparable else None,
+    )
