@@ -17,7 +17,7 @@ from manifests.workload import Workload
 ENVIRONMENT = "benchmark"
 """Its lock file is ``manifests/environments/benchmark.txt``."""
 
-IMPORTS = ("aiperf",)
+IMPORTS = ("aiperf.cli",)
 """Modules that must import in that environment."""
 
 WARMUP = "warmup"

@@ -32,18 +32,19 @@ PROJECT = Path(__file__).resolve().parent.parent
 OLDEST = (3, 11)
 NEWEST = (3, 13)  # aiperf 0.13.0 declares Requires-Python < 3.14
 UV = "uv==0.13.9"
-GIB = 1024**3
-TOOLS_GIB = 0.1
+GB = 1000**3
+TOOLS_GB = 0.1
+RUN_GB = 1.0  # Airflow's database, its logs, recordings and the load generator's files of many cycles
 READY = "wideloop-ready"
 PROJECT_STAMP = "wideloop-project"
 
 
 @dataclass(frozen=True)
 class Environment:
-    """One environment: its name, its size on disk in GiB (measured), whether the project is in it."""
+    """One environment: its name, its size on disk in GB (measured), whether the project is in it."""
 
     name: str
-    gib: float
+    gb: float
     with_project: bool
 
     @property
@@ -52,9 +53,9 @@ class Environment:
 
 
 ENVIRONMENTS = (
-    Environment("airflow", 4.8, with_project=True),
+    Environment("airflow", 5.2, with_project=True),
     Environment("simulated", 0.5, with_project=True),
-    Environment("benchmark", 0.9, with_project=False),
+    Environment("benchmark", 1.0, with_project=False),
 )
 
 
@@ -128,12 +129,17 @@ def nearest(folder: Path) -> Path:
     return next(p for p in [folder, *folder.parents] if p.exists())
 
 
-def check_disk(folder: Path, gib: float) -> None:
-    """Refuse when less than ``gib`` GiB are free where ``folder`` is or will be."""
-    free = shutil.disk_usage(nearest(folder)).free / GIB
-    if free < gib:
+def disk_needed_gb(missing: list[Environment]) -> float:
+    """What building ``missing`` takes in GB, and then a run: who may install can also run."""
+    return RUN_GB + (sum(e.gb for e in missing) + TOOLS_GB if missing else 0)
+
+
+def check_disk(folder: Path, gb: float) -> None:
+    """Refuse when less than ``gb`` GB are free where ``folder`` is or will be."""
+    free = shutil.disk_usage(nearest(folder)).free / GB
+    if free < gb:
         raise SetupError(
-            f"too little disk: {gib:.1f} GiB are needed in {folder}, {free:.1f} GiB are free; "
+            f"too little disk: {gb:.1f} GB are needed in {folder}, {free:.1f} GB are free; "
             "free some, or choose another place: WIDELOOP_HOME=/path make demo"
         )
 
@@ -185,8 +191,8 @@ def watch(process: subprocess.Popen[bytes]) -> None:
             break
         except subprocess.TimeoutExpired:
             if sys.stdout.isatty():
-                written = max(0, free - shutil.disk_usage(home).free) / GIB
-                sys.stdout.write(f"\r\033[K  {time.monotonic() - began:.0f} s, {written:.1f} GiB")
+                written = max(0, free - shutil.disk_usage(home).free) / GB
+                sys.stdout.write(f"\r\033[K  {time.monotonic() - began:.0f} s, {written:.1f} GB")
                 sys.stdout.flush()
     if sys.stdout.isatty():
         sys.stdout.write("\r\033[K")
@@ -240,7 +246,7 @@ def build(environment: Environment, home: Path, uv: Path) -> None:
     """Build in a folder of its own; the stamp and then the link come last, so half a build is never used."""
     started = time.monotonic()
     folder = folder_of(environment, home)
-    say(f"environment {environment.name}: installing, about {environment.gib} GiB")
+    say(f"environment {environment.name}: installing, about {environment.gb} GB")
     shutil.rmtree(folder, ignore_errors=True)
     purpose = f"installing environment {environment.name}"
     run([str(uv), "venv", "--quiet", "--no-python-downloads", "--python", sys.executable, str(folder)], purpose)
@@ -290,7 +296,7 @@ def make(environments: list[Environment], home: Path) -> None:
             fcntl.flock(lock, fcntl.LOCK_EX)
         missing = [e for e in environments if not is_ready(e, home)]
         if missing:
-            check_disk(home, sum(e.gib for e in missing) + TOOLS_GIB)
+            check_disk(home, disk_needed_gb(missing))
             keep_downloads_beside(home)
         uv = install_uv(home)
         for environment in environments:

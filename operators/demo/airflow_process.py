@@ -67,6 +67,11 @@ class Running:
         unfinished.write_text(json.dumps(asdict(self)))
         unfinished.replace(home / "demo.json")
 
+    @staticmethod
+    def forget(home: Path) -> None:
+        """Remove the record of a demo of which nothing runs any more."""
+        (home / "demo.json").unlink(missing_ok=True)
+
 
 def start(home: AirflowHome) -> Mark:
     """Start Airflow; its output goes to ``home.log``."""

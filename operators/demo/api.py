@@ -61,11 +61,15 @@ class AirflowApi:
         run: str = self._call("POST", f"/api/v2/dags/{dag_id}/dagRuns", json=body)["dag_run_id"]
         return run
 
-    def unfinished_run(self, dag_id: str) -> str | None:
-        """The id of the oldest run that is queued or running."""
-        query = {"state": ["queued", "running"], "order_by": "run_after", "limit": 1}
+    def unfinished_runs(self, dag_id: str) -> list[tuple[str, dict[str, Any]]]:
+        """Id and ``conf`` of the runs that are queued or running, the oldest first."""
+        query = {"state": ["queued", "running"], "order_by": "run_after", "limit": 100}
         runs = self._call("GET", f"/api/v2/dags/{dag_id}/dagRuns", params=query)["dag_runs"]
-        return runs[0]["dag_run_id"] if runs else None
+        return [(run["dag_run_id"], run["conf"] or {}) for run in runs]
+
+    def fail(self, dag_id: str, run_id: str) -> None:
+        """Mark a run as failed: its tasks are ended, except teardowns, which still run and then end it."""
+        self._call("PATCH", f"/api/v2/dags/{dag_id}/dagRuns/{run_id}", json={"state": "failed"})
 
     def run_state(self, dag_id: str, run_id: str) -> RunState:
         state: RunState = self._call("GET", f"/api/v2/dags/{dag_id}/dagRuns/{run_id}")["state"]

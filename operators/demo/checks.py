@@ -1,20 +1,26 @@
-"""What this machine must offer before Airflow is started: a free port, disk and memory."""
+"""What this machine must offer before Airflow is started: a clone, a free port, disk and memory."""
 
 from __future__ import annotations
 
-import shutil
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 
+from operators import bootstrap
 from operators.demo.errors import DemoError
 
-GIB = 1024**3
-#: Room for Airflow's database, its logs, recordings and the load generator's files of many cycles.
-DISK_GIB = 1.0
+GB = bootstrap.GB
 #: What Airflow, four task processes, one deployment and the load generator take together at most.
-MEMORY_GIB = 4.0
+MEMORY_GB = 4.3
+
+
+def require_clone() -> None:
+    """Refuse a copy that was installed without its clone: it has no DAGs."""
+    with _setup():
+        bootstrap.check_clone()
 
 
 def port_is_free(port: int, host: str = "127.0.0.1") -> bool:
@@ -45,13 +51,21 @@ def free_port(first: int, host: str = "127.0.0.1") -> int:
 
 def require_disk(folder: Path) -> None:
     """Refuse when ``folder``'s disk is nearly full."""
-    free = shutil.disk_usage(folder).free / GIB
-    if free < DISK_GIB:
-        raise DemoError(f"too little disk: a run needs {DISK_GIB:.1f} GiB in {folder}, {free:.1f} GiB are free")
+    with _setup():
+        bootstrap.check_disk(folder, bootstrap.disk_needed_gb([]))
 
 
 def require_memory() -> None:
     """Refuse when the demo would drive this machine out of memory."""
-    available = psutil.virtual_memory().available / GIB
-    if available < MEMORY_GIB:
-        raise DemoError(f"too little memory: {MEMORY_GIB:.1f} GiB are needed, {available:.1f} GiB are available")
+    available = psutil.virtual_memory().available / GB
+    if available < MEMORY_GB:
+        raise DemoError(f"too little memory: {MEMORY_GB:.1f} GB are needed, {available:.1f} GB are available")
+
+
+@contextmanager
+def _setup() -> Iterator[None]:
+    """What the bootstrap refuses, the demo refuses in the same words."""
+    try:
+        yield
+    except bootstrap.SetupError as refused:
+        raise DemoError(str(refused)) from refused

@@ -11,19 +11,21 @@ from types import FrameType
 
 from rich.console import Console
 
+from manifests.errors import WideloopError
 from operators.demo import airflow_process, checks, summary
 from operators.demo.airflow_home import POOL, USER, AirflowHome
 from operators.demo.airflow_process import Mark, Running
 from operators.demo.api import AirflowApi
 from operators.demo.errors import DemoError
+from operators.demo.interrupted import CYCLE, TRIAL, end_interrupted
 from operators.demo.progress import Progress
 from operators.demo.snapshot import Snapshot
 from operators.settings import Settings
+from operators.targets import target, target_names
 from results.store import Store
 
-CYCLE = "wideep_cycle"
 #: What runs when the cycle does: unpaused by the demo, the rest ships paused for people to try.
-UNPAUSED = ("wideep_trial", "wideep_tune", "wideep_janitor", CYCLE)
+UNPAUSED = (TRIAL, "wideep_tune", "wideep_janitor", CYCLE)
 _START_S = 300.0
 
 
@@ -47,6 +49,7 @@ class Demo:
         Raises:
             DemoError: this machine or another demo is in the way, or Airflow did not start.
         """
+        checks.require_clone()
         left = self._left_behind()
         checks.require_disk(self._home.home)
         if left is None:
@@ -58,7 +61,7 @@ class Demo:
             airflow = left.airflow if left else airflow_process.start(self._home)
             try:
                 Running(Mark.of(os.getpid()), airflow, self._home.port).write(self._home.home)
-                status = self._cycle(airflow, conf)
+                status = self._cycle(airflow, conf, taken_over=left is not None)
                 if serve:
                     self._serve(airflow)
             finally:
@@ -78,9 +81,10 @@ class Demo:
         if last.airflow.alive:
             return last
         airflow_process.stop(last.airflow)
+        Running.forget(self._home.home)
         return None
 
-    def _cycle(self, airflow: Mark, conf: dict[str, object]) -> int:
+    def _cycle(self, airflow: Mark, conf: dict[str, object], *, taken_over: bool) -> int:
         api = AirflowApi(self._home.url, USER, self._home.password())
         with Progress(self._console) as progress:
             progress.say("starting Airflow")
@@ -90,14 +94,24 @@ class Demo:
             api.set_pool(POOL, 1, "deployments that may exist at once")
             for dag in UNPAUSED:
                 api.unpause(dag)
-            run = api.unfinished_run(CYCLE)
-            progress.say("going on with the interrupted cycle" if run else "starting the cycle")
-            run = run or api.trigger(CYCLE, conf)
+            run = self._run(api, conf, progress, taken_over=taken_over)
             state, snapshot = self._follow(api, run, airflow, progress)
         self._console.print(summary.recommendation(snapshot))
         if state != "success":
             self._explain(api, run)
         return 0 if state == "success" else 1
+
+    def _run(self, api: AirflowApi, conf: dict[str, object], progress: Progress, *, taken_over: bool) -> str:
+        """The id of the cycle to follow: one that still runs in an Airflow taken over, else a new one."""
+        if taken_over and (unfinished := api.unfinished_runs(CYCLE)):
+            progress.say("going on with the cycle that still runs")
+            return unfinished[0][0]
+        if not taken_over:
+            progress.say("looking for interrupted runs")
+            if ended := end_interrupted(api):
+                progress.say(f"marked {ended} interrupted run{'s' * (ended > 1)} as failed; their engines are gone")
+        progress.say("starting the cycle")
+        return api.trigger(CYCLE, conf)
 
     def _explain(self, api: AirflowApi, run: str) -> None:
         """Which task failed first, and the page with its log."""
@@ -145,16 +159,27 @@ class Demo:
         self._console.print("Stopping Airflow and the engines.")
         try:
             airflow_process.stop(airflow)
+            Running.forget(self._home.home)
         finally:
-            self._delete_deployments()
-        (self._home.home / "demo.json").unlink(missing_ok=True)
+            delete_deployments()
 
-    def _delete_deployments(self) -> None:
-        from operators.targets.local import LocalTarget
 
-        target = LocalTarget(self._settings)
-        for owned in target.list_owned():
-            target.delete(owned.name)
+def delete_deployments() -> None:
+    """Delete every deployment of ours.
+
+    Raises:
+        DemoError: some could not be deleted; all others were.
+    """
+    stuck = []
+    for name in target_names():
+        where = target(name)
+        for owned in where.list_owned():
+            try:
+                where.delete(owned.name)
+            except (OSError, WideloopError) as error:
+                stuck.append(f"{name}/{owned.name}: {error}")
+    if stuck:
+        raise DemoError(f"not deleted: {'; '.join(stuck)}")
 
 
 @contextmanager

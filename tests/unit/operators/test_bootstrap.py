@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from operators import bootstrap
-from operators.bootstrap import Environment, SetupError
+from operators.bootstrap import PROJECT, Environment, SetupError
+from operators.demo import checks
 
 AIRFLOW = Environment("airflow", 0.001, with_project=True)
 
@@ -133,10 +135,30 @@ def test_too_little_disk_names_need_place_and_way_out(world: World, monkeypatch:
     with pytest.raises(SetupError) as refused:
         bootstrap.check_disk(world.home / "not" / "yet", 6.3)
     text = str(refused.value)
-    assert "6.3 GiB" in text
+    assert "6.3 GB" in text
     assert str(world.home) in text
     assert "WIDELOOP_HOME=" in text
     assert "\n" not in text
+
+
+def test_who_has_room_to_install_has_room_to_run_and_the_readme_says_how_much() -> None:
+    whole = bootstrap.disk_needed_gb([*bootstrap.ENVIRONMENTS])
+    installed = sum(e.gb for e in bootstrap.ENVIRONMENTS) + bootstrap.TOOLS_GB
+    assert whole - installed == pytest.approx(bootstrap.disk_needed_gb([]))
+    said = re.search(r"(\d+) GB of free disk and ([\d.]+) GB of free memory", (PROJECT / "README.md").read_text())
+    assert said is not None
+    assert whole <= int(said[1]) < whole + 1
+    assert float(said[2]) == checks.MEMORY_GB
+
+
+def test_the_disk_for_a_run_is_asked_for_before_anything_is_installed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(world.home)._replace(free=int((AIRFLOW.gb + bootstrap.TOOLS_GB + 0.9) * bootstrap.GB))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(SetupError, match="too little disk"):
+        world.make()
+    assert world.folders == []
 
 
 @pytest.mark.parametrize("version", [(3, 11, 0), (3, 12, 9), (3, 13, 1)])

@@ -80,3 +80,14 @@ def test_a_pool_is_created_or_changed(exists: bool, method: str) -> None:
     assert used == method
     assert body["slots"] == 1
     assert body["include_deferred"] is True
+
+
+def test_unfinished_runs_come_with_what_they_were_asked_for() -> None:
+    runs = [{"dag_run_id": "a", "conf": {"trials": 2}}, {"dag_run_id": "b", "conf": None}]
+
+    def listed(request: httpx.Request) -> httpx.Response:
+        assert request.url.params.get_list("state") == ["queued", "running"]
+        return httpx.Response(200, json={"dag_runs": runs})
+
+    answer, _ = with_login(listed)
+    assert api(answer).unfinished_runs("wideep_cycle") == [("a", {"trials": 2}), ("b", {})]

@@ -36,13 +36,13 @@ def test_a_full_disk_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     checks.require_disk(tmp_path)
     usage = shutil.disk_usage(tmp_path)._replace(free=1024**2)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
-    with pytest.raises(DemoError, match=r"1\.0 GiB in .*, 0\.0 GiB are free"):
+    with pytest.raises(DemoError, match=r"1\.0 GB are needed in .*, 0\.0 GB are free"):
         checks.require_disk(tmp_path)
 
 
 def test_too_little_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=2 * checks.GIB))
-    with pytest.raises(DemoError, match=r"4\.0 GiB are needed, 2\.0 GiB are available"):
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=2 * checks.GB))
+    with pytest.raises(DemoError, match=r"4\.3 GB are needed, 2\.0 GB are available"):
         checks.require_memory()
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=5 * checks.GIB))
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=5 * checks.GB))
     checks.require_memory()

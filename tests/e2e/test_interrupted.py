@@ -1,0 +1,38 @@
+"""What Ctrl-C in the demo does to a cycle, and what the next demo does about it."""
+
+from __future__ import annotations
+
+import pytest
+
+from operators.demo.interrupted import end_interrupted
+from operators.settings import settings
+from tests.airflow_server import SMALL, AirflowServer
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.mark.parametrize("during", ["baseline-", "trial-"])
+def test_an_interrupted_cycle_is_marked_failed_everywhere(
+    airflow: AirflowServer, during: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = airflow.run("wideep_cycle", **SMALL)
+    airflow.until(lambda: airflow.benchmarking(during), 180, "a benchmark")
+    airflow.stop()  # as Ctrl-C does: Airflow first, then the engines
+    assert airflow.left_behind() == []
+    airflow.start()
+    monkeypatch.setenv("WIDELOOP_HOME", str(airflow.settings.home))
+    settings.cache_clear()
+    try:
+        assert end_interrupted(airflow.api) >= 1
+        assert end_interrupted(airflow.api) == 0
+    finally:
+        settings.cache_clear()
+    assert airflow.api.run_state("wideep_cycle", run) == "failed"
+    for dag in ("wideep_cycle", "wideep_trial"):
+        assert airflow.api.unfinished_runs(dag) == []
+    with airflow.store() as store:
+        (cycle,) = (c for c in store.cycles() if c.dag_run_id == run)
+        assert cycle.state == "failed"
+        assert {s.name: s.state for s in store.stages(cycle.cycle_id) if s.state == "running"} == {}
+        assert [t.number for t in store.trials(cycle_id=cycle.cycle_id) if t.state == "running"] == []
+    assert airflow.left_behind() == []
