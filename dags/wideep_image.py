@@ -18,7 +18,7 @@ from operators import params, tasks
     doc_md=__doc__,
 )
 def wideep_image() -> None:
-    tasks.plan() >> tasks.image() >> tasks.close()
+    tasks.plan(deploys=False) >> tasks.image() >> tasks.close()
 
 
 wideep_image()

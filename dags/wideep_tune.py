@@ -25,7 +25,7 @@ PARAMS = params.everything() | {
     doc_md=__doc__,
 )
 def wideep_tune() -> None:
-    planned, image, weights = tasks.plan(), tasks.image(), tasks.weights()
+    planned, image, weights = tasks.plan(must_run=False, sweeps=True), tasks.image(), tasks.weights()
     planned >> image >> weights
     tune = RunTrials(task_id="tune", what="trials", image=image, model_path=weights)
     weights >> tune >> tasks.close()

@@ -18,7 +18,7 @@ from operators import params, tasks
     doc_md=__doc__,
 )
 def wideep_weights() -> None:
-    tasks.plan() >> tasks.image() >> tasks.weights() >> tasks.close()
+    tasks.plan(deploys=False) >> tasks.image() >> tasks.weights() >> tasks.close()
 
 
 wideep_weights()

@@ -175,8 +175,8 @@ def sweep() -> dict[str, Param]:
         "max_redundant_slots": _param(
             "max_redundant_slots",
             _SWEEP,
-            "Redundant slots per GPU, at most",
-            "Times EP gives the redundant experts.",
+            "Extra expert slots per GPU, at most",
+            "More than the default configuration has. One more slot on each GPU is EP more redundant experts.",
             type="integer",
             minimum=1,
         ),

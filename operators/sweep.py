@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from operators.steps.sweep import TrialRun
 
 _TRIAL_DAG = "wideep_trial"
-#: Consecutive failed runs after which something other than a configuration must be wrong.
+#: Consecutive failed runs after which something other than one configuration must be wrong: the study asks for
+#: a point whose trial failed once more only.
 _HOPELESS = 3
 
 
@@ -124,7 +125,11 @@ class RunTrials(BaseOperator):
         ended = [state for t in planned if (state := states.get(t.run_id)) in dag_runs.FINISHED]
         last = ended[-_HOPELESS:]
         if len(last) == _HOPELESS and set(last) == {"failed"}:
-            raise SweepFailed(f"the last {_HOPELESS} runs of {_TRIAL_DAG} failed; read the log of the last one")
+            names = ", ".join([t.run_id for t in planned if states.get(t.run_id) == "failed"][-_HOPELESS:])
+            raise SweepFailed(
+                f"the last {_HOPELESS} runs of {_TRIAL_DAG} failed ({names}). Read the log of the last one, mend "
+                "what is wrong, clear those runs and then this task: it goes on with the same study"
+            )
 
     def _conf(self, params: dict[str, Any], run: Run, trial: TrialRun) -> dict[str, Any]:
         own = {"cycle_id": run.cycle_id, "image": self.image, "model_path": self.model_path}

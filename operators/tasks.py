@@ -12,6 +12,7 @@ from operators.run_context import params_of, run_of
 #: The pool that keeps deployments from being measured side by side; one slot per set of GPUs.
 GPU_POOL = "wideep_gpu"
 #: Steps are idempotent, so a lost worker costs a retry and nothing else.
+_COME_AGAIN = timedelta(seconds=10)
 RETRIES: dict[str, Any] = {"retries": 2, "retry_delay": timedelta(seconds=5)}
 
 
@@ -22,14 +23,24 @@ def _fail_at_once(error: Exception) -> Exception:
     return AirflowFailException(str(error))
 
 
-def _plan() -> str:
+def _wait_for_room(busy: Exception) -> Exception:
+    """Another live deployment holds the accelerators: come again without spending a retry."""
+    from datetime import UTC, datetime
+
+    from airflow.sdk.exceptions import AirflowRescheduleException
+
+    print(busy)
+    return AirflowRescheduleException(datetime.now(UTC) + _COME_AGAIN)  # type: ignore[no-untyped-call]
+
+
+def _plan(**scope: bool) -> str:
     from manifests.errors import WideloopError
     from operators.steps import plan as step
 
     context = get_current_context()
     run = run_of(context)
     try:
-        warnings = step.plan(params_of(context), run)
+        warnings = step.plan(params_of(context), run, **scope)
     except WideloopError as refused:
         raise _fail_at_once(refused) from refused
     for warning in warnings:
@@ -37,21 +48,21 @@ def _plan() -> str:
     return run.cycle_id
 
 
-def _close() -> None:
+def _close(*failed_too: str) -> None:
     from operators import dag_runs
     from operators.steps import close as step
 
     run = run_of(get_current_context())
     try:
-        step.close(run, dag_runs.failed_tasks(run.dag_id, run.run_id))
+        step.close(run, [*dag_runs.failed_tasks(run.dag_id, run.run_id), *failed_too])
     except step.CycleFailed as failed:
         raise _fail_at_once(failed) from failed
 
 
 @task(**RETRIES)
-def plan() -> str:
+def plan(*, deploys: bool = True, must_run: bool = True, sweeps: bool = False) -> str:
     """Check everything that can be checked before anything is launched; returns the cycle's id."""
-    return _plan()
+    return _plan(deploys=deploys, must_run=must_run, sweeps=sweeps)
 
 
 @task(**RETRIES)
@@ -79,7 +90,7 @@ def weights() -> str:
 @task(**RETRIES)
 def apply(kind: str, image: str, model_path: str, *, record: bool = False, placed: bool = False) -> str:
     """Start the deployment of the form's configuration; returns its name. Waiting is another task's."""
-    from manifests.errors import Refused
+    from manifests.errors import Refused, TargetBusy
     from operators.steps import launch
 
     context = get_current_context()
@@ -87,6 +98,8 @@ def apply(kind: str, image: str, model_path: str, *, record: bool = False, place
         return launch.launch(params_of(context), run_of(context), kind, image, model_path, record=record, placed=placed)
     except Refused as refused:
         raise _fail_at_once(refused) from refused
+    except TargetBusy as busy:
+        raise _wait_for_room(busy) from busy
 
 
 @task(**RETRIES)
@@ -139,12 +152,18 @@ def up_or_down() -> str:
 
 @task(**RETRIES)
 def take_down() -> None:
-    """Delete the deployment that the form names."""
+    """Delete the deployment that the form names; a name that is none is an error, for GPUs would stay taken."""
     from operators.steps import deployment as step
+    from operators.targets import target
 
     params = params_of(get_current_context())
-    if not params["deployment"]:
-        raise _fail_at_once(ValueError("deployment = None: which one to take down? Give the name that `up` printed"))
+    where = target(params["target"])
+    known = [owned.name for owned in where.list_owned()]
+    if params["deployment"] not in known:
+        names = ", ".join(known) or "none"
+        raise _fail_at_once(
+            ValueError(f"deployment = {params['deployment']!r}: is not one of those that exist: {names}")
+        )
     step.delete(params["target"], params["deployment"])
 
 
@@ -196,7 +215,7 @@ def ask() -> dict[str, Any]:
 
     context = get_current_context()
     if run_of(context).for_cycle is None:
-        _plan()  # Started by hand: a cycle of its own.
+        _plan(must_run=False, sweeps=True)  # Started by hand: a cycle of its own.
     asked = trial.ask(params_of(context), run_of(context))
     if asked.finished:
         raise AirflowSkipException(f"trial {asked.number} was finished before")
@@ -206,12 +225,16 @@ def ask() -> dict[str, Any]:
 @task(**RETRIES)
 def apply_trial(asked: dict[str, Any]) -> str:
     """Start the deployment of a trial; returns its name."""
+    from manifests.errors import TargetBusy
     from operators.steps import launch, trial
 
     context = get_current_context()
     params = params_of(context)
     known = trial.Try.model_validate(asked)
-    return launch.launch_trial(params, known, run_of(context), params["image"], params["model_path"])
+    try:
+        return launch.launch_trial(params, known, run_of(context), params["image"], params["model_path"])
+    except TargetBusy as busy:
+        raise _wait_for_room(busy) from busy
 
 
 @task(trigger_rule="all_done", **RETRIES)
@@ -229,13 +252,15 @@ def tell(asked: dict[str, Any] | None, waited: dict[str, Any] | None, measured: 
         raise AirflowSkipException("this run's trial was finished before")
     outcome = deployment.Outcome.model_validate(waited) if waited else None
     result = benchmark.Measured.model_validate(measured) if measured else None
+    by_hand = run_of(context).for_cycle is None
     try:
         trial.tell(params_of(context), trial.Try.model_validate(asked), run_of(context), outcome, result)
     except trial.TrialFailed as failed:
+        if by_hand:
+            _close("tell")
         raise _fail_at_once(failed) from failed
-    finally:
-        if run_of(context).for_cycle is None:
-            _close()
+    if by_hand:
+        _close()
 
 
 @task(**RETRIES)

@@ -23,7 +23,7 @@ from operators.run_context import params_of, run_of
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from operators.steps.benchmark import Subject
+    from operators.steps.benchmark import Measured, Subject
 
 _POLL_S = 0.5
 
@@ -72,14 +72,12 @@ class TargetOperator(BaseOperator):
 
     Args:
         stage: of the timeline that this work belongs to; told why when it fails.
-        defer_after_s: overrides the target's patience.
     """
 
     def __init__(
         self,
         *,
         stage: str | None = None,
-        defer_after_s: float | None = None,
         wait_timeout_s: float = 4 * 3600,
         **kwargs: Any,
     ) -> None:
@@ -88,15 +86,13 @@ class TargetOperator(BaseOperator):
         kwargs.setdefault("retry_delay", timedelta(seconds=5))
         super().__init__(**kwargs)
         self.stage = stage
-        self.defer_after_s = defer_after_s
         self.wait_timeout_s = wait_timeout_s
 
     def wait(self, target_name: str, trigger: TargetTrigger) -> None:
         """Return when the wait is over; defer when it takes longer than the patience."""
         from operators.targets import target
 
-        patience = target(target_name).patience_s if self.defer_after_s is None else self.defer_after_s
-        deadline = time.monotonic() + patience
+        deadline = time.monotonic() + target(target_name).patience_s
         while trigger._waiting():
             if time.monotonic() >= deadline:
                 timeout = timedelta(seconds=self.wait_timeout_s)
@@ -207,6 +203,7 @@ class Benchmark(TargetOperator):
         params = params_of(context)
         return launch.subject(
             params,
+            run_of(context),
             self.deployment,
             self.purpose,  # type: ignore[arg-type]
             self.filed_as,
@@ -215,12 +212,14 @@ class Benchmark(TargetOperator):
         )
 
     def execute(self, context: Context) -> Any:
-        from operators.steps import benchmark
+        from operators.steps import benchmark, deployment
 
-        if self.waited["state"] == "infeasible":
-            return benchmark.Measured(outcome="infeasible", diagnosis=self.waited["diagnosis"]).model_dump(mode="json")
-        subject = self._started = self.subject(context)
+        subject = self.subject(context)
         with self.telling(context):
+            diagnosis = deployment.Outcome.model_validate(self.waited).diagnosis or benchmark.cannot_serve(subject)
+            if diagnosis is not None:
+                return self.result(benchmark.Measured(outcome="infeasible", diagnosis=diagnosis))
+            self._started = subject
             benchmark.begin(subject)
         self.wait(subject.target, TargetTrigger(subject.target, subject.deployment, subject.client))
         return self.conclude(context)
@@ -230,6 +229,14 @@ class Benchmark(TargetOperator):
 
         measured = benchmark.finish(self.subject(context), run_of(context))
         self.log.info(benchmark.summary(measured))
+        return self.result(measured)
+
+    def result(self, measured: Measured) -> Any:
+        """What the task returns; a configuration that cannot run is no result of a benchmark."""
+        from airflow.sdk.exceptions import AirflowFailException
+
+        if measured.outcome == "infeasible":
+            raise AirflowFailException(f"{self.deployment} cannot serve this workload: {measured.diagnosis}")
         return measured.model_dump(mode="json")
 
     def on_kill(self) -> None:
@@ -240,7 +247,7 @@ class Benchmark(TargetOperator):
 
 
 class BenchmarkTrial(Benchmark):
-    """The benchmark of a trial or of its repeat, as ``asked``."""
+    """The benchmark of a trial or of its repeat, as ``asked``. That a configuration cannot run is a result."""
 
     template_fields: Sequence[str] = (*Benchmark.template_fields, "asked")
 
@@ -251,4 +258,7 @@ class BenchmarkTrial(Benchmark):
     def subject(self, context: Context) -> Subject:
         from operators.steps import trial
 
-        return trial.subject(params_of(context), trial.Try.model_validate(self.asked))
+        return trial.subject(params_of(context), trial.Try.model_validate(self.asked), run_of(context))
+
+    def result(self, measured: Measured) -> Any:
+        return measured.model_dump(mode="json")

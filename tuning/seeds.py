@@ -27,7 +27,7 @@ class Seed(NamedTuple):
 
 
 def seed_points(space: SearchSpace, spec: DeploymentSpec, workload: Workload, *, recorded: bool = True) -> list[Seed]:
-    """Points to try first, for a resolved default ``spec``: the recording's placement alone, with one redundant
+    """Points to try first, for a resolved default ``spec``: the recording's placement alone, with one more
     slot and all memory that is safe, and just beyond the edge of memory. Points outside the space are left out.
 
     ``recorded``: there is a recording to place experts by. Without one the first point would be the default again.
@@ -40,7 +40,7 @@ def seed_points(space: SearchSpace, spec: DeploymentSpec, workload: Workload, *,
     one = {**default, "redundant_slots": 1, "cuda_graph_max_bs": graph}
     safe = _largest_fraction(one, space, spec, _SPARE_GIB)
     if safe is not None:
-        seeds.append(Seed({**one, "mem_fraction_static": safe}, "one redundant slot, all memory that is safe"))
+        seeds.append(Seed({**one, "mem_fraction_static": safe}, "one more expert slot, all memory that is safe"))
     edge = _largest_fraction(default, space, spec, 0.0)
     if edge is not None:
         beyond = round(edge + 4 * _STEP, 3)

@@ -3,8 +3,9 @@
 Three dimensions, in the terms of the engine:
 
 ``redundant_slots``
-    Expert slots per GPU beyond the experts themselves, for every role. Redundant experts are this times
-    EP (plus what makes the sum divisible), so every point satisfies ``(experts + redundant) % EP == 0``.
+    Expert slots per GPU more (or, below zero, fewer) than the default configuration has, for every role. A
+    role's redundant experts change by this times its EP, so a valid default stays valid at every point:
+    ``(experts + redundant) % EP == 0``, also where prefill and decode differ in EP.
 ``mem_fraction_static``
     Of the worker that decodes: share of GPU memory for weights and KV cache.
 ``cuda_graph_max_bs``
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 Point = dict[str, float]
 
-_Slots = Annotated[int, Field(ge=0)]
 _Fraction = Annotated[float, Field(gt=0, lt=1)]
 _Batch = Annotated[int, Field(ge=1)]
 
@@ -36,7 +36,7 @@ class SearchSpace(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    redundant_slots: tuple[_Slots, _Slots] = (0, 4)
+    redundant_slots: tuple[int, int] = (0, 4)
     mem_fraction_static: tuple[_Fraction, _Fraction] = (0.60, 0.97)
     cuda_graph_max_bs: tuple[_Batch, _Batch] = (2, 64)
 
@@ -96,35 +96,38 @@ def decoder(spec: DeploymentSpec) -> WorkerSpec:
     return next(w for w in spec.workers if w.role in ("decode", "aggregated"))
 
 
-def redundant_experts(slots: int, experts: int, ep: int) -> int:
-    """Redundant experts that give every GPU ``slots`` more slots than it needs."""
-    return -experts % ep + slots * ep
+def redundant_experts(worker: WorkerSpec, slots: int) -> int:
+    """Redundant experts of a default ``worker`` with ``slots`` more expert slots per GPU."""
+    return worker.knobs.redundant_experts + slots * worker.layout.ep
+
+
+def fewest_slots(spec: DeploymentSpec) -> int:
+    """The smallest ``redundant_slots`` at which no role of the default ``spec`` would lack an expert; <= 0."""
+    return -min(w.knobs.redundant_experts // w.layout.ep for w in spec.workers)
 
 
 def point_of(spec: DeploymentSpec) -> Point:
-    """The point at which a fully resolved spec stands.
+    """The point at which a fully resolved default stands.
 
     Raises:
         ValueError: a knob of the decoding worker is left to the engine.
     """
-    worker = decoder(spec)
-    knobs = worker.knobs
+    knobs = decoder(spec).knobs
     if knobs.mem_fraction_static is None or knobs.cuda_graph_max_bs is None:
-        raise ValueError(f"knobs of {worker.role} are not resolved: {knobs}")
+        raise ValueError(f"knobs of {decoder(spec).role} are not resolved: {knobs}")
     return {
-        "redundant_slots": (spec.model.num_experts + knobs.redundant_experts) // worker.layout.ep
-        - -(-spec.model.num_experts // worker.layout.ep),
+        "redundant_slots": 0,
         "mem_fraction_static": knobs.mem_fraction_static,
         "cuda_graph_max_bs": knobs.cuda_graph_max_bs,
     }
 
 
 def knobs_at(point: Mapping[str, float], spec: DeploymentSpec, placements: Placements) -> dict[Role, Knobs]:
-    """The knobs of every role of ``spec`` at ``point``, with the recorded placement where there is one."""
+    """The knobs of every role at ``point`` of the default ``spec``, with the recorded placement where there is one."""
     knobs: dict[Role, Knobs] = {}
     decoding = decoder(spec).role
     for worker in spec.workers:
-        redundant = redundant_experts(int(point["redundant_slots"]), spec.model.num_experts, worker.layout.ep)
+        redundant = redundant_experts(worker, int(point["redundant_slots"]))
         placement = placements.get(worker.role, redundant)
         changed: dict[str, Any] = {
             "redundant_experts": redundant,

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
 Outcome = Literal["measured", "infeasible"]
 
-#: How often a point whose trial failed through no fault of its own is asked again.
-MAX_RETRIES = 2
+#: How often a point whose trial failed through no fault of its own is asked again. Once, so that three failures
+#: in a row are never one configuration's.
+MAX_RETRIES = 1
 
 #: Every trial carries all of these: GPSampler refuses a study whose trials have different constraints.
 OUT_OF_MEMORY = "oom_gib"

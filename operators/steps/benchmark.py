@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import urllib.error
 import urllib.request
@@ -20,6 +21,7 @@ from operators.targets import target
 from operators.targets.base import ClientStatus, Target
 from results.benchmark import gates, read_levels
 from results.records import Measurement
+from tuning.memory import GIB, worker_memory
 
 Purpose = Literal["baseline", "trial", "repeat", "benchmark", "experts"]
 
@@ -30,11 +32,14 @@ _FLUSH_WAIT_S = 60
 class Subject(BaseModel):
     """What is measured and why: everything a measurement's record needs beyond its numbers.
 
+    ``run_id`` names who measures: a retry finds the client of its run, another run starts one of its own.
+
     ``stage`` is the stage of the timeline that this benchmark completes, if it does.
     """
 
     model_config = ConfigDict(frozen=True)
 
+    run_id: str
     target: str
     deployment: str
     purpose: Purpose
@@ -47,8 +52,8 @@ class Subject(BaseModel):
 
     @property
     def client(self) -> str:
-        """The client's name beside its deployment: one per workload, so that a retry finds it."""
-        return f"bench-{self.workload.fingerprint}"
+        """The client's name beside its deployment: one per run and workload."""
+        return "bench-" + hashlib.sha256(f"{self.run_id}/{self.workload.fingerprint}".encode()).hexdigest()[:12]
 
 
 class Measured(BaseModel):
@@ -65,6 +70,24 @@ class Measured(BaseModel):
     def top(self) -> Measurement:
         """The measurement at the highest concurrency: what configurations are compared by."""
         return max(self.measurements, key=lambda m: m.concurrency)
+
+
+def cannot_serve(subject: Subject) -> Diagnosis | None:
+    """Whether a worker's KV cache cannot hold even one request: then every request fails, however it is sent."""
+    spec = target(subject.target).spec(subject.deployment)
+    need = subject.workload.isl + subject.workload.osl
+    for worker in spec.workers:
+        memory = worker_memory(spec.model, spec.hardware.gpu, worker)
+        if memory.kv_tokens < need:
+            missing = (need - memory.kv_tokens) * memory.kv_bytes_per_token / GIB
+            return Diagnosis(
+                kind="out_of_memory",
+                component=worker.role,
+                message=f"its KV cache holds {memory.kv_tokens} tokens, one request needs {need}",
+                action="raise mem_fraction_static, use fewer redundant experts or shorter requests",
+                deficit_gib=missing,
+            )
+    return None
 
 
 def begin(subject: Subject) -> None:

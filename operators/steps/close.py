@@ -8,6 +8,9 @@ from datetime import UTC, datetime
 from manifests.errors import WideloopError
 from operators.steps.run import Run, open_store
 
+#: The task whose failure means that nothing was begun.
+PLAN = "plan"
+
 
 class CycleFailed(WideloopError):
     """A stage of the cycle failed; names it and says why."""
@@ -19,6 +22,9 @@ def close(run: Run, failed_tasks: Sequence[str]) -> None:
     Raises:
         CycleFailed: ``failed_tasks`` is not empty; the run must not look green.
     """
+    if run.for_cycle is not None and PLAN in failed_tasks:
+        # It was refused before it could touch the cycle it was to go on with, which is as it was.
+        raise CycleFailed(f"refused to go on with {run.for_cycle}; see the log of {PLAN}")
     now = datetime.now(UTC)
     with open_store() as store:
         cycle = store.cycle(run.cycle_id)

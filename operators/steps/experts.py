@@ -13,10 +13,11 @@ import numpy.typing as npt
 
 from manifests.deployment import DeploymentSpec, WorkerSpec
 from manifests.engines import engine
-from manifests.errors import TargetError
+from manifests.errors import TargetError, WideloopError
 from operators.request import Request
 from operators.settings import settings
 from operators.steps.benchmark import post
+from operators.steps.plan import open_study
 from operators.steps.run import Run, artefacts, open_store, stage
 from operators.targets import target
 from results import recordings as recording_files
@@ -30,6 +31,8 @@ _INDEX = "placements.json"
 def dump(target_name: str, name: str, run: Run) -> dict[str, str]:
     """Stop recording, have every worker write, and keep the files; returns URI by component.
 
+    A worker that has written is not asked again: writing starts its counts from zero.
+
     Raises:
         TargetError: a worker wrote no recording.
     """
@@ -37,12 +40,14 @@ def dump(target_name: str, name: str, run: Run) -> dict[str, str]:
     serving = engine(where.spec(name).engine)
     uris = {}
     for component, url in where.endpoints(name).control.items():
-        post(url + serving.record_stop_path)
-        post(url + serving.record_dump_path)
         files = where.recordings(name, component)
         if not files:
+            post(url + serving.record_stop_path)
+            post(url + serving.record_dump_path)
+            files = where.recordings(name, component)
+        if not files:
             raise TargetError(f"{component} of {name} was asked for its expert recording and wrote none")
-        uris[component] = artefacts().put_file(files[-1], "cycles", run.cycle_id, "recordings", f"{component}.pt")
+        uris[component] = artefacts().put_file(files[-1], "cycles", run.cycle_id, "recordings", name, f"{component}.pt")
     return uris
 
 
@@ -55,7 +60,7 @@ def analyse(params: Mapping[str, Any], recordings: Mapping[str, str], run: Run) 
         for worker in spec.workers:
             uris = [uri for component, uri in sorted(recordings.items()) if component.startswith(worker.role)]
             counts = _counts(uris, run)
-            placed = _place(request, spec, worker, counts, run)
+            placed = _place(request, worker, counts, run)
             files.update(placed)
             _record(spec, worker, counts, uris[0], run)
         keep = artefacts()
@@ -75,16 +80,14 @@ def _counts(uris: list[str], run: Run) -> npt.NDArray[np.int64]:
     return total
 
 
-def _place(
-    request: Request, spec: DeploymentSpec, worker: WorkerSpec, counts: npt.NDArray[np.int64], run: Run
-) -> dict[str, str]:
+def _place(request: Request, worker: WorkerSpec, counts: npt.NDArray[np.int64], run: Run) -> dict[str, str]:
     """Make and keep a placement for each number of slots in the space; returns URI by key."""
-    low, high = request.space.redundant_slots
+    low, high = open_study(request, run).space.redundant_slots
     uris = {}
     scratch = settings().home / "scratch" / run.cycle_id
     scratch.mkdir(parents=True, exist_ok=True)
     for slots in range(int(low), int(high) + 1):
-        redundant = redundant_experts(slots, spec.model.num_experts, worker.layout.ep)
+        redundant = redundant_experts(worker, slots)
         key = Placements.key(worker.role, redundant)
         local = scratch / f"{key}.json"
         local.write_text(place(counts.astype(float), worker.layout.ep, redundant).to_json())
@@ -94,11 +97,11 @@ def _place(
 
 
 def _record(spec: DeploymentSpec, worker: WorkerSpec, counts: npt.NDArray[np.int64], artefact: str, run: Run) -> None:
-    experts = spec.model.num_experts
     ep = worker.layout.ep
+    redundant = worker.knobs.redundant_experts
     load = counts.astype(float)
-    plain = balancedness(load, trivial(counts.shape[0], experts, redundant_experts(0, experts, ep), ep))
-    placed = balancedness(load, place(load, ep, redundant_experts(0, experts, ep)))
+    plain = balancedness(load, trivial(counts.shape[0], spec.model.num_experts, redundant, ep))
+    placed = balancedness(load, place(load, ep, redundant))
     used = counts.sum(axis=1) > 0
     recording = Recording(
         cycle_id=run.cycle_id,
@@ -127,17 +130,27 @@ def placements(run: Run) -> Placements:
     files = {}
     for key, kept in keep.read_json(uri).items():
         local = folder / Path(kept).name
-        files[key] = str(local if local.exists() else keep.get_file(kept, local))
+        if not local.exists():
+            # A copy that was cut short must not pass for the whole.
+            keep.get_file(kept, local.with_suffix(".part")).replace(local)
+        files[key] = str(local)
     return Placements(files=files)
 
 
 def compare(run: Run) -> dict[str, Any]:
-    """Throughput and latency with the experts in order and placed, at each level; kept as an artefact."""
+    """Throughput and latency with the experts in order and placed, at each level; kept as an artefact.
+
+    Raises:
+        WideloopError: a side was not measured, or not in a way that can be believed.
+    """
     with open_store() as store:
         found = store.measurements(cycle_id=run.cycle_id, purpose="experts")
         recordings = store.recordings(run.cycle_id)
     by_label = {label: {m.concurrency: m for m in found if m.label == label} for label in ("in order", "placed")}
     levels = sorted(by_label["in order"].keys() & by_label["placed"].keys())
+    broken = sorted({f"{m.label} at {m.concurrency}: {g.name}" for m in found for g in m.gates if not g.ok})
+    if broken or not levels:
+        raise WideloopError(f"nothing to compare: {'; '.join(broken) or 'no level was measured on both sides'}")
     comparison = {
         "simulated": any(m.simulated for m in found),
         "balancedness": {r.role: [r.balancedness, r.balancedness_placed] for r in recordings},

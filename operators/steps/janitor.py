@@ -38,6 +38,6 @@ def sweep_up(is_live: Callable[[str, str], bool]) -> list[str]:
 def _wanted(owned: Owned, is_live: Callable[[str, str], bool]) -> bool:
     if owned.owner is None:
         return False
-    if owned.owner.keep_until is not None:
-        return datetime.now(UTC) < owned.owner.keep_until
+    if owned.owner.keep_until is not None and datetime.now(UTC) < owned.owner.keep_until:
+        return True
     return is_live(owned.owner.dag_id, owned.owner.run_id)

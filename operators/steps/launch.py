@@ -55,11 +55,19 @@ def launch_trial(params: Mapping[str, Any], asked: Try, run: Run, image: str | N
 
 
 def subject(
-    params: Mapping[str, Any], deployment: str, purpose: Purpose, label: str, *, record: bool, stage: str | None
+    params: Mapping[str, Any],
+    run: Run,
+    deployment: str,
+    purpose: Purpose,
+    label: str,
+    *,
+    record: bool,
+    stage: str | None,
 ) -> Subject:
     """The whole curve of the form's workload on a deployment."""
     request = Request.from_params(params)
     return Subject(
+        run_id=run.run_id,
         target=request.target,
         deployment=deployment,
         purpose=purpose,

@@ -8,47 +8,92 @@ from typing import Any
 
 from manifests.deployment import DeploymentSpec
 from manifests.engines import engine
-from manifests.errors import refuse
+from manifests.errors import Refused, StoreUnavailable, refuse
 from manifests.findings import Finding, unknown
 from operators.request import Request
 from operators.settings import settings
-from operators.steps.run import Run, open_store
+from operators.steps.run import Run, artefacts, open_store
 from operators.targets import target
 from results.records import Cycle
+from results.store import Store
 from tuning import memory
-from tuning.space import decoder, point_of
+from tuning.space import decoder, fewest_slots, point_of
 from tuning.study import TuningStudy
+
+#: What a run may ask for otherwise than the cycle it goes on with.
+_MAY_DIFFER = ("trials", "repeats")
 
 
 def check(spec: DeploymentSpec) -> list[Finding]:
     """Everything that can be said against a spec without touching the target."""
     findings = engine(spec.engine).validate(spec)
     # Arithmetic on a layout that is wrong in itself would only confuse.
-    return findings or memory.findings(spec)
+    wrong = any(f.severity == "error" for f in findings)
+    return findings if wrong else findings + memory.findings(spec)
 
 
-def plan(params: Mapping[str, Any], run: Run) -> list[str]:
-    """Check the request and the databases; record the cycle as running. Returns the warnings.
+def plan(
+    params: Mapping[str, Any], run: Run, *, deploys: bool = True, must_run: bool = True, sweeps: bool = False
+) -> list[str]:
+    """Check the request and the stores; record the cycle as running. Returns the warnings.
 
     A run that works for an earlier cycle goes on with that one.
 
+    Args:
+        deploys: the run will start the form's configuration (image and weights alone do not depend on it).
+        must_run: nothing can be done when that configuration runs out of memory, so it is refused; a sweep of
+            its own would find that out as a trial.
+        sweeps: the run will use a study.
+
     Raises:
         Refused: the request cannot work; says which fields and what would.
-        StoreUnavailable: a database cannot be used.
+        StoreUnavailable: a database or the artefact store cannot be used.
     """
     request = Request.from_params(params)
-    spec = request.spec("plan")
-    findings = check(spec)
-    refuse(findings)
     target(request.target)  # Refuses one that there is not.
+    spec = request.spec("plan")
+    findings = check(spec) if deploys else []
+    refuse([f.model_copy(update={"severity": "error"}) for f in findings] if must_run else findings)
     with open_store() as store:
-        known = store.cycle(run.cycle_id)
-        if known is None and run.for_cycle is not None:
-            refuse([unknown("cycle_id", run.for_cycle, [c.cycle_id for c in store.cycles()])])
-        open_study(request, run)
-        goes_on = {"state": "running", "planned_trials": request.trials, "ended_at": None}
-        store.put(known.model_copy(update=goes_on) if known else _new_cycle(request, spec, run))
+        known = goes_on_with(request, run, store)
+        if sweeps:
+            open_study(request, run)
+        try:
+            artefacts().put_json(request.model_dump(mode="json"), "cycles", run.cycle_id, "request.json")
+        except Exception as error:
+            where = settings().artefacts_url
+            raise StoreUnavailable(
+                f"the artefact store {where} cannot be written: {type(error).__name__}: {error}. Set "
+                "WIDELOOP_ARTEFACTS_URL to a folder or bucket that this process may write"
+            ) from error
+        again = {"state": "running", "planned_trials": request.trials, "ended_at": None}
+        store.put(known.model_copy(update=again) if known else _new_cycle(request, spec, run))
     return [str(f) for f in findings]
+
+
+def goes_on_with(request: Request, run: Run, store: Store) -> Cycle | None:
+    """The cycle that a run adds to, None when it begins one of its own.
+
+    Raises:
+        Refused: there is no such cycle, or it asked for something else: its results would be mixed.
+    """
+    known = store.cycle(run.cycle_id)
+    if run.for_cycle is None:
+        return known
+    if known is None:
+        raise Refused([unknown("cycle_id", run.for_cycle, [c.cycle_id for c in store.cycles()])])
+    now = request.model_dump(mode="json")
+    refuse(
+        Finding(
+            field=field,
+            value=now[field],
+            rule=f"differs from what cycle {known.cycle_id} was asked for",
+            suggestion=f"Give {value!r}, or leave cycle_id empty for a cycle of its own",
+        )
+        for field, value in known.request.items()
+        if field not in _MAY_DIFFER and now.get(field) != value
+    )
+    return known
 
 
 def _new_cycle(request: Request, spec: DeploymentSpec, run: Run) -> Cycle:
@@ -71,8 +116,10 @@ def _new_cycle(request: Request, spec: DeploymentSpec, run: Run) -> Cycle:
 
 
 def open_study(request: Request, run: Run) -> TuningStudy:
-    """The study of this run's cycle; its space holds the default configuration."""
-    space = request.space.including(point_of(request.spec("study")))
+    """The study of this run's cycle; its space holds the default configuration, and fewer slots than that has."""
+    spec = request.spec("study")
+    default = point_of(spec)
+    space = request.space.including(default).including({**default, "redundant_slots": fewest_slots(spec)})
     return TuningStudy.open(settings().study_url, run.cycle_id, space, request.seed)
 
 

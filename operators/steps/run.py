@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 from pydantic import BaseModel, ConfigDict
 
+from manifests.errors import TargetBusy
 from operators.settings import settings
 from operators.targets.base import Owner
 from results.artefacts import Artefacts
@@ -64,6 +65,8 @@ def stage(run: Run, name: str, *, ends: bool = True, gpus: int = 0) -> Iterator[
     begin_stage(run, name)
     try:
         yield
+    except TargetBusy:
+        raise  # It will be tried again: nothing has failed.
     except BaseException as error:
         end_stage(run, name, "failed", str(error) or type(error).__name__, gpus)
         raise

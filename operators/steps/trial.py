@@ -15,7 +15,7 @@ from operators.request import Request, deployment_name
 from operators.steps.benchmark import Measured, Subject
 from operators.steps.deployment import Outcome
 from operators.steps.experts import placements
-from operators.steps.plan import open_study
+from operators.steps.plan import goes_on_with, open_study
 from operators.steps.run import Run, open_store
 from results.records import Measurement, Trial
 from tuning.space import Placements, Point, decoder, knobs_at
@@ -53,6 +53,8 @@ class Try(BaseModel):
 def ask(params: Mapping[str, Any], run: Run) -> Try:
     """The trial of this run (a retry gets the same one), or the repeat its params name."""
     request = Request.from_params(params)
+    with open_store() as store:
+        goes_on_with(request, run, store)
     study = open_study(request, run)
     name = deployment_name("trial", run.run_id)
     if params.get("repeat_of") is not None:
@@ -79,11 +81,12 @@ def spec_for(params: Mapping[str, Any], trial: Try, run: Run, image: str, model_
     return spec_of(trial, Request.from_params(params), placements(run), image, model_path)
 
 
-def subject(params: Mapping[str, Any], trial: Try) -> Subject:
+def subject(params: Mapping[str, Any], trial: Try, run: Run) -> Subject:
     """What to measure: a trial at the highest level only, a repeat at all of them."""
     request = Request.from_params(params)
     workload = request.workload if trial.repeat is not None else highest(request.workload)
     return Subject(
+        run_id=run.run_id,
         target=request.target,
         deployment=trial.deployment,
         purpose="trial" if trial.repeat is None else "repeat",
@@ -128,7 +131,7 @@ def tell(
             "reason": f"out of memory: {diagnosis.message}",
             "constraints": {OUT_OF_MEMORY: deficit},
         }
-    elif measured is not None and measured.top.valid:
+    elif measured is not None and (measured.top.valid or _fails_requests(measured.top, request.slo)):
         constraints = violations(measured.top, request.slo)
         study.tell_measured(trial.number, measured.top.output_tok_s_per_gpu, constraints)
         update = {"state": "complete", "value": measured.top.output_tok_s_per_gpu, "constraints": constraints}
@@ -144,6 +147,12 @@ def tell(
     if record.state == "failed":
         raise TrialFailed(f"trial {trial.number}: {record.reason}")
     return record
+
+
+def _fails_requests(measurement: Measurement, slo: Slo) -> bool:
+    """The engine failed requests that a client in good order sent: an objective missed, not a broken measurement."""
+    client = next((g for g in measurement.gates if g.name == "client_delay"), None)
+    return measurement.error_rate > slo.error_rate and (client is None or client.ok)
 
 
 def violations(measurement: Measurement, slo: Slo) -> dict[str, float]:

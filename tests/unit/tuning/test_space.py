@@ -11,7 +11,7 @@ from manifests import profiles
 from manifests.deployment import DeploymentSpec, Knobs, WorkerSpec
 from manifests.engines import engine
 from manifests.validation import validate
-from tuning.space import Placements, SearchSpace, decoder, knobs_at, point_of, redundant_experts
+from tuning.space import Placements, SearchSpace, decoder, fewest_slots, knobs_at, point_of
 
 SHIPPED = st.tuples(st.sampled_from(profiles.model_names()), st.sampled_from(profiles.hardware_names()))
 
@@ -32,24 +32,29 @@ def default(model: str = "Qwen3-30B-A3B-FP8", hardware: str = "l4-8") -> Deploym
     return engine("simulated").resolve(spec)
 
 
-@given(slots=st.integers(0, 64), experts=st.integers(2, 1024), ep=st.integers(1, 512))
-def test_experts_and_redundant_ones_always_divide_by_ep(slots: int, experts: int, ep: int) -> None:
-    redundant = redundant_experts(slots, experts, ep)
-    assert redundant >= 0
-    assert (experts + redundant) % ep == 0
-    assert (experts + redundant) // ep == -(-experts // ep) + slots
-
-
-@given(profile=SHIPPED, slots=st.integers(0, 8), fraction=st.floats(0.01, 0.99), graph=st.integers(1, 512))
-def test_every_point_makes_a_valid_spec_that_stands_at_that_point(
-    profile: tuple[str, str], slots: int, fraction: float, graph: int
+@given(profile=SHIPPED, extra=st.integers(0, 3), slots=st.integers(-4, 8), fraction=st.floats(0.01, 0.99))
+def test_every_point_of_a_valid_default_is_valid_and_the_default_stands_at_zero(
+    profile: tuple[str, str], extra: int, slots: int, fraction: float
 ) -> None:
     spec = default(*profile)
     assume(not [f for f in validate(spec) if f.field.endswith((".ep", ".tp", ".dp")) or f.field == "workers"])
-    point = {"redundant_slots": slots, "mem_fraction_static": fraction, "cuda_graph_max_bs": graph}
+    # A default of its own for each role: what divides by its EP, and some slots more.
+    knobs = {
+        w.role: w.knobs.model_copy(
+            update={"redundant_experts": -spec.model.num_experts % w.layout.ep + extra * w.layout.ep}
+        )
+        for w in spec.workers
+    }
+    spec = spec.with_knobs("x", knobs)
+    assert knobs_at(point_of(spec), spec, Placements()) == knobs
+    assert -fewest_slots(spec) >= extra
+    slots = max(slots, fewest_slots(spec))
+    point = {"redundant_slots": slots, "mem_fraction_static": fraction, "cuda_graph_max_bs": 8}
     moved = spec.with_knobs("y", knobs_at(point, spec, Placements()))
     assert validate(moved) == []
-    assert point_of(moved) == point
+    for worker in spec.workers:
+        more = moved.worker(worker.role).knobs.redundant_experts - worker.knobs.redundant_experts
+        assert more == slots * worker.layout.ep
 
 
 def test_memory_and_graphs_are_of_the_worker_that_decodes() -> None:
@@ -108,7 +113,7 @@ def test_bounds_the_wrong_way_round_are_refused_by_name(bounds: dict[str, tuple[
 
 @pytest.mark.parametrize(
     "bounds",
-    [{"redundant_slots": (-1, 3)}, {"mem_fraction_static": (0.5, 1.0)}, {"mem_fraction_static": (0.0, 0.5)},
+    [{"mem_fraction_static": (0.5, 1.0)}, {"mem_fraction_static": (0.0, 0.5)},
      {"cuda_graph_max_bs": (0, 4)}],
 )  # fmt: skip
 def test_bounds_that_no_engine_takes_are_refused(bounds: dict[str, tuple[float, float]]) -> None:

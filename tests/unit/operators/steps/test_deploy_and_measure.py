@@ -29,7 +29,9 @@ from operators.targets.process import end_marked, marked
 
 FILES = Path(__file__).parents[2] / "results" / "data"
 TWO_LEVELS = Workload(isl=256, osl=16, concurrency=(4, 8), requests_per_slot=3, warmup_requests=4, seed=3)
-SUBJECT = benchmark.Subject(target="local", deployment="one", purpose="benchmark", label="by hand", workload=TWO_LEVELS)
+SUBJECT = benchmark.Subject(
+    run_id="one", target="local", deployment="one", purpose="benchmark", label="by hand", workload=TWO_LEVELS
+)
 
 
 @pytest.fixture
@@ -219,3 +221,24 @@ def kill(name: str) -> None:
         if mark.name == name:
             os.kill(process.pid, signal.SIGKILL)
     until(lambda: target("local").status("one").state == "failed")
+
+
+def test_another_run_measures_a_deployment_anew_and_a_retry_does_not(model: Path) -> None:
+    ready(model)
+    first = measure()
+    assert measure() == first
+    client("exit 9")
+    assert measure() == first
+    again = SUBJECT.model_copy(update={"run_id": "two"})
+    with pytest.raises(ClientFailed):
+        measure(again)
+
+
+def test_a_worker_whose_cache_cannot_hold_one_request_cannot_serve(model: Path) -> None:
+    ready(model)
+    assert benchmark.cannot_serve(SUBJECT) is None
+    huge = TWO_LEVELS.model_copy(update={"isl": 10**9})
+    found = benchmark.cannot_serve(SUBJECT.model_copy(update={"workload": huge}))
+    assert found is not None and found.kind == "out_of_memory"
+    assert found.deficit_gib is not None and found.deficit_gib > 0
+    assert str(10**9 + TWO_LEVELS.osl) in found.message

@@ -63,9 +63,9 @@ def test_a_run_for_another_cycle_goes_on_with_that_one(wideloop_home: Path) -> N
 
 
 def test_a_cycle_that_is_not_there_is_refused_with_those_that_are(wideloop_home: Path) -> None:
-    plan({}, RUN)
+    plan({}, RUN, sweeps=True)
     with pytest.raises(Refused) as refusal:
-        plan({}, Run(dag_id="wideep_tune", run_id="manual__2", for_cycle="cycle-0"))
+        plan({}, Run(dag_id="wideep_tune", run_id="manual__2", for_cycle="cycle-0"), sweeps=True)
     (finding,) = refusal.value.findings
     assert (finding.field, finding.value) == ("cycle_id", "cycle-0")
     assert RUN.cycle_id in finding.suggestion
@@ -108,7 +108,7 @@ def test_a_model_that_cannot_fit_the_hardware(wideloop_home: Path, model: str) -
     assert "DeepSeek-R1" in finding.value and "H100" in finding.value
     assert "GiB per GPU" in finding.rule
     assert "would hold it" in finding.suggestion
-    plan({"model": model, "hardware": "h100-32"}, RUN)
+    plan({"model": model, "hardware": "h100-32", "mem_fraction_static": 0.78}, RUN)
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_a_database_that_is_unreachable(
     monkeypatch.setenv(f"WIDELOOP_{database}_URL", url)
     settings.cache_clear()
     with pytest.raises(StoreUnavailable) as unavailable:
-        plan({}, RUN)
+        plan({}, RUN, sweeps=True)
     said = str(unavailable.value)
     assert ("127.0.0.1:1" in said) or ("/proc/no/such/place.db" in said)
     assert database.lower()[:5] in said.lower()
@@ -162,12 +162,45 @@ def test_a_database_that_is_unreachable_leaves_no_page_that_looks_as_if_it_ran(
     monkeypatch.setenv("WIDELOOP_STUDY_URL", UNREACHABLE)
     settings.cache_clear()
     with pytest.raises(StoreUnavailable):
+        plan({}, RUN, sweeps=True)
+    with open_store() as store:
+        assert store.cycles() == []
+
+
+def test_a_default_that_runs_out_of_memory_is_refused_where_it_must_run_and_a_warning_where_not(
+    wideloop_home: Path,
+) -> None:
+    with pytest.raises(Refused, match=r"between 0\.\d+ and 0\.\d+ works"):
+        plan({"mem_fraction_static": 0.99}, RUN)
+    warnings = plan({"mem_fraction_static": 0.99}, RUN, must_run=False, sweeps=True)
+    assert warnings and all(w.startswith("warning: decode.mem_fraction_static") for w in warnings)
+
+
+def test_an_image_does_not_depend_on_what_would_be_deployed(wideloop_home: Path) -> None:
+    with pytest.raises(Refused):
+        plan({"redundant_experts": 3}, RUN)
+    assert plan({"redundant_experts": 3}, RUN, deploys=False) == []
+
+
+def test_an_artefact_store_that_cannot_be_written_is_found_before_anything_is_paid_for(
+    wideloop_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (wideloop_home / "file").write_text("in the way")
+    monkeypatch.setenv("WIDELOOP_ARTEFACTS_URL", f"file://{wideloop_home}/file/artefacts")
+    settings.cache_clear()
+    with pytest.raises(StoreUnavailable, match="WIDELOOP_ARTEFACTS_URL"):
         plan({}, RUN)
     with open_store() as store:
         assert store.cycles() == []
 
 
-def test_what_is_only_unwise_is_a_warning(wideloop_home: Path) -> None:
-    # It runs out of memory, which a sweep may well want to know; it is no reason to refuse the cycle.
-    warnings = plan({"mem_fraction_static": 0.99}, RUN)
-    assert warnings and all(w.startswith("warning: decode.mem_fraction_static") for w in warnings)
+def test_a_run_cannot_mix_another_question_into_an_earlier_cycle(wideloop_home: Path) -> None:
+    plan({}, RUN, sweeps=True)
+    later = Run(dag_id="wideep_tune", run_id="later", for_cycle=RUN.cycle_id)
+    with pytest.raises(Refused) as refused:
+        plan({"model": "Qwen3-30B-A3B-FP8", "isl": 99}, later, must_run=False, sweeps=True)
+    assert sorted(f.field for f in refused.value.findings) == ["model", "workload"]
+    plan({"trials": 20}, later, sweeps=True)
+    with open_store() as store:
+        (cycle,) = store.cycles()
+    assert (cycle.planned_trials, cycle.dag_id) == (20, RUN.dag_id)

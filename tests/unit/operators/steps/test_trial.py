@@ -13,7 +13,7 @@ from operators.steps.benchmark import Measured
 from operators.steps.deployment import Outcome
 from operators.steps.run import open_store
 from operators.steps.sweep import prepare_study
-from results.records import Trial
+from results.records import Gate, Trial
 from tuning.space import Placements, decoder, point_of
 
 RUN = trial_run("cycle__trial_000")
@@ -113,10 +113,10 @@ def test_a_trial_is_measured_at_the_highest_level_and_a_repeat_at_all(cycle: Pat
     baseline()
     prepare_study(PARAMS, CYCLE)
     asked = tried("one", 900.0)
-    assert trial.subject(PARAMS, asked).workload.concurrency == (32,)
+    assert trial.subject(PARAMS, asked, trial_run("one")).workload.concurrency == (32,)
     again = trial.ask({**PARAMS, "repeat_of": asked.number, "repeat": 1}, trial_run("repeat"))
     assert (again.number, again.point, again.repeat) == (asked.number, asked.point, 1)
-    subject = trial.subject(PARAMS, again)
+    subject = trial.subject(PARAMS, again, trial_run("repeat"))
     assert (subject.purpose, subject.workload.concurrency, subject.repeat) == ("repeat", (8, 32), 1)
     default = trial.ask({**PARAMS, "repeat_of": 0, "repeat": 0}, trial_run("other"))
     assert default.label == "default" and default.is_default
@@ -142,3 +142,13 @@ def test_a_repeat_that_says_nothing_fails_its_run_so_that_another_pair_comes(
     again = trial.ask({**PARAMS, "repeat_of": asked.number, "repeat": 0}, trial_run("repeat"))
     with pytest.raises(trial.TrialFailed, match="repeat 0"):
         trial.tell(PARAMS, again, trial_run("repeat"), READY, found)
+
+
+def test_requests_that_the_engine_fails_are_an_objective_missed_and_not_a_broken_measurement(cycle: Path) -> None:
+    baseline()
+    prepare_study(PARAMS, CYCLE)
+    asked = trial.ask(PARAMS, trial_run("one"))
+    failing = measured(900.0, errors=4, gates=(Gate(name="errors", value=0.04, limit=0.01, ok=False, meaning="x"),))
+    told = trial.tell(PARAMS, asked, trial_run("one"), READY, failing)
+    assert told is not None and told.state == "complete" and told.constraints["error_rate"] > 0
+    assert not study().result(asked.number).feasible
