@@ -202,7 +202,7 @@ class Recording(BaseModel):
 
 
 class Asset(BaseModel):
-    """A verified image or model cache, so that it is not paid for twice."""
+    """A verified image or model cache: what it is, when it was verified, what the check found."""
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
