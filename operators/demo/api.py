@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any, Literal
 
 import httpx
@@ -9,6 +10,8 @@ import httpx
 from operators.demo.errors import DemoError
 
 RunState = Literal["queued", "running", "success", "failed"]
+#: Before a request that met a server error is sent again.
+_PAUSES_S = (1.0, 3.0, 10.0)
 _PARTS = ("metadatabase", "scheduler", "triggerer", "dag_processor")
 
 
@@ -93,6 +96,15 @@ class AirflowApi:
         return answer.json()
 
     def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """The answer. A server error is asked for again where that does no harm: SQLite may just be locked."""
+        for pause_s in _PAUSES_S:
+            answer = self._send_once(method, path, **options)
+            if not answer.is_server_error or method == "POST":
+                return answer
+            time.sleep(pause_s)
+        return self._send_once(method, path, **options)
+
+    def _send_once(self, method: str, path: str, **options: Any) -> httpx.Response:
         try:
             answer = self._http.request(method, path, **options)
             if answer.status_code == 401:

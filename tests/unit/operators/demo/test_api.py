@@ -6,6 +6,7 @@ from collections.abc import Callable
 import httpx
 import pytest
 
+from operators.demo import api as module
 from operators.demo.api import AirflowApi
 from operators.demo.errors import DemoError
 
@@ -46,6 +47,34 @@ def test_a_refusal_carries_airflows_reason() -> None:
     answer, _ = with_login(lambda _: httpx.Response(422, json={"detail": "trials: 0 is less than the minimum of 1"}))
     with pytest.raises(DemoError, match="422 trials: 0 is less than the minimum"):
         api(answer).trigger("wideep_cycle", {"trials": 0})
+
+
+@pytest.mark.parametrize(("method", "sent"), [("unpause", 3), ("trigger", 1)])
+def test_a_server_error_is_asked_for_again_where_that_does_no_harm(
+    method: str, sent: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_PAUSES_S", (0.0, 0.0, 0.0))
+    requests: list[str] = []
+
+    def locked(request: httpx.Request) -> httpx.Response:
+        requests.append(request.method)
+        return httpx.Response(500 if len(requests) < 3 else 200, json={"detail": "database is locked"})
+
+    answer, _ = with_login(locked)
+    client = api(answer)
+    if method == "unpause":
+        client.unpause("wideep_trial")
+    else:
+        with pytest.raises(DemoError, match="500 database is locked"):
+            client.trigger("wideep_trial", {})
+    assert len(requests) == sent
+
+
+def test_a_server_that_never_recovers_is_a_demo_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_PAUSES_S", (0.0,))
+    answer, _ = with_login(lambda _: httpx.Response(500, json={"detail": "database is locked"}))
+    with pytest.raises(DemoError, match="500 database is locked"):
+        api(answer).run_state("d", "r")
 
 
 def test_a_server_that_is_gone_is_a_demo_error() -> None:
