@@ -1,13 +1,10 @@
-import json
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from manifests import profiles
-from manifests.errors import Refused
-from tuning.placement import balancedness, place, rank_load, read, trivial
+from tuning.placement import balancedness, place, rank_load, trivial
 from tuning.popularity import popularity
 
 
@@ -94,23 +91,3 @@ def test_a_load_that_is_none_is_refused(load):
 def test_slots_that_do_not_divide_are_refused():
     with pytest.raises(ValueError, match="do not divide"):
         place(np.ones((1, 8)), 4, 3)
-
-
-def test_a_placement_survives_its_file(tmp_path):
-    placement = place(np.random.default_rng(0).random((3, 8)), 4, 4)
-    file = tmp_path / "placement.json"
-    file.write_text(placement.to_json())
-    assert set(json.loads(file.read_text())) == {"physical_to_logical_map"}
-    assert (read(file, 4, 8).physical_to_logical == placement.physical_to_logical).all()
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["", "[]", "{}", '{"physical_to_logical_map": [[0, 1], [0]]}', '{"physical_to_logical_map": [[0, 0, 1, 9]]}',
-     '{"physical_to_logical_map": [[0, 1, 2, 2]]}', '{"physical_to_logical_map": []}'],
-)  # fmt: skip
-def test_a_file_that_places_nothing_is_refused(tmp_path, text):
-    file = tmp_path / "placement.json"
-    file.write_text(text)
-    with pytest.raises(Refused):
-        read(file, 2, 4)

@@ -1,0 +1,29 @@
+"""Where physical experts live: in SGLang's trivial order, or balanced by a recorded load (EPLB).
+
+:func:`place` gives a placement, :func:`optimise` also says how near to the best possible it is. Three steps, all
+on all layers at once: replicas go where the load per replica is highest (:mod:`.replicas`), slots are packed into
+ranks (:mod:`.packing`), and slots are swapped between ranks until none helps (:mod:`.pairs`, :mod:`.search`).
+"""
+
+from tuning.placement.bound import lower_bound
+from tuning.placement.files import read
+from tuning.placement.movement import arranged, moved
+from tuning.placement.solve import Plan, greedy, improve, optimise, place
+from tuning.placement.table import Placement, balancedness, rank_load, slot_load, trivial
+
+__all__ = [
+    "Placement",
+    "Plan",
+    "arranged",
+    "balancedness",
+    "greedy",
+    "improve",
+    "lower_bound",
+    "moved",
+    "optimise",
+    "place",
+    "rank_load",
+    "read",
+    "slot_load",
+    "trivial",
+]

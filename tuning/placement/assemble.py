@@ -1,0 +1,112 @@
+"""The slots of all layers packed into ranks: begun quickly, improved as long as is asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from tuning.placement.bound import bounds
+from tuning.placement.packing import Items, in_rounds, items, one_by_one
+from tuning.placement.pairs import swap_rounds
+from tuning.placement.replicas import replicas
+from tuning.placement.search import Objective, judged, swap_all
+from tuning.placement.table import Floats, Ints, Placement
+
+Effort = Literal["quick", "thorough"]
+#: Rounds of pairwise swaps: one already balances better than EPLB's greedy.
+_ROUNDS = {"quick": 1, "thorough": 8}
+#: This near to the bound (relative), a layer is finished.
+NEAR = 1e-6
+#: This near to it, a finished search is not repeated from elsewhere.
+_ENOUGH = 1e-3
+
+
+@dataclass(frozen=True, eq=False)
+class Packing:
+    """Part of a placement: what the ranks hold besides ``copies`` of every expert.
+
+    Attributes:
+        experts: [layers, ep, slots per rank]. counts: slots of each expert in all, [layers, experts].
+    """
+
+    experts: Ints
+    counts: Ints
+    copies: int
+
+    def of(self, layers: Ints) -> Packing:
+        """A copy of some layers."""
+        return Packing(self.experts[layers], self.counts[layers], self.copies)
+
+    def share(self, load: Floats) -> Floats:
+        """Load of every slot, [windows, layers, ep, slots per rank], for ``load`` [windows, layers, experts]."""
+        rows = np.arange(len(self.experts))[:, None, None]
+        result: Floats = (load / self.counts)[:, rows, self.experts]
+        return result
+
+    def fixed(self, load: Floats) -> Floats:
+        """What the copies put on every rank: [windows, layers]."""
+        result: Floats = (load / self.counts).sum(axis=2) * self.copies
+        return result
+
+    def judged(self, load: Floats, objective: Objective) -> Floats:
+        return judged(self.share(load).sum(axis=3) + self.fixed(load)[:, :, None], objective)
+
+    def full(self) -> Ints:
+        """With the copies, [layers, ep, all slots of a rank]."""
+        layers, ep, _ = self.experts.shape
+        every = np.tile(np.arange(self.counts.shape[1]), self.copies)
+        return np.concatenate([np.broadcast_to(every, (layers, ep, every.size)), self.experts], axis=2)
+
+
+def copies_of(experts: int, capacity: int) -> int:
+    """Of every expert on every rank, where there is room for all of them."""
+    return capacity // experts
+
+
+def assembled(load: Floats, ep: int, capacity: int, objective: Objective, effort: Effort) -> Ints:
+    """Experts by rank, [layers, ep, capacity], for ``load`` [windows, layers, experts]."""
+    mean = load.mean(axis=0)
+    counts = replicas(mean, ep, capacity)
+    slots = items(mean, counts, ep, capacity)
+    copies = copies_of(mean.shape[1], capacity)
+    packing = Packing(in_rounds(slots, ep), counts, copies)
+    if packing.experts.size:
+        swap_rounds(packing.experts, packing.share(mean[None])[0], _ROUNDS[effort])
+        if effort == "thorough":
+            _search(packing, slots, load, capacity, objective)
+    return packing.full()
+
+
+def _search(packing: Packing, slots: Items, load: Floats, capacity: int, objective: Objective) -> None:
+    """Improve ``packing`` in place where it is not at the bound, from the better one of two beginnings.
+
+    Where that ends in a placement that could still be better, the search begins again from the other one.
+    """
+    ep = packing.experts.shape[1]
+    bound = judged(bounds(load, ep, capacity), objective)
+    begun = packing.judged(load, objective)
+    far = np.flatnonzero(begun > bound * (1 + NEAR))
+    if not far.size:
+        return
+    load, bound = load[:, far], bound[far]
+    first = packing.of(far)
+    other = replace(first, experts=one_by_one(slots.of(far), ep, load.shape[2]))
+    allowed = Placement(other.experts.reshape(far.size, -1), ep).wasted() == 0
+    swap = allowed & (other.judged(load, objective) < begun[far])
+    first.experts[swap], other.experts[swap] = other.experts[swap], first.experts[swap]
+    result = _searched(first, load, bound, objective)
+    again = np.flatnonzero((result > bound * (1 + _ENOUGH)) & allowed)
+    if again.size:
+        second = other.of(again)
+        better = _searched(second, load[:, again], bound[again], objective) < result[again]
+        first.experts[again[better]] = second.experts[better]
+    packing.experts[far] = first.experts
+
+
+def _searched(packing: Packing, load: Floats, bound: Floats, objective: Objective) -> Floats:
+    """Search in place; returns what it came to, [layers]."""
+    steps = 16 * packing.experts.shape[1] + 64
+    swap_all(packing.experts, packing.share(load), packing.fixed(load), objective, steps, bound * (1 + NEAR))
+    return packing.judged(load, objective)

@@ -1,0 +1,57 @@
+"""How many slots each expert gets: the apportionment that makes the heaviest slot as light as it can be."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tuning.placement.table import Floats, Ints
+
+#: Replicas beyond the first that are looked at before it is known that an expert needs more.
+_FIRST_LOOK = 6
+
+
+def base_copies(experts: int, ep: int, capacity: int) -> int:
+    """Slots that every expert gets anyway: one, or, where a rank has room for all experts, some on every rank."""
+    return max(1, capacity // experts * ep)
+
+
+def replicas(load: Floats, ep: int, capacity: int) -> Ints:
+    """Slots of each expert, [layers, experts], for ``load`` of that shape and ``capacity`` slots on each rank.
+
+    Slot by slot to the expert with the most load per slot, which is optimal for the heaviest slot (D'Hondt's
+    method; deepseek-ai/EPLB's ``replicate_experts`` does the same one slot at a time). As all the quotients can
+    be written down beforehand, the slots are given in one selection instead. No expert gets more slots than
+    there are ranks unless every rank has room for all experts.
+    """
+    layers, experts = load.shape
+    base = base_copies(experts, ep, capacity)
+    counts = np.full((layers, experts), base, dtype=np.int64)
+    extra = ep * capacity - base * experts
+    if extra:
+        most = ep - 1 if capacity < experts else ep
+        # Before an expert gets a second slot, all with more load have got theirs: only the heaviest can.
+        top = min(extra, experts)
+        heavy = np.argpartition(-load, top - 1, axis=1)[:, :top] if top < experts else _all(layers, experts)
+        added = _added(np.take_along_axis(load, heavy, axis=1), base, extra, min(extra, most))
+        np.put_along_axis(counts, heavy, base + added, axis=1)
+    return counts
+
+
+def _added(load: Floats, base: int, extra: int, most: int) -> Ints:
+    """The ``extra`` slots by expert, [layers, experts], at most ``most`` each."""
+    layers, experts = load.shape
+    look = min(most, _FIRST_LOOK)
+    while True:
+        quotients = load[:, None, :] / np.arange(base, base + look)[:, None]
+        flat = quotients.reshape(layers, -1)
+        if flat.shape[1] >= extra:
+            won = np.argpartition(-flat, extra - 1, axis=1)[:, :extra] % experts
+            won += np.arange(layers)[:, None] * experts
+            added = np.bincount(won.ravel(), minlength=layers * experts).reshape(layers, experts)
+            if look == most or added.max() < look:
+                return added
+        look = min(most, look * 2)
+
+
+def _all(layers: int, experts: int) -> Ints:
+    return np.broadcast_to(np.arange(experts), (layers, experts))
