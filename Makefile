@@ -23,9 +23,9 @@ lint:
 	$(AIRFLOW)/mypy
 	$(AIRFLOW)/lint-imports
 
-bench:  ## measure the product and write docs/bench.md; ONLY=parse,ask,client,demo, FRESH=1 builds the environments too
+bench:  ## measure the product and write docs/bench.md; ONLY=placement,parse,ask,client,demo, FRESH=1 builds the environments too, SGLANG_WHEEL=file
 	@$(PYTHON) operators/bootstrap.py
-	@exec $(AIRFLOW)/wideloop bench $(if $(ONLY),--only $(ONLY)) $(if $(FRESH),--fresh) $(if $(TRIALS),--trials $(TRIALS))
+	@exec $(AIRFLOW)/wideloop bench $(if $(ONLY),--only $(ONLY)) $(if $(FRESH),--fresh) $(if $(TRIALS),--trials $(TRIALS)) $(if $(SGLANG_WHEEL),--sglang-wheel $(SGLANG_WHEEL))
 
 locks:  ## resolve the newest allowed versions of each environment into its lock file
 	@$(PYTHON) operators/bootstrap.py --only airflow

@@ -13,13 +13,14 @@ import typer
 from rich.console import Console
 
 from manifests.errors import WideloopError
-from operators.bench import ask, client, demo, machine, parse, table
+from operators.bench import ask, client, demo, machine, parse, placement, table
 from operators.bench.figure import Figure
 from operators.bench.workspace import BenchError, Workspace
 from operators.settings import PROJECT, settings
 
 #: In the order they run: the short ones first, so that a mistake shows before the long one.
 GROUPS: dict[str, Callable[[Workspace], list[Figure]]] = {
+    "placement": placement.measure,
     "parse": parse.measure,
     "ask": ask.measure,
     "client": client.measure,
@@ -32,6 +33,9 @@ def bench(
     only: Annotated[str, typer.Option(help=f"Groups to measure, of {', '.join(GROUPS)}.")] = ",".join(GROUPS),
     fresh: Annotated[bool, typer.Option("--fresh", help="Also build the environments from nothing.")] = False,
     trials: Annotated[int | None, typer.Option(min=2, help="Trials of the demo's sweep, if not its own.")] = None,
+    sglang_wheel: Annotated[
+        Path | None, typer.Option(help="Wheel of SGLang to compare placements with (pip download --no-deps sglang).")
+    ] = None,
     output: Annotated[Path, typer.Option(help="Document to write the tables to.")] = DOCUMENT,
 ) -> None:
     """Measure speed and size, and write the tables. Needs the machine for itself for about ten minutes."""
@@ -43,7 +47,7 @@ def bench(
     console = Console(highlight=False, soft_wrap=True)
     for name in names:
         try:
-            _measure(name, fresh, trials, output, console)
+            _measure(name, fresh, trials, sglang_wheel, output, console)
         except WideloopError as error:
             Console(stderr=True).print(
                 f"wideloop bench: {name}: {error}", highlight=False, soft_wrap=True, markup=False
@@ -53,7 +57,9 @@ def bench(
             raise typer.Exit(130) from interrupt
 
 
-def _measure(name: str, fresh: bool, trials: int | None, output: Path, console: Console) -> None:
+def _measure(
+    name: str, fresh: bool, trials: int | None, sglang_wheel: Path | None, output: Path, console: Console
+) -> None:
     """Measure one group and write it down at once; the working folder is kept when it failed."""
     home = settings().home
     if not (home / "venvs" / "airflow").exists():
@@ -64,7 +70,9 @@ def _measure(name: str, fresh: bool, trials: int | None, output: Path, console: 
             f"wideloop bench: others use {busy:.0f} % of this machine: times will be too long", style="yellow"
         )
     folder = Path(tempfile.mkdtemp(prefix="bench-", dir=home))
-    workspace = Workspace(folder, settings(), trials, fresh, lambda text: console.print(f"wideloop bench: {text}"))
+    workspace = Workspace(
+        folder, settings(), trials, fresh, lambda text: console.print(f"wideloop bench: {text}"), sglang_wheel
+    )
     try:
         figures = GROUPS[name](workspace)
     except Exception:
@@ -74,6 +82,8 @@ def _measure(name: str, fresh: bool, trials: int | None, output: Path, console: 
         shutil.rmtree(folder, ignore_errors=True)
         raise
     shutil.rmtree(folder, ignore_errors=True)
+    if not figures:
+        return
     heading = f"{machine.description()}; others used {busy:.0f} % of the cores before it began."
     text = table.section(name, heading, figures)
     before = output.read_text() if output.exists() else ""

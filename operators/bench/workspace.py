@@ -35,6 +35,7 @@ class Workspace:
         trials: of the demo's sweep, None for the demo's own number.
         fresh: also build the environments from nothing.
         say: tells the person at the terminal what is going on.
+        sglang_wheel: a wheel of SGLang, or the folder it was unpacked to, to compare with.
     """
 
     folder: Path
@@ -42,6 +43,7 @@ class Workspace:
     trials: int | None
     fresh: bool
     say: Callable[[str], None]
+    sglang_wheel: Path | None = None
 
     def warm_home(self, name: str) -> Path:
         """A home with environments and without state.
