@@ -1,4 +1,4 @@
-"""Quick improvement of a packing: every hot rank swaps one slot with a cool one, all pairs and layers at once."""
+"""Quick improvement of a packing: the hot ranks swap one slot each with the cool ones, in all layers at once."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _CLOSER = 1 - 1e-6
 def swap_rounds(experts: Ints, share: Floats, rounds: int) -> None:
     """Improve ``experts`` and ``share`` [layers, ep, slots per rank] in place; no layer's hottest rank gets hotter.
 
-    In each round the hottest rank is paired with the coolest, the second with the second and so on, shifted by
-    one from round to round, and each pair makes the one swap that brings it closest to equal.
+    In each round the hottest quarter of the ranks is paired with the coolest one, shifted by one from round to
+    round, and each pair makes the one swap that brings it closest to equal.
     """
     load = share.sum(axis=2)
     for shift in range(rounds):
@@ -23,10 +23,10 @@ def swap_rounds(experts: Ints, share: Floats, rounds: int) -> None:
 
 def _round(experts: Ints, share: Floats, load: Floats, shift: int) -> None:
     layers, ep, capacity = experts.shape
-    half = ep // 2
+    count = min(ep // 2, max(2, ep // 4))
     order = np.argsort(load, axis=1) + np.arange(layers)[:, None] * ep
-    cool = order[:, :half].ravel()
-    hot = np.roll(order[:, ep - half :][:, ::-1], shift, axis=1).ravel()
+    cool = order[:, :count].ravel()
+    hot = np.roll(order[:, ep - count :][:, ::-1], shift, axis=1).ravel()
     flat_experts, flat_share, flat_load = experts.reshape(-1), share.reshape(-1), load.reshape(-1)
     target = (flat_load[hot] - flat_load[cool]) / 2
     out, back, error = _closest(share.reshape(-1, capacity), hot, cool, target)
