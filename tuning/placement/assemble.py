@@ -8,15 +8,16 @@ from typing import Literal
 import numpy as np
 
 from tuning.placement.bound import bounds
+from tuning.placement.exchange import exchange
 from tuning.placement.packing import Items, in_rounds, items, one_by_one
 from tuning.placement.pairs import swap_rounds
 from tuning.placement.replicas import replicas
 from tuning.placement.search import Objective, judged, swap_all
 from tuning.placement.table import Floats, Ints, Placement
 
-Effort = Literal["quick", "thorough"]
+Effort = Literal["quick", "thorough", "exhaustive"]
 #: Rounds of pairwise swaps: two mostly balance better than EPLB's greedy, each takes a fifth of a millisecond.
-_ROUNDS = {"quick": 2, "thorough": 8}
+_ROUNDS = {"quick": 2, "thorough": 8, "exhaustive": 8}
 #: This near to the bound (relative), a layer is finished.
 NEAR = 1e-6
 #: This near to it, a finished search is not repeated from elsewhere.
@@ -74,8 +75,11 @@ def assembled(load: Floats, ep: int, capacity: int, objective: Objective, effort
     packing = Packing(in_rounds(slots, ep), counts, copies)
     if packing.experts.size:
         swap_rounds(packing.experts, packing.share(mean[None])[0], _ROUNDS[effort])
-        if effort == "thorough":
+        if effort != "quick":
             _search(packing, slots, load, capacity, objective)
+        if effort == "exhaustive" and not copies and ep * capacity > mean.shape[1]:
+            goal = judged(bounds(load, ep, capacity), objective) * (1 + NEAR)
+            exchange(packing.experts, load, objective, _steps(ep), goal)
     return packing.full()
 
 
@@ -107,6 +111,11 @@ def _search(packing: Packing, slots: Items, load: Floats, capacity: int, objecti
 
 def _searched(packing: Packing, load: Floats, bound: Floats, objective: Objective) -> Floats:
     """Search in place; returns what it came to, [layers]."""
-    steps = 16 * packing.experts.shape[1] + 64
+    steps = _steps(packing.experts.shape[1])
     swap_all(packing.experts, packing.share(load), packing.fixed(load), objective, steps, bound * (1 + NEAR))
     return packing.judged(load, objective)
+
+
+def _steps(ep: int) -> int:
+    """Swaps per layer after which a search ends; it nearly always ends before."""
+    return 16 * ep + 64

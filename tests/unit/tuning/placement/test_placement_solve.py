@@ -24,7 +24,7 @@ from tuning.placement.replicas import replicas
 
 #: A loaded machine takes its time, and the first use imports scipy.
 unhurried = settings(deadline=None)
-EFFORTS = st.sampled_from(["quick", "thorough"])
+EFFORTS = st.sampled_from(["quick", "thorough", "exhaustive"])
 
 
 @st.composite
@@ -135,6 +135,8 @@ def test_the_bound_holds_for_the_best_possible_placement(shape, data):
     ours = hottest(load, place(load, ep, ep * capacity - experts))[0]
     assert lower_bound(load, ep, capacity)[0] <= best * (1 + 1e-9)
     assert best <= ours * (1 + 1e-9)
+    longest = optimise(load, ep, ep * capacity - experts, effort="exhaustive").placement
+    assert best * (1 - 1e-9) <= hottest(load, longest)[0] <= ours * (1 + 1e-9)
 
 
 @unhurried
@@ -153,6 +155,17 @@ def test_replicas_are_those_of_one_slot_after_another(problem):
     assert ours.max() <= ep
     assert (ours.sum(axis=1) == ep * capacity).all()
     np.testing.assert_allclose((load / ours).max(axis=1), (load / counts).max(axis=1))
+
+
+@pytest.mark.parametrize(("slots", "ep"), [(288, 72), (320, 64)])
+def test_other_numbers_of_replicas_come_nearer_to_the_bound(slots, ep):
+    load = np.random.default_rng(2).lognormal(sigma=1.0, size=(3, 256))
+    thorough, exhaustive = (optimise(load, ep, slots - 256, effort=effort) for effort in ("thorough", "exhaustive"))
+    assert (exhaustive.gap >= 0).all()
+    assert (exhaustive.gap <= thorough.gap + 1e-9).all()
+    assert exhaustive.gap.mean() < 0.6 * thorough.gap.mean()
+    assert exhaustive.gap.max() < 0.001
+    assert not exhaustive.placement.wasted().any()
 
 
 @unhurried
