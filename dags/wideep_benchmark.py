@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from airflow.sdk import Param, dag
+from airflow.sdk import dag
 
 from operators import params, tasks
 from operators.waiting import Benchmark, WaitReady
@@ -11,11 +11,8 @@ PARAMS = (
     params.where()
     | params.workload()
     | params.knobs()
-    | {
-        "deployment": Param(None, type=["string", "null"], title="Deployment", section="Deployment",
-                            description="Name of a running one, as wideep_deploy printed it. Empty: deploy first."),
-    }
-)  # fmt: skip
+    | {"deployment": params.deployment("Name of a running one, as wideep_deploy printed it. Empty: deploy first.")}
+)
 
 
 @dag(

@@ -13,8 +13,7 @@ PARAMS = (
     | {
         "action": Param("up", type="string", enum=["up", "down"], title="Action", section="Deployment",
                         description="up: preflight, apply, wait for a real generation. down: delete."),
-        "deployment": Param(None, type=["string", "null"], title="Deployment", section="Deployment",
-                            description="Which one to take down: its name, as up printed it."),
+        "deployment": params.deployment("Which one to take down: its name, as up printed it."),
         "keep_hours": Param(1, type="number", exclusiveMinimum=0, title="Keep for (hours)", section="Deployment",
                             description="The janitor removes it afterwards, so that no GPU is forgotten."),
     }

@@ -14,7 +14,8 @@ from manifests.model import ModelSpec
 #: Grove limits the names it derives to 45 characters in all; ours leave it 15 for its suffixes.
 MAX_NAME = 30
 NAME_RULE = f"must be at most {MAX_NAME} of a-z, 0-9 and '-', starting with a letter, not ending with '-'"
-_NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
+NAME_PATTERN = "^[a-z]([-a-z0-9]*[a-z0-9])?$"
+_NAME = re.compile(NAME_PATTERN.strip("^$"))
 
 
 def is_name(name: str) -> bool:

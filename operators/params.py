@@ -10,6 +10,7 @@ from typing import Any
 
 from airflow.sdk import Param
 
+from manifests.deployment import MAX_NAME, NAME_PATTERN
 from manifests.engines import engine_names
 from manifests.profiles import hardware_names, model_names
 from operators.request import DEFAULTS
@@ -215,6 +216,19 @@ def sweep() -> dict[str, Param]:
             minimum=2,
         ),
     }
+
+
+def deployment(help_text: str) -> Param:
+    """The name of a deployment that exists; nothing that could be a path."""
+    return Param(
+        None,
+        type=["string", "null"],
+        pattern=NAME_PATTERN,
+        maxLength=MAX_NAME,
+        title="Deployment",
+        description=help_text,
+        section="Deployment",
+    )
 
 
 def everything() -> dict[str, Param]:
