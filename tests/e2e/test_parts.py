@@ -9,6 +9,7 @@ import pytest
 from manifests.deployment import DeploymentSpec
 from operators.request import DEFAULTS, Request
 from operators.targets.base import Owner
+from operators.targets.local import LocalTarget
 from tests.airflow_server import SMALL, AirflowServer
 
 pytestmark = pytest.mark.e2e
@@ -53,10 +54,29 @@ def test_the_janitor_removes_what_no_live_run_owns(airflow: AirflowServer, finis
     over = Owner(dag_id="wideep_cycle", run_id=finished_cycle)
     kept_too_long = over.model_copy(update={"keep_until": datetime.now(UTC) - timedelta(seconds=1)})
     lost = Owner(dag_id="wideep_cycle", run_id="no such run")
+    roomy = LocalTarget(airflow.settings.model_copy(update={"local_deployments": 3}))
     for name, owner in (("over", over), ("late", kept_too_long), ("lost", lost)):
-        airflow.target.apply(_spec(airflow, name), owner)
+        roomy.apply(_spec(airflow, name), owner)
     run = airflow.run("wideep_janitor")
     airflow.wait("wideep_janitor", run, 120)
+    assert airflow.left_behind() == []
+
+
+def test_a_run_waits_while_another_deployment_holds_the_accelerators(
+    airflow: AirflowServer, finished_cycle: str
+) -> None:
+    airflow.target.apply(_spec(airflow, "over"), Owner(dag_id="wideep_cycle", run_id=finished_cycle))
+    run = airflow.run("wideep_trial", **SMALL)
+    airflow.until(
+        lambda: airflow.states("wideep_trial", run).get("apply_trial") == "up_for_reschedule", 60, "the wait for room"
+    )
+    assert [o.name for o in airflow.target.list_owned()] == ["over"]
+    airflow.wait("wideep_janitor", airflow.run("wideep_janitor"), 60)
+    airflow.wait("wideep_trial", run, 120)
+    assert airflow.attempts("wideep_trial", run, "apply_trial") == 1, "waiting costs no retry"
+    with airflow.store() as store:
+        (trial,) = [t for t in store.trials() if t.dag_run_id == run]
+    assert trial.state == "complete"
     assert airflow.left_behind() == []
 
 
@@ -71,15 +91,6 @@ def test_experts_are_placed_by_what_was_recorded(airflow: AirflowServer) -> None
     assert measured["placed"].spec_fingerprint != measured["in order"].spec_fingerprint
     assert {r.role for r in recordings} == {"prefill", "decode"}
     assert cycle.state == "success"
-    assert airflow.left_behind() == []
-
-
-def test_a_trial_can_be_tried_by_hand(airflow: AirflowServer) -> None:
-    run = airflow.run("wideep_trial", **SMALL)
-    airflow.wait("wideep_trial", run, 120)
-    with airflow.store() as store:
-        (trial,) = [t for t in store.trials() if t.dag_run_id == run]
-    assert trial.state == "complete"
     assert airflow.left_behind() == []
 
 
