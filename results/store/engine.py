@@ -57,7 +57,8 @@ def connect(url: URL) -> Engine:
         options |= {"pool_pre_ping": True, "connect_args": {"connect_timeout": CONNECT_TIMEOUT_S}}
         return create_engine(url, **options)
     try:
-        Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
+        if not str(url.database).startswith("file:"):  # SQLite's own URI, whose file is the user's business.
+            Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StoreUnavailable(f"results database {shown(url)}: {error}") from error
     engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S}, **options)
