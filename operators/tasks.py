@@ -211,11 +211,13 @@ def ask() -> dict[str, Any]:
     """The configuration this run is to try; skips the run when its trial was told already."""
     from airflow.sdk.exceptions import AirflowSkipException
 
-    from operators.steps import trial
+    from operators.steps import sweep, trial
 
     context = get_current_context()
     if run_of(context).for_cycle is None:
-        _plan(must_run=False, sweeps=True)  # Started by hand: a cycle of its own.
+        # Started by hand: a cycle of its own, whose first trial is the form's configuration.
+        _plan(must_run=False, sweeps=True)
+        sweep.prepare_study(params_of(context), run_of(context))
     asked = trial.ask(params_of(context), run_of(context))
     if asked.finished:
         raise AirflowSkipException(f"trial {asked.number} was finished before")
