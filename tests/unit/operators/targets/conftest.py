@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))  # fake_engine: a helper of these tests only
+sys.path.insert(0, str(Path(__file__).parent))  # fake_engine, local_processes: helpers of these tests only
 
 import fake_engine
+import local_processes
 
 import manifests.engines
 from operators.settings import Settings
@@ -36,3 +37,10 @@ def here(home: Settings) -> LocalTarget:
 def roomy(home: Settings) -> LocalTarget:
     """A target whose host has room for two deployments."""
     return LocalTarget(home.model_copy(update={"local_deployments": 2}), grace_s=5, start_timeout_s=30)
+
+
+@pytest.fixture
+def served(home: Settings, here: LocalTarget, tmp_path: Path) -> LocalTarget:
+    """A target with the deployment ``one`` and an environment for clients."""
+    here.apply(fake_engine.spec("one", fake_engine.model(tmp_path / "m")), local_processes.OWNER)
+    return here

@@ -1,4 +1,4 @@
-"""Deployments and clients on this host, as real processes."""
+"""Deployments on this host, as real processes."""
 
 from __future__ import annotations
 
@@ -6,74 +6,20 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from fake_engine import model, spec
+from local_processes import KILL_BETWEEN_SPAWN_AND_RECORD, OWNER, applying, pids, running, settled, shell, until
 
-from manifests.engines.base import Command
 from manifests.errors import Refused, TargetBusy, TargetError
-from operators.settings import Settings
-from operators.targets.base import Owner, Status
-from operators.targets.local import LocalTarget
-from operators.targets.process import ProcessRecord, marked
-from operators.targets.state import State
-
-OWNER = Owner(dag_id="wideep_trial", run_id="manual__1")
-
-#: Applies a deployment from a process of its own: HOME MODEL_DIR NAME, after running the code in $BEFORE.
-APPLY = """
-import os, sys
-from pathlib import Path
-import fake_engine
-from manifests.errors import TargetBusy
 from operators.settings import Settings
 from operators.targets.base import Owner
 from operators.targets.local import LocalTarget
-fake_engine.register()
-exec(os.environ.get("BEFORE", ""))
-owner = Owner(dag_id="wideep_trial", run_id="manual__1")
-here = LocalTarget(Settings(home=Path(sys.argv[1])), grace_s=5)
-try:
-    here.apply(fake_engine.spec(sys.argv[3], Path(sys.argv[2])), owner)
-except TargetBusy as busy:
-    sys.exit(3 if busy.name != sys.argv[3] else 4)
-"""
-KILL_BETWEEN_SPAWN_AND_RECORD = (
-    "import operators.targets.process as p; p._write_json = lambda *_: os.kill(os.getpid(), 9)"
-)
-
-
-def applying(home: Settings, model_path: Path, name: str, before: str = "") -> subprocess.Popen[bytes]:
-    environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "BEFORE": before}
-    return subprocess.Popen([sys.executable, "-c", APPLY, str(home.home), str(model_path), name], env=environ)
-
-
-def until(condition: Callable[[], object], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "did not come true in time"
-        time.sleep(0.05)
-
-
-def settled(here: LocalTarget, name: str) -> Status:
-    until(lambda: here.status(name).state != "pending")
-    return here.status(name)
-
-
-def pids(home: Settings, name: str) -> dict[str, int]:
-    files = (home.local / name).glob("components/*/process.json")
-    return {f.parent.name: json.loads(f.read_text())["pid"] for f in files}
-
-
-def running(home: Settings) -> int:
-    return sum(1 for _ in marked(home.local))
-
+from operators.targets.process import ProcessRecord, marked
+from operators.targets.state import State
 
 # ---- deployments
 
@@ -401,112 +347,6 @@ def test_a_deployment_that_comes_up_while_one_looks_is_no_orphan(
 
     monkeypatch.setattr(State, "deployments", then_another_comes)
     assert [o.name for o in LocalTarget(home).list_owned() if o.owner is None] == []
-
-
-# ---- clients
-
-
-@pytest.fixture
-def served(home: Settings, here: LocalTarget, tmp_path: Path) -> LocalTarget:
-    """A target with the deployment ``one`` and an environment for clients."""
-    here.apply(spec("one", model(tmp_path / "m")), OWNER)
-    return here
-
-
-def shell(script: str) -> Command:
-    return Command(argv=("/bin/sh", "-c", script), env={"OF_THE_CLIENT": "yes"})
-
-
-def ended(here: LocalTarget, client: str) -> None:
-    until(lambda: here.client_status("one", client).state not in ("running", "absent"))
-
-
-def test_a_client_runs_once_and_leaves_its_files_and_status(home: Settings, served: LocalTarget) -> None:
-    out = served.client_dir("one", "bench")
-    command = shell(f"echo run >> {out}/runs; echo done")
-    for _ in range(2):
-        served.run_client("one", "bench", command, "benchmark")
-        ended(served, "bench")
-    status = served.client_status("one", "bench")
-    assert (status.state, status.exit_code, status.log_tail) == ("succeeded", 0, ("done",))
-    assert (served.collect("one", "bench") / "runs").read_text() == "run\n"
-
-
-def test_a_client_that_fails_says_so(served: LocalTarget) -> None:
-    served.run_client("one", "bench", shell("echo no such model; exit 4"), "benchmark")
-    ended(served, "bench")
-    status = served.client_status("one", "bench")
-    assert (status.state, status.exit_code, status.log_tail) == ("failed", 4, ("no such model",))
-
-
-def test_a_client_is_found_again_by_another_process(home: Settings, served: LocalTarget) -> None:
-    served.run_client("one", "bench", shell("sleep 60"), "benchmark")
-    other = LocalTarget(home)
-    assert other.client_status("one", "bench").state == "running"
-    assert other.client_status("one", "bench").seconds < 60
-    assert other.client_status("one", "another").state == "absent"
-
-
-def test_a_stopped_client_is_gone_and_can_run_again(home: Settings, served: LocalTarget) -> None:
-    served.run_client("one", "bench", shell("sleep 60"), "benchmark")
-    before = running(home)
-    served.stop_client("one", "bench")
-    assert running(home) < before
-    assert served.client_status("one", "bench").state == "absent"
-    served.run_client("one", "bench", shell("exit 0"), "benchmark")
-    ended(served, "bench")
-    assert served.client_status("one", "bench").state == "succeeded"
-    served.stop_client("one", "never-there")
-
-
-def test_a_client_whose_starter_was_killed_before_the_record_does_not_run_twice(
-    home: Settings, served: LocalTarget
-) -> None:
-    served.run_client("one", "bench", shell("sleep 60"), "benchmark")
-    (home.local / "one/clients/bench/process.json").unlink()  # what such a death leaves
-    served.run_client("one", "bench", shell("sleep 61"), "benchmark")
-    assert served.client_status("one", "bench").state == "running"
-
-    def sleeping() -> list[str]:
-        return [p.cmdline()[-1] for p, mark in marked(home.local) if mark.name == "bench" and p.name() == "sleep"]
-
-    until(lambda: "61" in sleeping())
-    assert sleeping() == ["61"]
-
-
-def test_a_client_ends_with_its_deployment(home: Settings, served: LocalTarget) -> None:
-    served.run_client("one", "bench", shell("sleep 60"), "benchmark")
-    served.delete("one")
-    assert running(home) == 0
-
-
-def test_a_client_of_no_deployment_is_not_started(home: Settings, served: LocalTarget) -> None:
-    with pytest.raises(TargetError, match="no deployment two"):
-        served.run_client("two", "bench", shell("exit 0"), "benchmark")
-
-
-# ---- what engines and clients may see
-
-
-def test_neither_engine_nor_client_sees_credentials(
-    home: Settings, here: LocalTarget, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    secrets = ("AIRFLOW__CORE__FERNET_KEY", "AIRFLOW_CONN_WAREHOUSE", "WIDELOOP_RESULTS_URL", "AWS_SECRET_ACCESS_KEY")
-    for name in secrets:
-        monkeypatch.setenv(name, "secret-word")
-    here.apply(spec("one", model(tmp_path / "m")), OWNER)
-    assert settled(here, "one").state == "ready"
-    here.run_client("one", "bench", shell("env"), "benchmark")
-    ended(here, "bench")
-    seen = {
-        "engine": (home.local / "one/components/frontend/environment.json").read_text(),
-        "client": (home.local / "one/clients/bench/log").read_text(),
-    }
-    for text in seen.values():
-        assert "secret-word" not in text
-    assert json.loads(seen["engine"])["OF_THE_ENGINE"] == "yes"
-    assert "OF_THE_CLIENT=yes" in seen["client"]
-    assert f"PATH={home.environments / 'benchmark' / 'bin'}:" in seen["client"]
 
 
 # ---- preflight
