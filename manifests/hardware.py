@@ -13,7 +13,8 @@ class GpuSpec(BaseModel):
     """One GPU, by its data sheet (dense rates, no sparsity).
 
     ``memory_gib`` is what the driver reports as total, ``usable_gib`` what is left once a CUDA
-    context stands (SGLang's base for ``mem_fraction_static``).
+    context stands (SGLang's base for ``mem_fraction_static``). ``device_name`` is the name that CUDA reports, with
+    ``_`` for spaces: kernel configurations are filed under it.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -25,6 +26,7 @@ class GpuSpec(BaseModel):
     bf16_tflops: float = Field(gt=0)
     fp8_tflops: float = Field(gt=0)
     peer_gb_s: float = Field(gt=0, description="GPU to GPU inside the node, one direction, 1e9 bytes/s")
+    device_name: str = ""
     source: str
 
 
