@@ -1,0 +1,139 @@
+"""A worker's knobs as SGLang's server flags and environment variables, for every version we know.
+
+Both SGLang engines use this: the native one on a host of GPUs and the one under Dynamo. Host, ports, the
+transport of KV caches and the flags that stand for one machine's peculiarities are theirs to add. The ranks of a
+worker over several nodes (``--nnodes``, ``--node-rank``, ``--dist-init-addr``) are the target's.
+"""
+
+from __future__ import annotations
+
+from manifests.deployment import DeploymentSpec, Knobs, WorkerSpec
+from manifests.engines.sglang_versions import FlagTable, flag_table
+
+#: Forward passes that a recording keeps: SGLang's own default, 70 MB per GPU for DeepSeek-R1.
+RECORDED_PASSES = 1000
+#: SGLang's default of the tokens that DeepEP's low-latency mode dispatches per rank at most.
+DISPATCH_TOKENS = 128
+#: A checkpoint of this size is read for longer than SGLang's own limits (300 s without progress) allow.
+_LARGE_BYTES = 200e9
+_LOAD_TIMEOUT_S = 3600
+
+
+def server_args(spec: DeploymentSpec, worker: WorkerSpec, *, model_path: str, version: str) -> tuple[str, ...]:
+    """The SGLang server flags of one worker.
+
+    Knobs that are ``None`` are left out, so that SGLang chooses.
+
+    Args:
+        model_path: where the worker finds the model's files.
+        version: SGLang's, e.g. ``0.5.21``.
+
+    Raises:
+        Refused: unknown version.
+    """
+    table = flag_table(version)
+    return (
+        *("--model-path", model_path, "--served-model-name", spec.model.name),
+        *_parallelism(table, worker),
+        *_all_to_all(worker.knobs),
+        *_experts(worker),
+        *_recorder(table, spec, worker),
+        *_memory(worker),
+        *_patience(spec, worker),
+    )
+
+
+def env(spec: DeploymentSpec, worker: WorkerSpec, *, recordings_dir: str) -> dict[str, str]:
+    """The environment variables that go with :func:`server_args`."""
+    variables = {"SGLANG_EXPERT_DISTRIBUTION_RECORDER_DIR": recordings_dir} if spec.record_experts else {}
+    if worker.knobs.deepep_mode in ("low_latency", "auto"):
+        variables["SGLANG_DEEPEP_NUM_MAX_DISPATCH_TOKENS_PER_RANK"] = str(dispatch_tokens(worker.knobs))
+    return variables
+
+
+def dispatch_tokens(knobs: Knobs) -> int:
+    """Tokens per rank that DeepEP's low-latency buffers hold: each captured decode batch must fit in them."""
+    return knobs.deepep_dispatch_tokens or max(DISPATCH_TOKENS, knobs.cuda_graph_max_bs or 0)
+
+
+def captures_decode(worker: WorkerSpec) -> bool:
+    """Whether the worker runs decode steps as CUDA graphs: prefill workers and DeepEP's normal mode do not."""
+    return worker.role != "prefill" and worker.knobs.deepep_mode != "normal"
+
+
+def dispatch_algorithm(worker: WorkerSpec) -> str | None:
+    """How a rank picks one of an expert's replicas, None when every expert is where the model has it.
+
+    Without an all-to-all back end all ranks must pick the same replica, which only ``dynamic`` does
+    (``srt/arg_groups/parallel_hook.py``, ``handle_eplb_and_dispatch``).
+    """
+    knobs = worker.knobs
+    if not knobs.redundant_experts and knobs.expert_placement is None and knobs.eplb != "online":
+        return None
+    return "dynamic" if knobs.deepep_mode is None else "static"
+
+
+def _parallelism(table: FlagTable, worker: WorkerSpec) -> tuple[str, ...]:
+    layout = worker.layout
+    args = ["--tp-size", str(layout.tp)]
+    if layout.ep > 1:
+        args += ["--ep-size", str(layout.ep)]
+    if layout.dp > 1:
+        args += [part.format(layout.dp) for part in table.attention_dp]
+        # Ranks with requests of their own: the dense layers and the head stay whole on each.
+        args += ["--moe-dense-tp-size", "1", "--enable-dp-lm-head"]
+    return tuple(args)
+
+
+def _all_to_all(knobs: Knobs) -> tuple[str, ...]:
+    """DeepEP when a mode is given; otherwise ranks sum their parts, SGLang's default."""
+    deepep = () if knobs.deepep_mode is None else ("--moe-a2a-backend", "deepep", "--deepep-mode", knobs.deepep_mode)
+    return (*deepep, *(("--enable-two-batch-overlap",) if knobs.two_batch_overlap else ()))
+
+
+def _experts(worker: WorkerSpec) -> tuple[str, ...]:
+    knobs = worker.knobs
+    args: list[str] = []
+    if knobs.redundant_experts:
+        args += ["--ep-num-redundant-experts", str(knobs.redundant_experts)]
+    if knobs.expert_placement is not None:
+        args += ["--init-expert-location", knobs.expert_placement]
+    if knobs.eplb == "online":
+        args += ["--enable-eplb", "--eplb-rebalance-num-iterations", str(knobs.eplb_rebalance_iterations)]
+    algorithm = dispatch_algorithm(worker)
+    if algorithm is not None:
+        args += ["--ep-dispatch-algorithm", algorithm]
+    return tuple(args)
+
+
+def _recorder(table: FlagTable, spec: DeploymentSpec, worker: WorkerSpec) -> tuple[str, ...]:
+    if not spec.record_experts:
+        return ()
+    knobs = worker.knobs
+    online = knobs.eplb == "online"
+    # Rebalancing reads the recorder and asserts that it holds no more than the passes in between.
+    passes = min(RECORDED_PASSES, knobs.eplb_rebalance_iterations) if online else RECORDED_PASSES
+    return (
+        *("--expert-distribution-recorder-mode", "stat", "--expert-distribution-recorder-buffer-size", str(passes)),
+        # A report synchronises the GPU once a pass: only where rebalancing is what is being looked at.
+        *(table.balancedness if online else ()),
+    )
+
+
+def _memory(worker: WorkerSpec) -> tuple[str, ...]:
+    knobs = worker.knobs
+    options = {
+        "--mem-fraction-static": knobs.mem_fraction_static,
+        "--cuda-graph-max-bs-decode": knobs.cuda_graph_max_bs if captures_decode(worker) else None,
+        "--chunked-prefill-size": knobs.chunked_prefill_size if worker.role != "decode" else None,
+        "--max-running-requests": knobs.max_running_requests,
+    }
+    given = (part for flag, value in options.items() if value is not None for part in (flag, str(value)))
+    # For text SGLang would still set 1 GiB of GPU 0 aside to pass images between processes.
+    return (*given, "--mm-feature-transport", "cpu")
+
+
+def _patience(spec: DeploymentSpec, worker: WorkerSpec) -> tuple[str, ...]:
+    if worker.layout.nodes == 1 and spec.model.total_bytes < _LARGE_BYTES:
+        return ()
+    return ("--dist-timeout", str(_LOAD_TIMEOUT_S), "--watchdog-timeout", str(_LOAD_TIMEOUT_S))
