@@ -60,7 +60,8 @@ class WorkerSpec(BaseModel):
 class DeploymentSpec(BaseModel):
     """Everything that decides how a deployment behaves.
 
-    ``image`` is a digest: ``sha256:...`` of a container image or of an environment's lock file.
+    ``engine_version`` is the engine's own, e.g. ``0.5.21`` for SGLang: flags depend on it. ``image`` is a digest:
+    ``sha256:...`` of a container image or of an environment's lock file.
     ``model_path`` is where the weights are on the target.
     """
 
@@ -69,6 +70,7 @@ class DeploymentSpec(BaseModel):
     name: str
     target: str
     engine: str
+    engine_version: str = ""
     image: str
     model: ModelSpec
     model_path: str

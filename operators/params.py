@@ -39,6 +39,14 @@ def where() -> dict[str, Param]:
             type="string",
             enum=list(engine_names()),
         ),
+        "engine_version": _param(
+            "engine_version",
+            _WHERE,
+            "Engine version",
+            "Of the engine in the image, e.g. 0.5.21: its flags depend on it. Empty: the engine's default.",
+            type=["null", "string"],
+            pattern="^[0-9]+[.][0-9]+[.0-9a-z]*$",
+        ),
         "model": _param(
             "model",
             _WHERE,

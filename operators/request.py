@@ -30,6 +30,7 @@ UNKNOWN = "unknown"
 DEFAULTS: dict[str, Any] = {
     "target": "local",
     "engine": "simulated",
+    "engine_version": None,
     "model": "Qwen3-235B-A22B-FP8",
     "hardware": "h100-8",
     "isl": 2048,
@@ -60,6 +61,7 @@ class Request(BaseModel):
 
     target: str
     engine: str
+    engine_version: str | None
     model: str
     hardware: str
     workload: Workload
@@ -82,6 +84,7 @@ class Request(BaseModel):
             return cls(
                 target=p["target"],
                 engine=p["engine"],
+                engine_version=p["engine_version"] or None,
                 model=p["model"],
                 hardware=p["hardware"],
                 workload=Workload(
@@ -146,6 +149,7 @@ class Request(BaseModel):
             name=name,
             target=self.target,
             engine=self.engine,
+            engine_version=self.engine_version or engine(self.engine).default_version,
             image=image,
             model=self.model_spec,
             model_path=model_path,

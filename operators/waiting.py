@@ -34,20 +34,22 @@ class TargetTrigger(BaseTrigger):
     Carries names only: specs, logs and results stay on the target.
     """
 
-    def __init__(self, target: str, deployment: str, client: str | None = None, poll_s: float = 2.0) -> None:
+    def __init__(self, target: str, deployment: str, client: str | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.target = target
         self.deployment = deployment
         self.client = client
-        self.poll_s = poll_s
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        names = {"target": self.target, "deployment": self.deployment, "client": self.client, "poll_s": self.poll_s}
+        names = {"target": self.target, "deployment": self.deployment, "client": self.client}
         return f"{type(self).__module__}.{type(self).__qualname__}", names
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
+        from operators.targets import target
+
+        where = await asyncio.to_thread(target, self.target)
         while await asyncio.to_thread(self._waiting):
-            await asyncio.sleep(self.poll_s)
+            await where.changed(self.deployment, self.client)
         yield TriggerEvent({"deployment": self.deployment})  # type: ignore[no-untyped-call]
 
     def _waiting(self) -> bool:

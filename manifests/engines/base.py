@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -69,6 +70,9 @@ class Engine(ABC):
 
     Attributes:
         name: as in ``DeploymentSpec.engine``.
+        runtime: what its workers run under, which a target must be able to provide: ``native`` workers are servers
+            of their own, ``dynamo`` ones register with a Dynamo frontend.
+        default_version: the version of a deployment that names none; empty where flags do not depend on it.
         simulated: results of this engine are no measurements of hardware and say so.
         environment: name of its lock file in ``manifests/environments``.
         imports: modules that must import in its environment (the smoke test of the image).
@@ -79,6 +83,8 @@ class Engine(ABC):
     """
 
     name: str
+    runtime: Literal["native", "dynamo"]
+    default_version: str = ""
     simulated: bool
     environment: str
     imports: tuple[str, ...]

@@ -23,6 +23,7 @@ class SimulatedEngine(Engine):
     """Real HTTP, routing, scheduling and KV accounting; memory, timing and expert routing are models."""
 
     name = "simulated"
+    runtime = "dynamo"
     simulated = True
     environment = "simulated"
     imports = ("dynamo.frontend", "dynamo.mocker", "numpy", "tokenizers", "tuning.simulator.worker")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import urllib.error
-import urllib.request
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -101,13 +99,14 @@ def begin(subject: Subject) -> None:
     if where.client_status(subject.deployment, subject.client).state != "absent":
         return
     serving = engine(spec.engine)
-    controls = where.endpoints(subject.deployment).control.values()
+    workers = where.endpoints(subject.deployment).control
+    flush = f"{serving.flush_path}?timeout={_FLUSH_WAIT_S}"
     try:
-        for url in controls:
-            post(f"{url}{serving.flush_path}?timeout={_FLUSH_WAIT_S}", _FLUSH_WAIT_S + 10)
+        for worker in workers:
+            where.call(subject.deployment, worker, flush, timeout_s=_FLUSH_WAIT_S + 10)
         if subject.record:
-            for url in controls:
-                post(url + serving.record_start_path)
+            for worker in workers:
+                where.call(subject.deployment, worker, serving.record_start_path)
     except TargetError:
         if where.status(subject.deployment).state == "failed":
             return  # It died since it was ready; ``finish`` says of what.
@@ -194,23 +193,6 @@ def _measurements(subject: Subject, run: Run, where: Target, client: ClientStatu
         )
         for level in levels
     )
-
-
-def post(url: str, timeout_s: float = 30) -> str:
-    """POST without a body to a worker's control port; returns what it says.
-
-    Raises:
-        TargetError: it refused or did not answer.
-    """
-    try:
-        with urllib.request.urlopen(urllib.request.Request(url, b"", method="POST"), timeout=timeout_s) as answer:
-            text: str = answer.read().decode(errors="replace")
-    except urllib.error.HTTPError as error:
-        said = error.read().decode(errors="replace")[:200]
-        raise TargetError(f"POST {url} was refused with {error.code}: {said}") from error
-    except OSError as error:
-        raise TargetError(f"POST {url} failed: {error}") from error
-    return text
 
 
 def summary(measured: Measured) -> str:

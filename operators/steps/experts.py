@@ -16,7 +16,6 @@ from manifests.engines import engine
 from manifests.errors import TargetError, WideloopError
 from operators.request import Request
 from operators.settings import settings
-from operators.steps.benchmark import post
 from operators.steps.plan import open_study
 from operators.steps.run import Run, artefacts, open_store, stage
 from operators.targets import target
@@ -39,11 +38,11 @@ def dump(target_name: str, name: str, run: Run) -> dict[str, str]:
     where = target(target_name)
     serving = engine(where.spec(name).engine)
     uris = {}
-    for component, url in where.endpoints(name).control.items():
+    for component in where.endpoints(name).control:
         files = where.recordings(name, component)
         if not files:
-            post(url + serving.record_stop_path)
-            post(url + serving.record_dump_path)
+            where.call(name, component, serving.record_stop_path)
+            where.call(name, component, serving.record_dump_path)
             files = where.recordings(name, component)
         if not files:
             raise TargetError(f"{component} of {name} was asked for its expert recording and wrote none")

@@ -7,13 +7,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 from manifests.deployment import DeploymentSpec
-from manifests.engines import engine
+from manifests.engines import engine, engine_names
 from manifests.errors import Refused, StoreUnavailable, refuse
 from manifests.findings import Finding, unknown
 from operators.request import Request
 from operators.settings import settings
 from operators.steps.run import Run, artefacts, open_store
 from operators.targets import target
+from operators.targets.base import Target
 from results.records import Cycle
 from results.store import Store
 from tuning import memory
@@ -26,10 +27,23 @@ _MAY_DIFFER = ("trials", "repeats")
 
 def check(spec: DeploymentSpec) -> list[Finding]:
     """Everything that can be said against a spec without touching the target."""
-    findings = engine(spec.engine).validate(spec)
+    serving, where = engine(spec.engine), target(spec.target)
+    if serving.runtime not in where.runtimes:
+        return [_other_runtime(spec, where)]
+    findings = serving.validate(spec)
     # Arithmetic on a layout that is wrong in itself would only confuse.
     wrong = any(f.severity == "error" for f in findings)
     return findings if wrong else findings + memory.findings(spec)
+
+
+def _other_runtime(spec: DeploymentSpec, where: Target) -> Finding:
+    runs = [name for name in engine_names() if engine(name).runtime in where.runtimes]
+    return Finding(
+        field="engine",
+        value=spec.engine,
+        rule=f"its workers run {engine(spec.engine).runtime}, which target {where.name} cannot provide",
+        suggestion=f"Use {' or '.join(runs)}",
+    )
 
 
 def plan(

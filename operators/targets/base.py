@@ -6,10 +6,11 @@ idempotent: a retry re-applies, deletes what is left, or finds the client it sta
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -105,10 +106,14 @@ class Target(ABC):
         name: as in ``DeploymentSpec.target``.
         patience_s: how long a waiting task polls by itself before it defers; short where engines
             start in seconds, zero where they take minutes.
+        look_again_s: how long a deferred wait rests between two looks, where the target cannot tell of a change.
+        runtimes: what engines' workers may run under here, as in ``Engine.runtime``.
     """
 
     name: str
     patience_s: float
+    look_again_s: float = 2.0
+    runtimes: tuple[str, ...] = ("native", "dynamo")
 
     @abstractmethod
     def prepare_image(self, engine: Engine) -> Image:
@@ -139,6 +144,29 @@ class Target(ABC):
     @abstractmethod
     def status(self, name: str) -> Status:
         """How the deployment is doing."""
+
+    async def changed(self, name: str, client: str | None = None) -> None:  # noqa: ARG002
+        """Return when the deployment, or its client, may have changed; at the latest after ``look_again_s``."""
+        await asyncio.sleep(self.look_again_s)
+
+    @abstractmethod
+    def call(
+        self,
+        name: str,
+        component: str,
+        path: str,
+        *,
+        method: Literal["GET", "POST"] = "POST",
+        body: dict[str, Any] | None = None,
+        timeout_s: float = 30.0,
+    ) -> str:
+        """One short HTTP request to a component: a worker's control port, or the frontend. Returns the answer's text.
+
+        The caller needs no route to the component: the target finds one.
+
+        Raises:
+            TargetError: it refused or did not answer.
+        """
 
     @abstractmethod
     def spec(self, name: str) -> DeploymentSpec:

@@ -6,10 +6,9 @@ import json
 import os
 import shutil
 import time
-import urllib.error
-import urllib.request
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, Literal
 
 from manifests import benchmark
 from manifests.deployment import DeploymentSpec
@@ -22,6 +21,7 @@ from operators.settings import Settings
 from operators.targets.base import ClientStatus, Endpoints, Image, Owned, Owner, Status, Target, Weights
 from operators.targets.environment import environment_python, prepare_environment
 from operators.targets.files import write_whole
+from operators.targets.http import request
 from operators.targets.model_directory import prepare_model_directory
 from operators.targets.ports import free_ports
 from operators.targets.process import end_marked
@@ -193,16 +193,32 @@ class LocalTarget(Target):
         """Ask for two tokens; None when they came, else what happened instead."""
         spec = deployment.spec
         body = {"model": spec.model.name, "max_tokens": 2, "messages": [{"role": "user", "content": "Are you ready?"}]}
-        url = self.endpoints(spec.name).frontend + engine(spec.engine).generate_path
-        request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
         try:
-            with urllib.request.urlopen(request, timeout=20) as response:
-                answer = json.load(response)
-        except (OSError, ValueError) as error:
-            return f"{url} does not answer yet ({error})"
+            answer = json.loads(
+                self.call(spec.name, "frontend", engine(spec.engine).generate_path, body=body, timeout_s=20)
+            )
+        except (TargetError, ValueError) as error:
+            return str(error)
         if not answer.get("choices") or not (answer.get("usage") or {}).get("completion_tokens"):
             return "the frontend answered without a token"
         return None
+
+    def call(
+        self,
+        name: str,
+        component: str,
+        path: str,
+        *,
+        method: Literal["GET", "POST"] = "POST",
+        body: dict[str, Any] | None = None,
+        timeout_s: float = 30.0,
+    ) -> str:
+        endpoints = self.endpoints(name)
+        base = endpoints.frontend if component == "frontend" else endpoints.control.get(component)
+        if base is None:
+            known = ", ".join(("frontend", *endpoints.control))
+            raise TargetError(f"{name} has no component {component!r} to call; it has {known}")
+        return request(base + path, method=method, body=body, timeout_s=timeout_s)
 
     def spec(self, name: str) -> DeploymentSpec:
         return self._require(name).spec

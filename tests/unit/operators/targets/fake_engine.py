@@ -24,6 +24,7 @@ _WORKER = Path(__file__).with_name("fake_worker.py")
 
 class FakeEngine(Engine):
     name = "fake"
+    runtime = "native"
     simulated = True
     environment = "fake"
     imports = ("json",)
