@@ -1,0 +1,1 @@
+"""Kubernetes documents as pure functions of a deployment's spec and the cluster's options."""

@@ -1,0 +1,46 @@
+"""How our objects are known: labels to select them by, annotations that say whose they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+#: Field manager of everything we apply, and the value of the label that marks it as ours.
+MANAGER = "wideloop"
+MANAGED_BY = "app.kubernetes.io/managed-by"
+DEPLOYMENT = "wideloop/deployment"
+COMPONENT = "wideloop/component"
+CLIENT = "wideloop/client"
+OWNER_DAG = "wideloop/owner-dag"
+OWNER_RUN = "wideloop/owner-run"
+KEEP_UNTIL = "wideloop/keep-until"
+FINGERPRINT = "wideloop/fingerprint"
+#: The specification as JSON is too long for some annotations' readers; it lies in the ConfigMap under this key.
+SPEC_KEY = "spec.json"
+
+#: Labels that Dynamo's operator sets on its pods.
+DYNAMO_DEPLOYMENT = "nvidia.com/dynamo-graph-deployment-name"
+DYNAMO_COMPONENT = "nvidia.com/dynamo-component"
+
+
+def labels(deployment: str, **more: str) -> dict[str, str]:
+    """The labels of an object of ours; ``more`` by the names of the constants above, in lower case."""
+    known = {"component": COMPONENT, "client": CLIENT}
+    return {MANAGED_BY: MANAGER, DEPLOYMENT: deployment} | {known[key]: value for key, value in more.items()}
+
+
+def selector(deployment: str | None = None) -> str:
+    """A label selector for our objects: all, or those of one deployment."""
+    ours = f"{MANAGED_BY}={MANAGER}"
+    return ours if deployment is None else f"{ours},{DEPLOYMENT}={deployment}"
+
+
+def owner_annotations(dag_id: str, run_id: str, keep_until: str | None = None) -> dict[str, str]:
+    """Annotations that say which run is responsible, and how long (ISO 8601) it may outlive it."""
+    return {OWNER_DAG: dag_id, OWNER_RUN: run_id} | ({KEEP_UNTIL: keep_until} if keep_until else {})
+
+
+def is_ours(document: Mapping[str, Any]) -> bool:
+    """Whether an object, as the API server returns it, was made by us."""
+    found = (document.get("metadata") or {}).get("labels") or {}
+    return found.get(MANAGED_BY) == MANAGER

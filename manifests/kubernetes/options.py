@@ -1,0 +1,75 @@
+"""What a cluster's users decide about every deployment there: names, claims, secrets, images, places."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+ApiVersion = Literal["v1beta1", "v1alpha1"]
+
+
+class ClusterOptions(BaseModel):
+    """One namespace of a cluster.
+
+    Images are references such as ``registry/name:tag``. The digest of the engine's, a deployment's
+    ``spec.image``, is added when a document is rendered; the others are used as they are.
+
+    Attributes:
+        api_version: of the DynamoGraphDeployment.
+        engine_image: what engines run in, Dynamo and the engine together.
+        engine_runtime_version: Dynamo's version inside ``engine_image``; needed when its tag is not that version.
+        client_image: what benchmark clients and the files pod run in.
+        model_claim: claim that holds the models, mounted read-only at ``model_mount``.
+        files_claim: claim (ReadWriteMany) for what engines and clients write, mounted at ``files_mount``.
+        hf_token_secret: secret with the key ``HF_TOKEN``; only downloads and models given by hub id need it.
+        priority_class: of every pod of a deployment.
+        service_account: of engines; None: the operator's own choice.
+        gpu_node_selector, cpu_node_selector: labels of the nodes for workers, and for all that needs no GPU.
+        tolerations: of workers, beside that of ``nvidia.com/gpu``.
+        rdma_resource: overrides the hardware profile's, e.g. ``rdma/ib``; empty: none is asked for.
+        rdma_per_gpu: how many RDMA devices a pod asks for per GPU.
+        pod_annotations: of workers, e.g. the networks that GKE attaches.
+        shared_memory: of a worker's pod, for NCCL and the model's loading.
+        frontend_cpu, frontend_memory: what the frontend asks for.
+        worker_cpu, worker_memory: what each pod of a worker asks for; None: nothing.
+        grove: False has the operator use LeaderWorkerSet instead of Grove.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    namespace: str = "default"
+    api_version: ApiVersion = "v1beta1"
+    engine_image: str = "nvcr.io/nvidia/ai-dynamo/sglang-runtime:1.6.1"
+    engine_runtime_version: str | None = None
+    client_image: str = "wideloop-benchmark:latest"
+    image_pull_secret: str | None = None
+    model_claim: str = "model-cache"
+    model_mount: str = "/model-cache"
+    files_claim: str = "wideloop-files"
+    files_mount: str = "/wideloop-files"
+    hf_token_secret: str | None = None
+    priority_class: str | None = None
+    service_account: str | None = None
+    gpu_node_selector: dict[str, str] = {}
+    cpu_node_selector: dict[str, str] = {}
+    tolerations: tuple[dict[str, Any], ...] = ()
+    rdma_resource: str | None = None
+    rdma_per_gpu: int = Field(1, ge=0)
+    pod_annotations: dict[str, str] = {}
+    shared_memory: str = "80Gi"
+    frontend_cpu: str = "4"
+    frontend_memory: str = "8Gi"
+    worker_cpu: str | None = None
+    worker_memory: str | None = None
+    grove: bool = True
+
+    def image(self, digest: str) -> str:
+        """The engine's image by digest; as it was given when ``digest`` is not known yet, or given already."""
+        if "@" in self.engine_image or not digest.startswith("sha256:"):
+            return self.engine_image
+        return f"{self.engine_image}@{digest}"
+
+    def files_dir(self, deployment: str, *parts: str) -> str:
+        """The folder of a deployment on the files claim, or one below it, as pods see it."""
+        return "/".join([self.files_mount, deployment, *parts])
