@@ -4,7 +4,9 @@ WideloopError
 ├── Refused                bad input, found before anything was launched
 ├── TargetError            the place where engines run could not do what was asked
 │   ├── DeploymentFailed   a deployment died or never became ready; carries a Diagnosis
-│   └── TargetBusy         another live deployment holds the accelerators; may be tried again
+│   ├── TargetBusy         another live deployment holds the accelerators; may be tried again
+│   ├── ApiRefused         the Kubernetes API server said no; carries its status and reason
+│   └── ApiUnreachable     the Kubernetes API server does not answer
 ├── ClientFailed           the load generator or a collector did not finish its work
 └── StoreUnavailable       the results or study database cannot be used
 """
@@ -67,6 +69,39 @@ class TargetBusy(TargetError):
         super().__init__(
             f"another live deployment holds the accelerators: {name} of {owner_run or 'an unknown run'}{kept}. "
             f"Wait for it, or delete it: wideep_deploy with action = down, deployment = {name}"
+        )
+
+
+class ApiRefused(TargetError):
+    """The Kubernetes API server refused a request.
+
+    Attributes:
+        status: of HTTP, e.g. 403. reason: the API's word for it, e.g. ``Forbidden``; ``NotServed`` is a kind that
+            the server does not have.
+    """
+
+    def __init__(self, *, method: str, path: str, status: int, reason: str, message: str, source: str) -> None:
+        self.status = status
+        self.reason = reason
+        self.message = message
+        action = _API_ACTIONS.get(reason) or _API_ACTIONS.get(str(status), "")
+        super().__init__(f"{method} {path} was refused with {status} {reason}: {message}. {action}(via {source})")
+
+
+_API_ACTIONS = {
+    "401": "The credentials are not, or no longer, valid: log in again, or give WIDELOOP_KUBECONFIG another file. ",
+    "403": "Apply the Role of `wideloop rbac`, or ask the cluster's administrator. ",
+    "NotServed": "The cluster lacks this kind: install the Dynamo platform, or the version of it that has it. ",
+}
+
+
+class ApiUnreachable(TargetError):
+    """The Kubernetes API server does not answer."""
+
+    def __init__(self, source: str, said: str) -> None:
+        super().__init__(
+            f"the API server of {source} does not answer: {said}. Check that `kubectl get pods` works from here, "
+            "or give WIDELOOP_KUBECONFIG another file"
         )
 
 

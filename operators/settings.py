@@ -8,12 +8,13 @@ from pathlib import Path
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from manifests.kubernetes.options import ClusterOptions
 from operators.bootstrap import PROJECT as PROJECT
 from operators.bootstrap import default_home
 
 
 class Settings(BaseSettings):
-    """Read from the environment, e.g. ``WIDELOOP_RESULTS_URL``.
+    """Read from the environment, e.g. ``WIDELOOP_RESULTS_URL`` or ``WIDELOOP_CLUSTER__NAMESPACE``.
 
     Attributes:
         home: folder for everything that has no URL of its own.
@@ -22,15 +23,23 @@ class Settings(BaseSettings):
             keeps a migration table of its own.
         artefacts_url: root of the artefact store, anything ``ObjectStoragePath`` takes.
         local_deployments: how many deployments the local target's accelerators hold at once.
+        kubeconfig: of the Kubernetes cluster; None: the pod's service account, ``KUBECONFIG``, ``~/.kube/config``.
+        kube_context: of the kubeconfig; None: its current one.
+        cluster: what is decided once for all deployments on that cluster. Without a namespace, the context's.
+        cluster_deployments: how many deployments may exist there at once; None: as many as the cluster takes.
     """
 
-    model_config = SettingsConfigDict(env_prefix="WIDELOOP_")
+    model_config = SettingsConfigDict(env_prefix="WIDELOOP_", env_nested_delimiter="__")
 
     home: Path = Field(default_factory=default_home)
     results_url: str = ""
     study_url: str = ""
     artefacts_url: str = ""
     local_deployments: int = Field(1, ge=1)
+    kubeconfig: Path | None = None
+    kube_context: str | None = None
+    cluster: ClusterOptions = ClusterOptions()
+    cluster_deployments: int | None = Field(None, ge=1)
 
     @model_validator(mode="before")
     @classmethod

@@ -1,0 +1,1 @@
+"""The ``dynamo`` target: engines as a DynamoGraphDeployment on a Kubernetes cluster."""

@@ -1,0 +1,144 @@
+"""Objects by kind and name: applied without ever touching one of somebody else's."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+from manifests.errors import ApiRefused, TargetError
+from manifests.kubernetes.labels import MANAGED_BY, MANAGER, is_ours
+from operators.targets.dynamo.api import APPLY, Api, Json
+
+#: Plural names where they are not the lower-case kind with an "s".
+_PLURALS = {"StorageClass": "storageclasses", "PriorityClass": "priorityclasses"}
+_LOG_TIMEOUT_S = 60.0
+_POLL_S = 0.5
+_NO_LIVES = 3
+
+
+def collection(api_version: str, kind: str, namespace: str | None) -> str:
+    """The path of all objects of a kind; ``namespace`` is None for kinds of the whole cluster."""
+    root = f"/apis/{api_version}" if "/" in api_version else f"/api/{api_version}"
+    place = "" if namespace is None else f"/namespaces/{namespace}"
+    return f"{root}{place}/{_PLURALS.get(kind, kind.lower() + 's')}"
+
+
+def path_of(document: Mapping[str, Any]) -> str:
+    """The path of one object."""
+    metadata = document["metadata"]
+    return collection(document["apiVersion"], document["kind"], metadata.get("namespace")) + f"/{metadata['name']}"
+
+
+def apply(api: Api, document: Mapping[str, Any]) -> Json:
+    """Create an object of ours, or bring one that exists to what ``document`` says; returns it as it then is.
+
+    Raises:
+        TargetError: somebody else has an object of that name; it is left as it is.
+        ApiRefused: the API server does not take it.
+    """
+    path = path_of(document)
+    metadata = document["metadata"]
+    everything = collection(document["apiVersion"], document["kind"], metadata.get("namespace"))
+    for _ in range(_NO_LIVES):
+        found = api.get(path)
+        try:
+            if found is None:
+                # Not by applying, which would merge into what another may have made since the look above.
+                return api.request("POST", everything, {"fieldManager": MANAGER}, document)
+            require_ours(found)
+            pinned = {**document, "metadata": {**metadata, "uid": found["metadata"]["uid"]}}
+            query = {"fieldManager": MANAGER, "force": "true"}
+            return api.request("PATCH", path, query, pinned, content_type=APPLY)
+        except ApiRefused as error:
+            if error.status != 409:
+                raise
+            # Made, or made anew, since the look: look again.
+            conflict = error
+    raise conflict
+
+
+def require_ours(found: Mapping[str, Any]) -> None:
+    """Refuse to go on with an object that does not carry our label.
+
+    Raises:
+        TargetError: it does not.
+    """
+    if is_ours(found):
+        return
+    metadata = found["metadata"]
+    marked = (metadata.get("labels") or {}).get(MANAGED_BY)
+    by = f"managed by {marked!r}" if marked else f"without the label {MANAGED_BY}={MANAGER}"
+    raise TargetError(
+        f"{found['kind']} {metadata['name']} in namespace {metadata.get('namespace')} exists and is not ours ({by}); "
+        "it was left as it is. Delete or rename it, or use another namespace"
+    )
+
+
+def delete(
+    api: Api, path: str, *, propagation: Literal["Background", "Foreground", "Orphan"] = "Background", uid: str = ""
+) -> bool:
+    """Ask for an object's removal; returns whether there was one. With ``uid``, only that very object."""
+    body: Json = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": propagation}
+    if uid:
+        body["preconditions"] = {"uid": uid}
+    try:
+        api.request("DELETE", path, None, body)
+    except ApiRefused as error:
+        if error.reason == "NotFound" or (uid and error.status == 409):
+            return False
+        raise
+    return True
+
+
+def wait_gone(api: Api, path: str, timeout_s: float) -> bool:
+    """Whether an object is gone within ``timeout_s``."""
+    deadline = time.monotonic() + timeout_s
+    while api.get(path) is not None:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_POLL_S)
+    return True
+
+
+def log_lines(
+    api: Api, namespace: str, pod: str, *, container: str = "", tail: int | None = None, previous: bool = False
+) -> tuple[str, ...]:
+    """The log of a pod's container so far; nothing when there is none (yet)."""
+    query: dict[str, Any] = {}
+    if container:
+        query["container"] = container
+    if tail is not None:
+        query["tailLines"] = tail
+    if previous:
+        query["previous"] = "true"
+    path = f"/api/v1/namespaces/{namespace}/pods/{pod}/log"
+    try:
+        with api.stream("GET", path, query, timeout_s=_LOG_TIMEOUT_S) as answer:
+            return tuple(answer.read().decode(errors="replace").splitlines())
+    except ApiRefused as error:
+        # The container has not started, or its node has forgotten it.
+        if error.status in (400, 404):
+            return ()
+        raise
+
+
+def follow_log(api: Api, namespace: str, pod: str, *, since: str = "", timeout_s: float = 3600.0) -> Iterator[str]:
+    """A pod's log lines as they come, each with its RFC 3339 time in front, until it ends or the connection does.
+
+    Args:
+        since: time of the last line seen, to go on after a dropped connection.
+    """
+    query: dict[str, Any] = {"follow": "true", "timestamps": "true"}
+    if since:
+        query["sinceTime"] = since
+    with api.stream("GET", f"/api/v1/namespaces/{namespace}/pods/{pod}/log", query, timeout_s=timeout_s) as answer:
+        rest = b""
+        for chunk in answer.stream(4096):
+            *whole, rest = (rest + chunk).split(b"\n")
+            for line in whole:
+                text = line.decode(errors="replace")
+                if text.split(" ", 1)[0] > since:
+                    yield text
+        if rest:
+            yield rest.decode(errors="replace")
