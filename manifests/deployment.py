@@ -16,6 +16,8 @@ MAX_NAME = 30
 NAME_RULE = f"must be at most {MAX_NAME} of a-z, 0-9 and '-', starting with a letter, not ending with '-'"
 NAME_PATTERN = "^[a-z]([-a-z0-9]*[a-z0-9])?$"
 _NAME = re.compile(NAME_PATTERN.strip("^$"))
+#: Modes of SGLang's expert-distribution recorder.
+RecorderMode = Literal["stat", "stat_approx", "per_pass", "per_token"]
 
 
 def is_name(name: str) -> bool:
@@ -62,7 +64,8 @@ class DeploymentSpec(BaseModel):
 
     ``engine_version`` is the engine's own, e.g. ``0.5.21`` for SGLang: flags depend on it. ``image`` is a digest:
     ``sha256:...`` of a container image or of an environment's lock file.
-    ``model_path`` is where the weights are on the target.
+    ``model_path`` is where the weights are on the target. ``record_experts`` starts engines with a recorder of that
+    mode, None with none; ``recorded_passes`` is how many forward passes it keeps, the last ones (-1: all, in GPU memory).
     """
 
     model_config = ConfigDict(frozen=True)
@@ -76,7 +79,8 @@ class DeploymentSpec(BaseModel):
     model_path: str
     hardware: HardwareProfile
     workers: tuple[WorkerSpec, ...] = Field(min_length=1)
-    record_experts: bool = False
+    record_experts: RecorderMode | None = None
+    recorded_passes: int = Field(1000, ge=-1)
 
     @field_validator("name")
     @classmethod

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from manifests import recorder
 from manifests.deployment import DeploymentSpec, WorkerSpec
 from manifests.findings import Finding
 from manifests.model import ModelSpec
@@ -11,7 +12,7 @@ from manifests.model import ModelSpec
 
 def validate(spec: DeploymentSpec) -> list[Finding]:
     """Static findings about ``spec``; memory is judged by ``tuning.memory.findings``."""
-    findings = _roles(spec) + _capacity(spec)
+    findings = _roles(spec) + _capacity(spec) + recorder.findings(spec)
     for worker in spec.workers:
         findings += _layout(worker) + _experts(spec.model, worker) + _knobs(worker)
     return findings

@@ -6,17 +6,18 @@ by the REST API; rules between fields are checked by the first task.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 from airflow.sdk import Param
 
-from manifests.deployment import MAX_NAME, NAME_PATTERN
+from manifests.deployment import MAX_NAME, NAME_PATTERN, RecorderMode
 from manifests.engines import engine_names
 from manifests.profiles import hardware_names, model_names
 from operators.request import DEFAULTS
 from operators.targets import target_names
 
 _WHERE, _LOAD, _GOAL, _KNOBS, _SWEEP = "Where and what", "Workload", "Objective (SLO)", "Default knobs", "Sweep"
+_RECORDER = "Expert recorder"
 
 
 def where() -> dict[str, Param]:
@@ -155,6 +156,29 @@ def knobs() -> dict[str, Param]:
             "several times slower. Empty: the engine's own choice.",
             type=["integer", "null"],
             minimum=1,
+        ),
+    }
+
+
+def recorder() -> dict[str, Param]:
+    """How expert distributions are recorded."""
+    return {
+        "recorder": _param(
+            "recorder",
+            _RECORDER,
+            "Recorder mode",
+            "stat: counts of each pass, exact. stat_approx: the same from DeepEP's own dispatch (normal mode only). "
+            "per_pass: a file of every rank. per_token: each token's experts, of models with top-k 8; slow and large.",
+            type="string",
+            enum=list(get_args(RecorderMode)),
+        ),
+        "recorded_passes": _param(
+            "recorded_passes",
+            _RECORDER,
+            "Recorded passes",
+            "Forward passes that stat keeps in GPU memory, the last ones; 70 kB each for DeepSeek-R1. -1: all.",
+            type="integer",
+            minimum=-1,
         ),
     }
 

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from manifests import profiles
-from manifests.deployment import DeploymentSpec, Knobs, WorkerSpec
+from manifests.deployment import DeploymentSpec, Knobs, RecorderMode, WorkerSpec
 from manifests.engines import engine
 from manifests.errors import Refused
 from manifests.findings import Finding
@@ -44,6 +44,8 @@ DEFAULTS: dict[str, Any] = {
     "redundant_experts": 0,
     "mem_fraction_static": None,
     "cuda_graph_max_bs": None,
+    "recorder": "stat",
+    "recorded_passes": 1000,
     "trials": 8,
     "repeats": 2,
     "max_redundant_slots": 4,
@@ -67,6 +69,8 @@ class Request(BaseModel):
     workload: Workload
     slo: Slo
     knobs: Knobs
+    recorder: RecorderMode
+    recorded_passes: int
     space: SearchSpace
     trials: int
     repeats: int
@@ -101,6 +105,8 @@ class Request(BaseModel):
                     mem_fraction_static=p["mem_fraction_static"],
                     cuda_graph_max_bs=p["cuda_graph_max_bs"],
                 ),
+                recorder=p["recorder"],
+                recorded_passes=p["recorded_passes"],
                 space=SearchSpace(
                     redundant_slots=(0, p["max_redundant_slots"]),
                     mem_fraction_static=(p["min_mem_fraction"], p["max_mem_fraction"]),

@@ -107,15 +107,16 @@ def _experts(worker: WorkerSpec) -> tuple[str, ...]:
 
 
 def _recorder(table: FlagTable, spec: DeploymentSpec, worker: WorkerSpec) -> tuple[str, ...]:
-    if not spec.record_experts:
+    mode, passes = spec.record_experts, spec.recorded_passes
+    online = worker.knobs.eplb == "online"
+    if online:
+        # Rebalancing reads the recorder and asserts that it holds no more than the passes in between.
+        mode, passes = "stat", min(RECORDED_PASSES, worker.knobs.eplb_rebalance_iterations)
+    if mode is None:
         return ()
-    knobs = worker.knobs
-    online = knobs.eplb == "online"
-    # Rebalancing reads the recorder and asserts that it holds no more than the passes in between.
-    passes = min(RECORDED_PASSES, knobs.eplb_rebalance_iterations) if online else RECORDED_PASSES
     return (
-        *("--expert-distribution-recorder-mode", "stat", "--expert-distribution-recorder-buffer-size", str(passes)),
-        # A report synchronises the GPU once a pass: only where rebalancing is what is being looked at.
+        *("--expert-distribution-recorder-mode", mode, "--expert-distribution-recorder-buffer-size", str(passes)),
+        # What rebalancing is worth can only be read from this report; before 0.5.20 it synchronises the GPU once a pass.
         *(table.balancedness if online else ()),
     )
 

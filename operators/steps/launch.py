@@ -36,7 +36,8 @@ def launch(
     spec = request.spec(name, image, model_path)
     if placed:
         spec = spec.with_knobs(name, knobs_at(point_of(spec), spec, placements(run)))
-    spec = spec.model_copy(update={"record_experts": record})
+    if record:
+        spec = spec.model_copy(update={"record_experts": request.recorder, "recorded_passes": request.recorded_passes})
     hours = params.get("keep_hours")
     owner = run.owner
     if hours is not None:

@@ -29,7 +29,7 @@ class Recorder:
 
     @property
     def enabled(self) -> bool:
-        return self._plan.spec.record_experts
+        return self._plan.spec.record_experts is not None
 
     def start(self) -> None:
         """Begin a window; what was recorded before is forgotten, as in SGLang."""

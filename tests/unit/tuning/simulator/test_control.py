@@ -33,7 +33,7 @@ class Activity:
 
 @pytest.fixture
 def worker(tmp_path):
-    spec = deployment("DeepSeek-R1", "h200-16").model_copy(update={"record_experts": True})
+    spec = deployment("DeepSeek-R1", "h200-16").model_copy(update={"record_experts": "stat"})
     plan, activity = WorkerPlan.of(spec, "decode"), Activity()
     server = Control(plan, activity, Recorder(plan, activity, tmp_path)).serve("127.0.0.1", 0)
     yield plan, activity, f"http://127.0.0.1:{server.server_port}", tmp_path
