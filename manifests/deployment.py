@@ -65,7 +65,8 @@ class DeploymentSpec(BaseModel):
     ``engine_version`` is the engine's own, e.g. ``0.5.21`` for SGLang: flags depend on it. ``image`` is a digest:
     ``sha256:...`` of a container image or of an environment's lock file.
     ``model_path`` is where the weights are on the target. ``record_experts`` starts engines with a recorder of that
-    mode, None with none; ``recorded_passes`` is how many forward passes it keeps, the last ones (-1: all, in GPU memory).
+    mode, None without one; ``recorded_passes`` is how many forward passes, the last ones, it keeps in GPU memory (-1:
+    all).
     """
 
     model_config = ConfigDict(frozen=True)

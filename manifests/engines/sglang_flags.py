@@ -116,7 +116,7 @@ def _recorder(table: FlagTable, spec: DeploymentSpec, worker: WorkerSpec) -> tup
         return ()
     return (
         *("--expert-distribution-recorder-mode", mode, "--expert-distribution-recorder-buffer-size", str(passes)),
-        # What rebalancing is worth can only be read from this report; before 0.5.20 it synchronises the GPU once a pass.
+        # What rebalancing is worth can only be read from this report. Before 0.5.20 it synchronises the GPU each pass.
         *(table.balancedness if online else ()),
     )
 
