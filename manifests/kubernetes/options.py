@@ -34,6 +34,17 @@ class ClusterOptions(BaseModel):
         frontend_cpu, frontend_memory: what the frontend asks for.
         worker_cpu, worker_memory: what each pod of a worker asks for; None: nothing.
         grove: False has the operator use LeaderWorkerSet instead of Grove.
+        build: both images are built in the cluster and pushed to where ``engine_image`` and ``client_image`` point;
+            False: they are there, and only verified.
+        build_args: of the engine's image, e.g. ``SGLANG_IMAGE_TAG`` (``manifests/images``).
+        build_timeout_s, download_timeout_s: when a build, or a download of weights, counts as stuck.
+        buildkit_image: BuildKit, rootless.
+        registry_secret: secret of type ``kubernetes.io/dockerconfigjson`` with the login to push and to ask with.
+        plain_http_registries: hosts (with port) that speak HTTP only.
+        storage_class: of claims that are made; None: the cluster's default.
+        model_claim_size: of the model claim when it is made, e.g. ``2Ti``; None: what the model needs.
+        hub_endpoint: a mirror of the Hugging Face hub.
+        model_revisions: commit to download by hub id, beyond those that are known (``manifests/hub.py``).
     """
 
     model_config = ConfigDict(frozen=True)
@@ -63,6 +74,17 @@ class ClusterOptions(BaseModel):
     worker_cpu: str | None = None
     worker_memory: str | None = None
     grove: bool = True
+    build: bool = False
+    build_args: dict[str, str] = {}
+    build_timeout_s: float = Field(7200, gt=0)
+    download_timeout_s: float = Field(14400, gt=0)
+    buildkit_image: str = "moby/buildkit:v0.25.1-rootless"
+    registry_secret: str | None = None
+    plain_http_registries: tuple[str, ...] = ()
+    storage_class: str | None = None
+    model_claim_size: str | None = None
+    hub_endpoint: str | None = None
+    model_revisions: dict[str, str] = {}
 
     def image(self, digest: str) -> str:
         """The engine's image by digest; as it was given when ``digest`` is not known yet, or given already."""
