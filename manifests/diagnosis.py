@@ -6,7 +6,16 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-FailureKind = Literal["out_of_memory", "bad_configuration", "crashed", "timed_out", "unschedulable"]
+FailureKind = Literal[
+    "out_of_memory",
+    "bad_configuration",
+    "crashed",
+    "timed_out",
+    "unschedulable",
+    "quota_exceeded",
+    "image_unavailable",
+    "storage_unavailable",
+]
 
 
 class Diagnosis(BaseModel):

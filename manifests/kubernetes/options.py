@@ -32,6 +32,7 @@ class ClusterOptions(BaseModel):
         pod_annotations: of workers, e.g. the networks that GKE attaches.
         shared_memory: of a worker's pod, for NCCL and the model's loading.
         frontend_cpu, frontend_memory: what the frontend asks for.
+        client_cpu, client_memory: what a load generator asks for.
         worker_cpu, worker_memory: what each pod of a worker asks for; None: nothing.
         grove: False has the operator use LeaderWorkerSet instead of Grove.
         build: both images are built in the cluster and pushed to where ``engine_image`` and ``client_image`` point;
@@ -71,6 +72,8 @@ class ClusterOptions(BaseModel):
     shared_memory: str = "80Gi"
     frontend_cpu: str = "4"
     frontend_memory: str = "8Gi"
+    client_cpu: str = "4"
+    client_memory: str = "8Gi"
     worker_cpu: str | None = None
     worker_memory: str | None = None
     grove: bool = True

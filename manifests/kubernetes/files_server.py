@@ -1,0 +1,88 @@
+"""A folder over HTTP: what the files pod of a deployment runs, given to ``python -c`` as it stands here.
+
+So it imports the standard library only. Airflow has no claim mounted; it reads recordings and results through
+the API server's proxy, which hands a request on as it is::
+
+    GET  /list/<folder>    every file below it: {"files": [{"path": ..., "bytes": ..., "modified": ...}]}
+    GET  /file/<path>      one file, with its length
+    POST /remove/<folder>  forget it
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import urllib.parse
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Serves what is below ``root``, and nothing beside it."""
+
+    root: Path
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        action, path = self._asked()
+        if path is None:
+            self.send_error(403)
+        elif action == "list":
+            # A folder that nobody has made yet has no files.
+            found = [(p, p.stat()) for p in sorted(path.rglob("*")) if p.is_file() and not p.is_symlink()]
+            files = [
+                {"path": str(p.relative_to(path)), "bytes": s.st_size, "modified": s.st_mtime} for p, s in found
+            ]
+            self._answer(json.dumps({"files": files}).encode())
+        elif action == "file" and path.is_file():
+            self._send_file(path)
+        else:
+            self.send_error(404)
+
+    def do_POST(self) -> None:
+        action, path = self._asked()
+        if action != "remove" or path is None:
+            self.send_error(404 if path else 403)
+            return
+        shutil.rmtree(path, ignore_errors=True)
+        self._answer(b"{}")
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing: the log of a pod is read when something went wrong."""
+
+    def _asked(self) -> tuple[str, Path | None]:
+        """The action and the path asked for; None when that would lie beside the root."""
+        action, _, rest = urllib.parse.unquote(urllib.parse.urlsplit(self.path).path).lstrip("/").partition("/")
+        path = (self.root / rest.strip("/")).resolve()
+        return action, path if path == self.root or self.root in path.parents else None
+
+    def _answer(self, body: bytes) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def _send_file(self, path: Path) -> None:
+        with path.open("rb") as file:
+            size = path.stat().st_size
+            self.send_response(200)
+            self.send_header("Content-Type", "application/octet-stream")
+            self.send_header("Content-Length", str(size))
+            self.end_headers()
+            # A file that still grows is sent as it was when asked for.
+            while size > 0 and (piece := file.read(min(1 << 20, size))):
+                self.wfile.write(piece)
+                size -= len(piece)
+
+
+def main(root: str, port: str) -> None:
+    """Serve ``root`` on ``port`` of every address, until killed."""
+    Handler.root = Path(root).resolve()
+    Handler.root.mkdir(parents=True, exist_ok=True)
+    ThreadingHTTPServer(("", int(port)), Handler).serve_forever()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,123 @@
+"""Pods of ours beside the engines: load generators as Jobs, and the pod that serves a deployment's files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from manifests.engines.base import Command
+from manifests.kubernetes import files_server
+from manifests.kubernetes.labels import labels
+from manifests.kubernetes.options import ClusterOptions
+
+Document = dict[str, Any]
+
+FILES = "files"
+FILES_PORT = 8080
+#: What the file server may take to end: it has nothing to finish.
+_GRACE_S = 1
+
+
+def files_pod_name(deployment: str) -> str:
+    """The pod that serves a deployment's files."""
+    return f"{deployment}-{FILES}"
+
+
+def client_job_name(deployment: str, client: str) -> str:
+    """The Job of a client: the same for every retry."""
+    return f"{deployment}-{client}"
+
+
+def owned_by(document: Document) -> list[Document]:
+    """``ownerReferences`` to an object as the API server returned it: what carries them goes when that goes."""
+    metadata = document["metadata"]
+    return [
+        {
+            "apiVersion": document["apiVersion"],
+            "kind": document["kind"],
+            "name": metadata["name"],
+            "uid": metadata["uid"],
+        }
+    ]
+
+
+def files_pod(deployment: str, options: ClusterOptions, image: str, owner: list[Document]) -> Document:
+    """The pod that serves the folder of ``deployment`` on the files claim, see :mod:`files_server`."""
+    server = Path(files_server.__file__).read_text()
+    container = {
+        "name": "main",
+        "image": image,
+        "command": ["python3", "-c", server, options.files_dir(deployment), str(FILES_PORT)],
+        "ports": [{"name": "http", "containerPort": FILES_PORT}],
+        "readinessProbe": {"tcpSocket": {"port": FILES_PORT}, "periodSeconds": 1},
+        "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}},
+        "volumeMounts": [{"name": "files", "mountPath": options.files_mount}],
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": files_pod_name(deployment),
+            "namespace": options.namespace,
+            "labels": labels(deployment, component=FILES),
+            "ownerReferences": owner,
+        },
+        "spec": _pod_spec(options, container, [_claim("files", options.files_claim)])
+        | {"terminationGracePeriodSeconds": _GRACE_S},
+    }
+
+
+def client_job(
+    deployment: str,
+    client: str,
+    command: Command,
+    options: ClusterOptions,
+    image: str,
+    owner: list[Document],
+) -> Document:
+    """A load generator or collector that runs once; it is somebody else's business to try again."""
+    container = {
+        "name": "main",
+        "image": image,
+        "command": list(command.argv),
+        "env": [{"name": name, "value": value} for name, value in sorted(command.env.items())],
+        "resources": {"requests": {"cpu": options.client_cpu, "memory": options.client_memory}},
+        "volumeMounts": [
+            {"name": "files", "mountPath": options.files_mount},
+            {"name": "models", "mountPath": options.model_mount, "readOnly": True},
+        ],
+    }
+    volumes = [_claim("files", options.files_claim), _claim("models", options.model_claim)]
+    pod_labels = labels(deployment, client=client)
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {
+            "name": client_job_name(deployment, client),
+            "namespace": options.namespace,
+            "labels": pod_labels,
+            "ownerReferences": owner,
+        },
+        "spec": {
+            "backoffLimit": 0,
+            "template": {
+                "metadata": {"labels": pod_labels},
+                "spec": _pod_spec(options, container, volumes) | {"restartPolicy": "Never"},
+            },
+        },
+    }
+
+
+def _claim(name: str, claim: str) -> Document:
+    return {"name": name, "persistentVolumeClaim": {"claimName": claim}}
+
+
+def _pod_spec(options: ClusterOptions, container: Document, volumes: list[Document]) -> Document:
+    spec: Document = {"containers": [container], "volumes": volumes, "automountServiceAccountToken": False}
+    if options.cpu_node_selector:
+        spec["nodeSelector"] = dict(options.cpu_node_selector)
+    if options.image_pull_secret:
+        spec["imagePullSecrets"] = [{"name": options.image_pull_secret}]
+    if options.priority_class:
+        spec["priorityClassName"] = options.priority_class
+    return spec
