@@ -108,6 +108,14 @@ class Engine(ABC):
         """How to make a model directory from a bare config.json; None when real weights are needed."""
         return None
 
+    def flush_call(self, wait_s: int) -> tuple[str, dict[str, object] | None]:
+        """Path and body of the request that empties a worker's cache, once it is idle within ``wait_s`` seconds."""
+        return f"{self.flush_path}?timeout={wait_s}", None
+
+    def refusal(self, answer: str) -> str | None:  # noqa: ARG002
+        """Why a worker did not do what it was asked although it answered with success; None when it did."""
+        return None
+
     def recorded_copies(self, worker: WorkerSpec) -> int:
         """How often a recording counts one token: once per EP rank where no all-to-all back end divides them."""
         return worker.layout.ep

@@ -7,7 +7,7 @@ in MiB, and GPU memory is what the driver reports as total.
 from __future__ import annotations
 
 from manifests.deployment import Knobs, WorkerSpec
-from manifests.hardware import GpuSpec
+from manifests.hardware import GpuSpec, Role
 
 #: (GPU memory below, GiB; chunked prefill size; decode graph max batch for TP < 4; for TP >= 4)
 _BY_MEMORY = (
@@ -22,6 +22,9 @@ _BY_MEMORY = (
 _LARGE_GPU_GIB = 60
 _LARGE_GPU_RESERVE_MIB = 10 * 1024
 _DEEPEP_DECODE_MIB = 2048
+_DEEPEP_MODES: dict[Role, str] = {"prefill": "normal", "decode": "low_latency", "aggregated": "auto"}
+#: SGLang's default of the tokens that DeepEP's low-latency mode dispatches per rank at most.
+DISPATCH_TOKENS = 128
 _MIN_TOKENS = 2048
 MIN_FRACTION = 0.01
 
@@ -71,12 +74,32 @@ def mem_fraction_static(gpu: GpuSpec, worker: WorkerSpec) -> float:
     return max(round((total - reserved) / total, 3), MIN_FRACTION)
 
 
+def with_deepep(worker: WorkerSpec) -> WorkerSpec:
+    """``worker`` with DeepEP where it spans nodes, in the mode of its role; one that names a mode keeps it.
+
+    Inside a node ranks sum their parts over NVLink; between nodes only what a token's experts need is sent. Prefill
+    sends many tokens at once ("normal"), decode few of them under CUDA graphs ("low_latency"); a worker that does
+    both needs "auto".
+    """
+    if worker.layout.nodes == 1 or worker.knobs.deepep_mode is not None:
+        return worker
+    mode = _DEEPEP_MODES[worker.role]
+    return worker.model_copy(update={"knobs": worker.knobs.model_copy(update={"deepep_mode": mode})})
+
+
 def resolve(gpu: GpuSpec, worker: WorkerSpec) -> Knobs:
-    """``worker.knobs`` with SGLang's own choice for memory fraction, graph batch and prefill chunk."""
+    """``worker.knobs`` with SGLang's own choice for memory fraction, graph batch and prefill chunk.
+
+    SGLang's choice of the graph batch would exceed the tokens that DeepEP dispatches in low-latency mode, and fail:
+    there it ends where they do.
+    """
+    graph = cuda_graph_max_bs(gpu, worker.layout.tp)
+    if worker.knobs.deepep_mode in ("low_latency", "auto"):
+        graph = min(graph, worker.knobs.deepep_dispatch_tokens or DISPATCH_TOKENS)
     knobs = worker.knobs.model_copy(
         update={
             "chunked_prefill_size": worker.knobs.chunked_prefill_size or chunked_prefill_size(gpu),
-            "cuda_graph_max_bs": worker.knobs.cuda_graph_max_bs or cuda_graph_max_bs(gpu, worker.layout.tp),
+            "cuda_graph_max_bs": worker.knobs.cuda_graph_max_bs or graph,
         }
     )
     if knobs.mem_fraction_static is not None:

@@ -8,12 +8,11 @@ worker over several nodes (``--nnodes``, ``--node-rank``, ``--dist-init-addr``) 
 from __future__ import annotations
 
 from manifests.deployment import DeploymentSpec, Knobs, WorkerSpec
+from manifests.engines.sglang_defaults import DISPATCH_TOKENS
 from manifests.engines.sglang_versions import FlagTable, flag_table
 
 #: Forward passes that a recording keeps: SGLang's own default, 70 MB per GPU for DeepSeek-R1.
 RECORDED_PASSES = 1000
-#: SGLang's default of the tokens that DeepEP's low-latency mode dispatches per rank at most.
-DISPATCH_TOKENS = 128
 #: A checkpoint of this size is read for longer than SGLang's own limits (300 s without progress) allow.
 _LARGE_BYTES = 200e9
 _LOAD_TIMEOUT_S = 3600

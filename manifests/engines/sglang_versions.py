@@ -24,12 +24,15 @@ class FlagTable:
     Attributes:
         attention_dp: flags that set the attention data-parallel size to the number filled in for ``{}``.
         balancedness: flags that make the server report how even its experts are loaded.
+        remaps: whether tokens follow a placement where no all-to-all back end moves them. Before 0.5.23 models hand
+            the placement to the router themselves, and some do not.
     """
 
     first: Version
     last: Version
     attention_dp: tuple[str, ...]
     balancedness: tuple[str, ...]
+    remaps: bool = False
 
     def __str__(self) -> str:
         first, last = (".".join(map(str, v)) for v in (self.first, self.last))
@@ -45,7 +48,8 @@ _REPORT = ("--expert-balancedness-report-mode", "both")
 TABLES = (
     FlagTable((0, 5, 17), (0, 5, 17), _INSIDE_TP, _OLD_METRICS),
     FlagTable((0, 5, 18), (0, 5, 21), _INSIDE_TP, _REPORT),
-    FlagTable((0, 5, 22), (0, 5, 23), _OWN_SIZE, _REPORT),
+    FlagTable((0, 5, 22), (0, 5, 22), _OWN_SIZE, _REPORT),
+    FlagTable((0, 5, 23), (0, 5, 23), _OWN_SIZE, _REPORT, remaps=True),
 )
 #: What the Dynamo release that we render for (1.6.1) is built with.
 DEFAULT_VERSION = "0.5.21"

@@ -100,10 +100,13 @@ def begin(subject: Subject) -> None:
         return
     serving = engine(spec.engine)
     workers = where.endpoints(subject.deployment).control
-    flush = f"{serving.flush_path}?timeout={_FLUSH_WAIT_S}"
+    flush, body = serving.flush_call(_FLUSH_WAIT_S)
     try:
         for worker in workers:
-            where.call(subject.deployment, worker, flush, timeout_s=_FLUSH_WAIT_S + 10)
+            answer = where.call(subject.deployment, worker, flush, body=body, timeout_s=_FLUSH_WAIT_S + 10)
+            refusal = serving.refusal(answer)
+            if refusal is not None:
+                raise TargetError(f"{worker} of {subject.deployment} did not flush its cache: {refusal}")
         if subject.record:
             for worker in workers:
                 where.call(subject.deployment, worker, serving.record_start_path)

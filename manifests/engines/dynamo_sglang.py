@@ -1,0 +1,124 @@
+"""SGLang workers under Dynamo: its frontend in front, prefill and decode (or aggregated) workers behind.
+
+Read in ai-dynamo 1.6.1 (``dynamo/sglang/args.py``, ``backend_args.py``, ``engine_routes.py``). A worker has no HTTP
+server of SGLang's: what we ask of one is exposed on Dynamo's system port, below ``/engine/``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from manifests.deployment import DeploymentSpec, WorkerSpec
+from manifests.diagnosis import Diagnosis
+from manifests.engines import sglang_checks, sglang_defaults, sglang_failures, sglang_flags
+from manifests.engines.base import Command, Component, Engine, Site
+from manifests.engines.sglang_versions import DEFAULT_VERSION
+from manifests.findings import Finding
+
+#: Methods of SGLang's tokenizer manager ("tm") that become routes of the same name.
+_ROUTES = (
+    "start_expert_distribution_record",
+    "stop_expert_distribution_record",
+    "dump_expert_distribution_record",
+    "flush_cache",
+)
+_ANY_ADDRESS = "0.0.0.0"
+
+
+class DynamoSglangEngine(Engine):
+    """Real workers on GPUs, for targets that run Dynamo."""
+
+    name = "dynamo-sglang"
+    runtime = "dynamo"
+    default_version = DEFAULT_VERSION
+    simulated = False
+    environment = "dynamo-sglang"
+    imports = ("deep_ep", "nixl", "sglang", "torch", "dynamo.sglang", "dynamo.frontend")
+    flush_path = "/engine/flush_cache"
+    record_start_path = "/engine/start_expert_distribution_record"
+    record_stop_path = "/engine/stop_expert_distribution_record"
+    record_dump_path = "/engine/dump_expert_distribution_record"
+
+    def components(self, spec: DeploymentSpec) -> tuple[Component, ...]:
+        workers = tuple(
+            Component(name=f"{w.role}-{i}", role=w.role, ordinal=i, ports=_ports(w))
+            for w in spec.workers
+            for i in range(w.replicas)
+        )
+        return (Component(name="frontend", role="frontend", ports=("http",)), *workers)
+
+    def command(self, spec: DeploymentSpec, component: Component, site: Site) -> Command:
+        # Files of an image's own are all that is there: looking for newer ones would only take time, or fail.
+        env = {"HF_HUB_OFFLINE": "1"} if site.model_path.startswith("/") else {}
+        if component.role == "frontend":
+            arguments = ("--http-host", _ANY_ADDRESS, "--http-port", str(site.ports["http"]))
+            return Command(argv=(site.python, "-m", "dynamo.frontend", *arguments), env=env)
+        worker = next(w for w in spec.workers if w.role == component.role)
+        version = spec.engine_version or self.default_version
+        return Command(
+            argv=(
+                *(site.python, "-m", "dynamo.sglang"),
+                *sglang_flags.server_args(spec, worker, model_path=site.model_path, version=version),
+                *_disaggregation(worker, site),
+                *("--host", _ANY_ADDRESS, "--enable-metrics"),
+                *(part for route in _ROUTES for part in ("--engine-route", f"{route}:tm")),
+            ),
+            env={
+                **env,
+                **sglang_flags.env(spec, worker, recordings_dir=site.work_dir),
+                **_fabric(spec, worker),
+                "DYN_SYSTEM_ENABLED": "true",
+                "DYN_SYSTEM_PORT": str(site.ports["control"]),
+            },
+        )
+
+    def flush_call(self, wait_s: int) -> tuple[str, dict[str, object] | None]:
+        return self.flush_path, {"timeout_s": wait_s}
+
+    def refusal(self, answer: str) -> str | None:
+        """Routes answer with status 200 and a JSON object that tells of success, where the method does."""
+        try:
+            said = json.loads(answer)
+        except ValueError:
+            return None
+        if isinstance(said, dict) and said.get("success") is False:
+            return str(said.get("message") or answer)
+        return None
+
+    def recorded_copies(self, worker: WorkerSpec) -> int:
+        return worker.layout.ep if worker.knobs.deepep_mode is None else 1
+
+    def resolve(self, spec: DeploymentSpec) -> DeploymentSpec:
+        def resolved(worker: WorkerSpec) -> WorkerSpec:
+            worker = sglang_defaults.with_deepep(worker)
+            return worker.model_copy(update={"knobs": sglang_defaults.resolve(spec.hardware.gpu, worker)})
+
+        return spec.model_copy(update={"workers": tuple(map(resolved, spec.workers))})
+
+    def validate(self, spec: DeploymentSpec) -> list[Finding]:
+        return sglang_checks.findings(spec)
+
+    def diagnose(self, component: Component, log: Sequence[str], exit_code: int | None) -> Diagnosis:
+        return sglang_failures.diagnose(component, log, exit_code)
+
+
+def _ports(worker: WorkerSpec) -> tuple[str, ...]:
+    return ("control", "bootstrap") if worker.role == "prefill" else ("control",)
+
+
+def _disaggregation(worker: WorkerSpec, site: Site) -> tuple[str, ...]:
+    """KV caches go from prefill to decode through NIXL, Dynamo's transport."""
+    if worker.role == "aggregated":
+        return ()
+    mode = ("--disaggregation-mode", worker.role, "--disaggregation-transfer-backend", "nixl")
+    if worker.role == "decode":
+        return mode
+    return (*mode, "--disaggregation-bootstrap-port", str(site.ports["bootstrap"]))
+
+
+def _fabric(spec: DeploymentSpec, worker: WorkerSpec) -> dict[str, str]:
+    """In an NVLink domain of several nodes NCCL must be told that memory of other nodes can be mapped."""
+    if worker.layout.nodes == 1 or spec.hardware.fabric != "NVLink":
+        return {}
+    return {"NCCL_MNNVL_ENABLE": "1", "NCCL_CUMEM_ENABLE": "1"}
