@@ -36,6 +36,14 @@ class ModelSpec(BaseModel):
     shared_intermediate_size: int = Field(0, ge=0, description="all shared experts of a layer together")
     dense_intermediate_size: int = Field(0, ge=0, description="MLP of the layers without experts")
     attention_params_per_layer: int = Field(gt=0)
+    attention_copied_params: int = Field(
+        0, ge=0, description="those of attention_params_per_layer that tensor parallelism copies instead of dividing"
+    )
+    absorbed_params_per_layer: int = Field(
+        0, ge=0, description="16-bit copies of MLA's up-projections that engines make to multiply them into the queries"
+    )
+    rotary_dim: int = Field(0, ge=0, description="width of the table of rotary angles, fp32, one row per position")
+    mtp_layers: int = Field(0, ge=0, description="multi-token-prediction layers in the checkpoint")
     num_attention_heads: int = Field(gt=0)
     attention_head_dim: int = Field(gt=0, description="query/key width per head, for attention FLOPs")
     kv_bytes_per_token: int = Field(gt=0, description="all layers, one copy")
@@ -129,7 +137,7 @@ class _Config:
         layers = self._need("num_hidden_layers")
         hidden = self._need("hidden_size")
         moe_intermediate = self._need("moe_intermediate_size", "intermediate_size")
-        params, head_dim, kv_heads, kv_per_layer = self._attention(hidden)
+        attention = self._attention(hidden)
         weight_bytes, block = self._quantisation()
         moe_layers = self._moe_layers(layers)
         return ModelSpec(
@@ -144,15 +152,14 @@ class _Config:
             moe_intermediate_size=moe_intermediate,
             shared_intermediate_size=self._shared(moe_intermediate),
             dense_intermediate_size=self._config.get("intermediate_size", 0) if moe_layers < layers else 0,
-            attention_params_per_layer=params,
             num_attention_heads=self._need("num_attention_heads"),
-            attention_head_dim=head_dim,
-            kv_bytes_per_token=kv_per_layer * layers,
-            num_kv_heads=kv_heads,
+            kv_bytes_per_token=attention.pop("kv_bytes_per_layer") * layers,
+            mtp_layers=self._config.get("num_nextn_predict_layers") or 0,
             vocab_size=self._need("vocab_size"),
             max_context=self._config.get("max_position_embeddings", 4096),
             weight_bytes=weight_bytes,
             scale_block=block,
+            **attention,
         )
 
     def _need(self, *keys: str) -> int:
@@ -181,8 +188,8 @@ class _Config:
         explicit = self._config.get("shared_expert_intermediate_size")
         return int(explicit or (self._config.get("n_shared_experts") or 0) * moe_intermediate)
 
-    def _attention(self, hidden: int) -> tuple[int, int, int, int]:
-        """(weights per layer, query/key width per head, KV heads, KV bytes per token and layer in 16 bits)."""
+    def _attention(self, hidden: int) -> dict[str, int]:
+        """The fields about attention, and the KV bytes per token and layer in 16 bits."""
         heads = self._need("num_attention_heads")
         rank = self._config.get("kv_lora_rank")
         if rank:  # multi-head latent attention: one latent vector and one rope key per token
@@ -192,12 +199,25 @@ class _Config:
             q_rank = self._config.get("q_lora_rank")
             query = heads * (nope + rope)
             q_params = hidden * q_rank + q_rank * query if q_rank else hidden * query
-            params = q_params + hidden * (rank + rope) + rank * heads * (nope + value) + heads * value * hidden
-            return int(params), nope + rope, 1, 2 * (rank + rope)
-        head_dim = self._config.get("head_dim") or hidden // heads
-        kv_heads = self._config.get("num_key_value_heads") or heads
-        params = 2 * hidden * heads * head_dim + 2 * hidden * kv_heads * head_dim
-        return int(params), int(head_dim), int(kv_heads), int(2 * kv_heads * head_dim * 2)
+            up = rank * heads * (nope + value)
+            return {
+                "attention_params_per_layer": q_params + hidden * (rank + rope) + up + heads * value * hidden,
+                "attention_copied_params": hidden * (rank + rope + (q_rank or 0)),
+                "absorbed_params_per_layer": up,
+                "attention_head_dim": nope + rope,
+                "rotary_dim": rope,
+                "num_kv_heads": 1,
+                "kv_bytes_per_layer": 2 * (rank + rope),
+            }
+        head_dim = int(self._config.get("head_dim") or hidden // heads)
+        kv_heads = int(self._config.get("num_key_value_heads") or heads)
+        return {
+            "attention_params_per_layer": 2 * hidden * heads * head_dim + 2 * hidden * kv_heads * head_dim,
+            "attention_head_dim": head_dim,
+            "rotary_dim": int(head_dim * (self._config.get("partial_rotary_factor") or 1)),
+            "num_kv_heads": kv_heads,
+            "kv_bytes_per_layer": 2 * kv_heads * head_dim * 2,
+        }
 
     def _quantisation(self) -> tuple[float, int]:
         quant = self._config.get("quantization_config") or {}

@@ -27,6 +27,7 @@ def qwen_like(layers, hidden, heads, kv_heads, intermediate):
             "num_experts_per_tok": 8,
             "moe_intermediate_size": intermediate,
             "vocab_size": 32768,
+            "max_position_embeddings": 40960,
         },
         "measured",
     )
@@ -68,7 +69,7 @@ def test_kv_cache_is_what_sglang_allocated(model, redundant, fraction, kv_gib, t
     [(Q24, 8, 0.064), (Q24, 64, 0.160), (Q24, 256, 0.484), (MOE8, 64, 0.109), (MOE8, 256, 0.35), (MOE8, 512, 0.60)],
 )
 def test_graph_memory_is_what_was_captured(model, max_bs, gib):
-    assert memory(model, max_bs=max_bs).graphs_gib == pytest.approx(gib, rel=0.12)
+    assert memory(model, max_bs=max_bs).graphs_gib == pytest.approx(gib, abs=0.03)
 
 
 @pytest.mark.parametrize(("chunk", "low", "high"), [(4096, 0.6, 1.0), (8192, 1.3, 2.2), (16384, 2.7, 4.8)])

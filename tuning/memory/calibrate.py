@@ -1,0 +1,129 @@
+"""Fit the memory model's constants to servers that ran, and say how far off it is on others."""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from manifests.engines.sglang_defaults import capture_list
+from manifests.hardware import GpuSpec
+from tuning.memory.constants import CONSTANTS, GIB, UNCALIBRATED, MemoryConstants
+from tuning.memory.measured import Server
+from tuning.memory.pools import request_table_gib
+from tuning.memory.runtime import graph_gib
+from tuning.memory.worker import worker_memory
+
+_PARTS = ("weights_gib", "kv_gib", "graph_gib", "free_gib")
+
+
+def fit(servers: Sequence[Server], gpu: GpuSpec) -> MemoryConstants:
+    """The constants that explain ``servers`` best; those that nothing among them shows stay as they are.
+
+    Raises:
+        ValueError: none of them became ready.
+    """
+    ready = [s for s in servers if s.ready]
+    if not ready:
+        raise ValueError("none of the servers became ready: there is nothing to fit to")
+    hidden = _hidden_tensors(ready, gpu)
+    constants = replace(CONSTANTS, hidden_tensors=hidden if hidden is not None else CONSTANTS.hidden_tensors)
+    runtime, per_token = _tables(ready, gpu)
+    graph, node = _graphs(ready, constants)
+    nccl = _nccl(ready, gpu)
+    return replace(
+        constants,
+        runtime_gib=runtime,
+        list_bytes_per_token=per_token,
+        graph_gib=graph,
+        graph_node_kib=node,
+        nccl_gib=nccl if nccl is not None else CONSTANTS.nccl_gib,
+    )
+
+
+def split(servers: Sequence[Server]) -> tuple[list[Server], list[Server]]:
+    """Every other server to fit to, the rest to judge by."""
+    return list(servers[::2]), list(servers[1::2])
+
+
+def errors(servers: Sequence[Server], gpu: GpuSpec, constants: MemoryConstants) -> dict[str, float]:
+    """Largest absolute error in GiB of each part that was measured."""
+    worst: dict[str, float] = defaultdict(float)
+    for server in servers:
+        if not server.valid:
+            continue
+        memory = server.predicted(gpu, constants)
+        predicted = dict(
+            zip(
+                _PARTS,
+                (memory.weights_gib, memory.kv_gib, memory.graphs_gib, memory.free_at_ready_gib),
+                strict=True,
+            )
+        )
+        for part, value in predicted.items():
+            seen = getattr(server, part)
+            if seen is not None:
+                worst[part] = max(worst[part], abs(value - seen))
+    return dict(worst)
+
+
+def _tables(servers: Sequence[Server], gpu: GpuSpec) -> tuple[float, float]:
+    """GiB fixed and bytes per KV token of what was allocated between loading and capture."""
+    left, tokens = [], []
+    for s in servers:
+        if s.kv_gib is None or s.weights_gib is None or s.graph_gib is None or s.free_gib is None or not s.kv_tokens:
+            continue
+        beside = gpu.usable_gib - s.weights_gib - s.kv_gib - s.graph_gib - s.free_gib
+        left.append(beside - request_table_gib(s.model, s.worker, s.kv_tokens))
+        tokens.append(s.kv_tokens / GIB)
+    return _line(tokens, left)
+
+
+def _graphs(servers: Sequence[Server], constants: MemoryConstants) -> tuple[float, float]:
+    """GiB fixed and KiB per layer and captured size of what the graphs took beyond their known tensors."""
+    known = replace(constants, graph_gib=0.0, graph_node_kib=0.0)
+    left, nodes = [], []
+    for s in servers:
+        max_bs = s.worker.knobs.cuda_graph_max_bs or 0
+        if s.graph_gib is not None:
+            left.append(s.graph_gib - graph_gib(s.model, s.worker, max_bs, known))
+            nodes.append(s.model.num_layers * len(capture_list(max_bs)) / 2**20)
+    return _line(nodes, left)
+
+
+def _hidden_tensors(servers: Sequence[Server], gpu: GpuSpec) -> float | None:
+    """Hidden-sized tensors per token that explain the least growth under load.
+
+    The allocator keeps what fragments, so equal steps grow differently: only the least of it is need.
+    """
+    implied = []
+    for s in servers:
+        if s.growth_gib is None:
+            continue
+        none, one = (
+            worker_memory(s.model, gpu, s.worker, replace(UNCALIBRATED, hidden_tensors=n)).activations_gib
+            for n in (0.0, 1.0)
+        )
+        implied.append((s.growth_gib - none) / (one - none))
+    return min(implied, default=None)
+
+
+def _nccl(servers: Sequence[Server], gpu: GpuSpec) -> float | None:
+    """GiB that the warm-up request took for good."""
+    taken = [
+        s.mib_ready / 1024 - (gpu.memory_gib - s.free_gib)
+        for s in servers
+        if s.mib_ready is not None and s.free_gib is not None
+    ]
+    return statistics.median(taken) if taken else None
+
+
+def _line(x: Sequence[float], y: Sequence[float]) -> tuple[float, float]:
+    """Intercept and slope of the least-squares line; with one x only, the slope is 0."""
+    if len(set(x)) < 2:
+        return (statistics.fmean(y), 0.0) if y else (0.0, 0.0)
+    slope, intercept = np.polyfit(x, y, 1)
+    return float(intercept), float(slope)

@@ -1,0 +1,88 @@
+"""Refuse what cannot run for want of memory, and name a value that would work."""
+
+from __future__ import annotations
+
+from manifests.deployment import DeploymentSpec, WorkerSpec
+from manifests.findings import Finding
+from manifests.model import ModelSpec
+from tuning.memory.weights import weights
+from tuning.memory.worker import WorkerMemory, worker_memory
+
+_RULES = {
+    "no_kv_left": "leaves no memory for the KV cache",
+    "capture": "leaves too little for the CUDA graphs",
+    "warm_up": "leaves too little for NCCL at the warm-up request",
+    "under_load": "leaves too little for the activations of a full batch",
+}
+
+
+def findings(spec: DeploymentSpec) -> list[Finding]:
+    """Refuse what cannot run however its knobs are set; ``spec`` must be resolved.
+
+    A model whose weights leave nothing is refused with what would fit; a worker that SGLang would let die
+    for its knobs alone is a warning, because the optimiser may well want to know that.
+    """
+    return [f for worker in spec.workers for f in _worker_findings(spec, worker)]
+
+
+def _worker_findings(spec: DeploymentSpec, worker: WorkerSpec) -> list[Finding]:
+    memory = worker_memory(spec.model, spec.hardware.gpu, worker)
+    gpu = spec.hardware.gpu
+    bare = worker.model_copy(update={"knobs": worker.knobs.model_copy(update={"redundant_experts": 0})})
+    need = weights(spec.model, bare).total
+    room = gpu.usable_gib - memory.first_use_gib
+    if need >= room:
+        return [
+            Finding(
+                field=f"{worker.role}.hardware",
+                value=f"{spec.model.name} on {worker.layout.gpus} x {gpu.name}",
+                rule=f"its weights take {need:.1f} GiB per GPU of which {room:.1f} can be used",
+                suggestion=_would_fit(spec.model, worker, room),
+            )
+        ]
+    if memory.fits:
+        return []
+    return [_knob_finding(spec, worker, memory)]
+
+
+def _knob_finding(spec: DeploymentSpec, worker: WorkerSpec, memory: WorkerMemory) -> Finding:
+    low, high = memory.minimum_fraction, _largest_fraction(spec, worker, memory)
+    if low < high:
+        suggestion = f"A mem_fraction_static between {low:.3f} and {high:.3f} works"
+    else:
+        suggestion = "No mem_fraction_static works: fewer redundant experts or a smaller cuda_graph_max_bs would"
+    return Finding(
+        field=f"{worker.role}.mem_fraction_static",
+        value=worker.knobs.mem_fraction_static,
+        rule=f"{_RULES[memory.face or 'capture']}: {memory.deficit_gib:.2f} GiB per GPU missing",
+        suggestion=suggestion,
+        severity="warning",
+    )
+
+
+def _largest_fraction(spec: DeploymentSpec, worker: WorkerSpec, memory: WorkerMemory) -> float:
+    """The largest fraction that fits: found in two steps, because the tables grow with the KV cache."""
+    fraction = 1 - memory.reserve_gib / memory.usable_gib
+    if not 0 < fraction < 1:
+        return 0.0
+    knobs = worker.knobs.model_copy(update={"mem_fraction_static": fraction})
+    there = worker_memory(spec.model, spec.hardware.gpu, worker.model_copy(update={"knobs": knobs}))
+    return 1 - max(memory.reserve_gib, there.reserve_gib) / memory.usable_gib
+
+
+def _would_fit(model: ModelSpec, worker: WorkerSpec, room: float) -> str:
+    """The smallest power-of-two worker of this GPU that holds the weights with a tenth left for KV cache."""
+    gpus = worker.layout.gpus
+    while gpus < 1024:
+        gpus *= 2
+        dp = gpus if worker.layout.dp > 1 else 1
+        layout = worker.layout.model_copy(update={"nodes": 1, "gpus_per_node": gpus, "tp": gpus, "dp": dp, "ep": gpus})
+        wider = worker.model_copy(
+            update={"layout": layout, "knobs": worker.knobs.model_copy(update={"redundant_experts": 0})}
+        )
+        need = weights(model, wider).total
+        if need < 0.9 * room and model.num_experts % gpus == 0:
+            return (
+                f"{gpus} such GPUs per {worker.role} worker would hold it ({need:.1f} GiB each), or fewer larger ones"
+            )
+    return "Use GPUs with more memory, a smaller model or one in fewer bits"

@@ -1,0 +1,114 @@
+"""Servers that were started on real GPUs, as a CSV file lists them: what the memory model is held against.
+
+A folder has ``servers.csv`` (one row per start) and ``models/<model>.json`` (the config.json of each). Columns used:
+``call, run, model, R, mem_fraction, graph_max_bs, chunked_prefill`` and, empty where it died before, ``weight_gb,
+kv_gb, max_total_num_tokens, graph_gb, avail_after_start_gb`` (GiB, as SGLang logs them), ``gpu_mib_ready,
+gpu_mib_end`` (nvidia-smi's MiB after the warm-up request and after the load), ``alive_after`` (``True`` or ``False``
+when a burst of load was the last thing before ``gpu_mib_end``; else empty, and the caches had been emptied).
+Optional: ``ep`` and ``outcome``.
+"""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+from manifests.deployment import Knobs, WorkerSpec
+from manifests.hardware import GpuSpec, WorkerLayout
+from manifests.model import ModelSpec
+from tuning.memory.constants import MemoryConstants
+from tuning.memory.worker import Face, WorkerMemory, worker_memory
+
+_DEFAULT_EP = 2
+
+
+@dataclass(frozen=True)
+class Server:
+    """One start of a server. Measured values are None where it did not get that far.
+
+    Attributes:
+        ready: it answered.
+        loaded: whether its memory was read after a burst of load; ``survived`` says how that ended.
+        outcome: a face of out-of-memory, ``ready``, or another word for what ended it.
+    """
+
+    name: str
+    model: ModelSpec
+    worker: WorkerSpec
+    weights_gib: float | None
+    kv_gib: float | None
+    kv_tokens: int | None
+    graph_gib: float | None
+    free_gib: float | None
+    mib_ready: float | None
+    mib_end: float | None
+    survived: bool | None
+    outcome: str
+
+    @property
+    def ready(self) -> bool:
+        return self.free_gib is not None
+
+    @property
+    def valid(self) -> bool:
+        """Whether its experts divide: SGLang asserts that before it allocates anything."""
+        return (self.model.num_experts + self.worker.knobs.redundant_experts) % self.worker.layout.ep == 0
+
+    @property
+    def growth_gib(self) -> float | None:
+        """What a burst of load added to the memory in use, None when that was not measured."""
+        if not self.survived or self.mib_end is None or self.mib_ready is None:
+            return None
+        return (self.mib_end - self.mib_ready) / 1024
+
+    def predicted(self, gpu: GpuSpec, constants: MemoryConstants) -> WorkerMemory:
+        return worker_memory(self.model, gpu, self.worker, constants)
+
+
+def read_servers(folder: Path) -> list[Server]:
+    """The rows of ``folder / servers.csv``, in order.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        KeyError: a column is.
+    """
+    models = {file.stem: ModelSpec.from_path(file, file.stem) for file in sorted((folder / "models").glob("*.json"))}
+    with (folder / "servers.csv").open(newline="") as file:
+        return [_server(row, models[row["model"]]) for row in csv.DictReader(file)]
+
+
+def _server(row: dict[str, str], model: ModelSpec) -> Server:
+    ep = int(row.get("ep") or _DEFAULT_EP)
+    knobs = Knobs(
+        redundant_experts=int(row["R"]),
+        mem_fraction_static=float(row["mem_fraction"]),
+        cuda_graph_max_bs=int(row["graph_max_bs"]),
+        chunked_prefill_size=int(row["chunked_prefill"]),
+    )
+    layout = WorkerLayout(nodes=1, gpus_per_node=ep, tp=ep, dp=1, ep=ep)
+    tokens = _number(row["max_total_num_tokens"])
+    return Server(
+        name=f"{row['call']} {row['run']}",
+        model=model,
+        worker=WorkerSpec(role="aggregated", layout=layout, knobs=knobs),
+        weights_gib=_number(row["weight_gb"]),
+        kv_gib=_number(row["kv_gb"]),
+        kv_tokens=None if tokens is None else int(tokens),
+        graph_gib=_number(row["graph_gb"]),
+        free_gib=_number(row["avail_after_start_gb"]),
+        mib_ready=_number(row["gpu_mib_ready"]),
+        mib_end=_number(row["gpu_mib_end"]),
+        survived={"True": True, "False": False}.get(row["alive_after"]),
+        outcome=row["outcome"],
+    )
+
+
+def _number(text: str) -> float | None:
+    return float(text) if text else None
+
+
+def seen_face(outcome: str) -> Face | None:
+    """The face of out-of-memory that ``outcome`` is, None for a server that memory did not end."""
+    faces: tuple[Face, ...] = ("capture", "no_kv_left", "warm_up", "under_load")
+    return next((face for face in faces if face == outcome), None)
