@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import subprocess
 import sys
@@ -13,22 +12,13 @@ from pydantic import BaseModel
 
 import manifests
 from manifests.errors import TargetError
+from manifests.smoke_test import SCRIPT, versions
 from operators.bootstrap import PROJECT, READY
 from operators.settings import Settings
 from operators.targets.base import Image
 from operators.targets.files import read_as, write_whole
 
 _LOCKS = Path(manifests.__file__).parent / "environments"
-_SMOKE = """
-import importlib, importlib.metadata, json, sys
-owners = importlib.metadata.packages_distributions()
-versions = {}
-for name in sys.argv[1:]:
-    importlib.import_module(name)
-    top = name.split(".")[0]
-    versions[name] = importlib.metadata.version(owners[top][0]) if top in owners else "?"
-print(json.dumps(versions))
-"""
 
 
 class Verified(BaseModel):
@@ -76,9 +66,9 @@ def prepare_environment(settings: Settings, environment: str, imports: tuple[str
         return Image(digest=digest, versions=known.versions, reused=True)
     if not _is_built(settings, environment, digest):
         _build(settings, environment)
-    versions = _smoke_test(environment_python(settings, environment), imports)
-    write_whole(note, Verified(digest=digest, versions=versions).model_dump_json())
-    return Image(digest=digest, versions=versions, reused=False)
+    found = _smoke_test(environment_python(settings, environment), imports)
+    write_whole(note, Verified(digest=digest, versions=found).model_dump_json())
+    return Image(digest=digest, versions=found, reused=False)
 
 
 def _is_built(settings: Settings, environment: str, digest: str) -> bool:
@@ -101,8 +91,7 @@ def _build(settings: Settings, environment: str) -> None:
 
 
 def _smoke_test(python: Path, imports: tuple[str, ...]) -> dict[str, str]:
-    done = subprocess.run([str(python), "-c", _SMOKE, *imports], capture_output=True, text=True, check=False)
+    done = subprocess.run([str(python), "-c", SCRIPT, *imports], capture_output=True, text=True, check=False)
     if done.returncode:
         raise TargetError(f"the environment at {python.parent.parent} fails its smoke test:\n{done.stderr[-2000:]}")
-    versions: dict[str, str] = json.loads(done.stdout.splitlines()[-1])
-    return versions
+    return versions(done.stdout)

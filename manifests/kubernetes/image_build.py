@@ -1,0 +1,143 @@
+"""The Job that builds an image in the cluster with rootless BuildKit, and what it is built from.
+
+The manifest follows BuildKit's own example for rootless Jobs: user 1000, no process sandbox, and neither seccomp
+nor AppArmor in the way of its user namespaces.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import re
+import tarfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from manifests.errors import Refused, refuse
+from manifests.findings import unknown
+from manifests.kubernetes.options import ClusterOptions
+from manifests.kubernetes.task_job import Task, task_documents
+
+_PROJECT = Path(__file__).parents[2]
+_RECIPES = _PROJECT / "manifests" / "images"
+_LOCKS = _PROJECT / "manifests" / "environments"
+#: Packages of ours that run inside an engine's container, by environment.
+_PACKAGES = {"simulated": ("manifests", "tuning")}
+_SUFFIXES = {".py", ".json", ".yaml", ".txt"}
+_ARGUMENT = re.compile(r"^ARG (\w+)", re.MULTILINE)
+_ARCHIVE = "context.tar.gz"
+_CONTEXT = "/wideloop/context"
+_LOGIN = "/wideloop/login"
+#: Its last line is the result: buildctl writes the digest of what it pushed to its metadata file.
+_SCRIPT = f"""\
+set -eu
+work=$(mktemp -d)
+mkdir "$work/context"
+tar -xzf "$WIDELOOP_CONTEXT/{_ARCHIVE}" -C "$work/context"
+buildctl-daemonless.sh build --frontend dockerfile.v0 --progress plain \\
+  --local context="$work/context" --local dockerfile="$work/context" --metadata-file "$work/metadata.json" "$@"
+digest=$(sed -n 's/.*"containerimage.digest": *"\\(sha256:[0-9a-f]*\\)".*/\\1/p' "$work/metadata.json")
+printf '%s' "$digest" > "$WIDELOOP_RESULT"
+"""
+
+
+class Recipe(NamedTuple):
+    """What an image is made from.
+
+    Attributes:
+        environment: an engine's, or the benchmark client's.
+        archive: the build context as a tar file; the same bytes for the same content.
+        build_args: over the defaults in the Dockerfile.
+    """
+
+    environment: str
+    archive: bytes
+    build_args: Mapping[str, str]
+
+    @property
+    def inputs(self) -> str:
+        """12 hex digits, equal when nothing that the image is made from differs."""
+        known = hashlib.sha256(self.archive)
+        known.update(repr(sorted(self.build_args.items())).encode())
+        return known.hexdigest()[:12]
+
+
+def recipe(environment: str, build_args: Mapping[str, str]) -> Recipe:
+    """The recipe of an environment's image, with those of ``build_args`` that its Dockerfile takes.
+
+    Raises:
+        Refused: there is no Dockerfile for it, or an argument that no Dockerfile takes.
+    """
+    dockerfiles = {p.name.removesuffix(".Dockerfile"): p for p in _RECIPES.glob("*.Dockerfile")}
+    if environment not in dockerfiles:
+        raise Refused([unknown("engine", environment, dockerfiles)])
+    takes = {name: set(_ARGUMENT.findall(path.read_text())) for name, path in dockerfiles.items()}
+    known = set().union(*takes.values())
+    refuse(unknown("build_args", name, known) for name in build_args if name not in known)
+    files = {"Dockerfile": dockerfiles[environment].read_bytes()}
+    lock = _LOCKS / f"{environment}.txt"
+    if lock.is_file():
+        files["requirements.txt"] = lock.read_bytes()
+    files |= {f"project/{name}": path.read_bytes() for name, path in _sources(environment)}
+    arguments = {name: value for name, value in build_args.items() if name in takes[environment]}
+    return Recipe(environment, _archive(files), arguments)
+
+
+def _sources(environment: str) -> Iterator[tuple[str, Path]]:
+    for package in _PACKAGES.get(environment, ()):
+        for path in (_PROJECT / package).rglob("*"):
+            if path.suffix in _SUFFIXES and path.is_file():
+                yield str(path.relative_to(_PROJECT)), path
+
+
+def _archive(files: Mapping[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for name, content in sorted(files.items()):
+            entry = tarfile.TarInfo(name)  # No times and no owners: they would make equal contexts differ.
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def inputs_tag(image: str, made_from: Recipe) -> str:
+    """The reference under which the registry keeps what was built from exactly these inputs."""
+    repository = image.partition("@")[0]
+    head, slash, last = repository.rpartition("/")
+    return f"{head}{slash}{last.partition(':')[0]}:inputs-{made_from.inputs}"
+
+
+def documents(options: ClusterOptions, image: str, made_from: Recipe) -> list[dict[str, Any]]:
+    """The Job that builds ``made_from`` and pushes it as ``image`` and under its inputs' tag; and its context."""
+    tagged = inputs_tag(image, made_from)
+    host = image.partition("/")[0]
+    insecure = ",registry.insecure=true" if host in options.plain_http_registries else ""
+    names = tagged if "@" in image else f"{image},{tagged}"
+    arguments = [f'--output=type=image,"name={names}",push=true{insecure}']
+    arguments += [f"--opt=build-arg:{key}={value}" for key, value in sorted(made_from.build_args.items())]
+    login = options.registry_secret
+    volumes: list[dict[str, Any]] = [{"name": "buildkit", "emptyDir": {}}]
+    mounts: list[dict[str, Any]] = [{"name": "buildkit", "mountPath": "/home/user/.local/share/buildkit"}]
+    if login:
+        items = [{"key": ".dockerconfigjson", "path": "config.json"}]
+        volumes.append({"name": "login", "secret": {"secretName": login, "items": items}})
+        mounts.append({"name": "login", "mountPath": _LOGIN, "readOnly": True})
+    unconfined = {"type": "Unconfined"}
+    task = Task(
+        kind="image",
+        name=f"wideloop-image-{made_from.environment}-{made_from.inputs}",
+        image=options.buildkit_image,
+        command=("sh", "-c", _SCRIPT, "build", *arguments),
+        env={"BUILDKITD_FLAGS": "--oci-worker-no-process-sandbox"} | ({"DOCKER_CONFIG": _LOGIN} if login else {}),
+        limit_s=options.build_timeout_s,
+        files={_ARCHIVE: gzip.compress(made_from.archive, mtime=0)},
+        files_at=_CONTEXT,
+        files_variable="WIDELOOP_CONTEXT",
+        security={"runAsUser": 1000, "runAsGroup": 1000, "seccompProfile": unconfined, "appArmorProfile": unconfined},
+        resources={"requests": {"cpu": "2", "memory": "8Gi"}},
+        volumes=tuple(volumes),
+        mounts=tuple(mounts),
+    )
+    return task_documents(options, task)

@@ -1,0 +1,34 @@
+"""The Job that shows whether an image holds what an engine, or a client, imports."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+from manifests import smoke_test
+from manifests.kubernetes.options import ClusterOptions
+from manifests.kubernetes.task_job import Task, task_documents
+
+#: Pulling an image of 20 GB takes minutes; importing torch and SGLang one.
+_LIMIT_S = 3600.0
+
+
+def documents(options: ClusterOptions, image: str, imports: Sequence[str], *, gpu: bool) -> list[dict[str, Any]]:
+    """The Job.
+
+    Args:
+        image: by digest.
+        imports: modules; what is compiled against CUDA's driver imports only where that is, hence ``gpu``.
+    """
+    of = hashlib.sha256(repr([image, *imports]).encode()).hexdigest()[:12]
+    task = Task(
+        kind="smoke-test",
+        name=f"wideloop-smoke-test-{of}",
+        image=image,
+        command=("python3", "-c", smoke_test.SCRIPT, *imports),
+        limit_s=_LIMIT_S,
+        resources={"limits": {"nvidia.com/gpu": "1"}} if gpu else {},
+        gpu=gpu,
+    )
+    return task_documents(options, task)

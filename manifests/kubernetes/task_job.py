@@ -1,0 +1,128 @@
+"""A Job that does one thing once, says what came of it, and goes: image builds, smoke tests, downloads of models."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from manifests.kubernetes.labels import MANAGED_BY, MANAGER
+from manifests.kubernetes.options import ClusterOptions
+
+Kind = Literal["image", "smoke-test", "weights"]
+#: Label with the kind of a task; deployments and their clients have none.
+TASK = "wideloop/task"
+#: Container of a task's pod.
+CONTAINER = "task"
+#: Where a container leaves its last words for its pod's status: Kubernetes' own default. At most 4096 bytes.
+_RESULT = "/dev/termination-log"
+RESULT_VARIABLE = "WIDELOOP_RESULT"
+#: A Job that nobody came back for is removed by the cluster itself.
+_KEPT_S = 3600
+
+
+class Task(BaseModel):
+    """One task.
+
+    Attributes:
+        name: of its Job, equal for equal work: a second caller finds the first one's Job.
+        command: writes its result to the file that ``WIDELOOP_RESULT`` names.
+        limit_s: the cluster ends it after this time.
+        tries: how many pods may try.
+        files: small files that the command finds in a folder, mounted at ``files_at`` and named by the
+            environment variable ``files_variable``.
+        secrets: environment variables from a secret, as ``(variable, secret, key)``.
+        security: of the container. resources: of the container.
+        volumes, mounts: beside that of ``files``.
+        gpu: whether it runs where workers do, for it needs a GPU's driver.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: Kind
+    name: str = Field(max_length=63)
+    image: str
+    command: tuple[str, ...]
+    env: Mapping[str, str] = {}
+    limit_s: float
+    tries: int = 1
+    files: Mapping[str, bytes] = {}
+    files_at: str = ""
+    files_variable: str = ""
+    secrets: tuple[tuple[str, str, str], ...] = ()
+    security: Mapping[str, Any] = {}
+    resources: Mapping[str, Any] = {}
+    volumes: tuple[Mapping[str, Any], ...] = ()
+    mounts: tuple[Mapping[str, Any], ...] = ()
+    gpu: bool = False
+
+
+def task_documents(options: ClusterOptions, task: Task) -> list[dict[str, Any]]:
+    """The task's Job, suspended, and the ConfigMap with its files when it has any.
+
+    The Job comes first, so that the ConfigMap can belong to it and go with it; it is to be resumed once both exist.
+    """
+    metadata = {
+        "name": task.name,
+        "namespace": options.namespace,
+        "labels": {MANAGED_BY: MANAGER, TASK: task.kind},
+    }
+    job = {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": metadata,
+        "spec": {
+            "suspend": True,
+            "backoffLimit": task.tries - 1,
+            "activeDeadlineSeconds": int(task.limit_s),
+            "ttlSecondsAfterFinished": _KEPT_S,
+            "template": {"metadata": {"labels": metadata["labels"]}, "spec": _pod(options, task)},
+        },
+    }
+    if not task.files:
+        return [job]
+    data = {name: base64.b64encode(content).decode() for name, content in task.files.items()}
+    return [job, {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "binaryData": data}]
+
+
+def _pod(options: ClusterOptions, task: Task) -> dict[str, Any]:
+    volumes, mounts, env = [*task.volumes], [*task.mounts], {RESULT_VARIABLE: _RESULT, **task.env}
+    if task.files:
+        volumes.append({"name": "files", "configMap": {"name": task.name}})
+        mounts.append({"name": "files", "mountPath": task.files_at, "readOnly": True})
+        env[task.files_variable] = task.files_at
+    variables: list[dict[str, Any]] = [{"name": key, "value": value} for key, value in sorted(env.items())]
+    variables += [
+        {"name": variable, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}}
+        for variable, secret, key in task.secrets
+    ]
+    container: dict[str, Any] = {
+        "name": CONTAINER,
+        "image": task.image,
+        "command": [*task.command],
+        "env": variables,
+        "volumeMounts": mounts,
+        # What a command that failed said last is in its pod's status, also when its log is gone.
+        "terminationMessagePath": _RESULT,
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+    }
+    if task.security:
+        container["securityContext"] = dict(task.security)
+    if task.resources:
+        container["resources"] = dict(task.resources)
+    pod: dict[str, Any] = {
+        "restartPolicy": "Never",
+        "automountServiceAccountToken": False,
+        "containers": [container],
+        "volumes": volumes,
+    }
+    if options.image_pull_secret:
+        pod["imagePullSecrets"] = [{"name": options.image_pull_secret}]
+    if selector := options.gpu_node_selector if task.gpu else options.cpu_node_selector:
+        pod["nodeSelector"] = dict(selector)
+    if task.gpu:
+        tolerated = {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
+        pod["tolerations"] = [tolerated, *options.tolerations]
+    return pod

@@ -1,0 +1,189 @@
+"""Run a task's Job to its end: its log in ours while it lasts, its result afterwards, nothing of it left.
+
+The Job's name is that of its work, so who comes second, or comes again after its process died, finds the first
+one's Job and goes on with it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from manifests.errors import ApiRefused, ApiUnreachable, TargetError
+from operators.targets.dynamo.api import MERGE, Api, Json
+from operators.targets.dynamo.objects import apply, collection, delete, follow_log, path_of, require_ours, wait_gone
+from operators.targets.dynamo.task_trouble import trouble
+
+_POLL_S = 1.0
+#: Silence after which a log is asked for again: connections die unnoticed.
+_SILENCE_S = 60.0
+_GONE_S = 60.0
+#: What the cluster may take on top of a Job's own limit to say that it is over.
+_MARGIN_S = 60.0
+
+
+def run_to_end(
+    api: Api, documents: Sequence[Json], *, say: Callable[[str], None] = print, pending_s: float = 600.0
+) -> str:
+    """What the task of ``documents`` (see ``manifests.kubernetes.task_job``) left as its result.
+
+    Whatever comes of it, Job, pods and files are removed; only a process that is killed leaves them to its retry.
+
+    Args:
+        say: is given every line of the task's log.
+        pending_s: how long its pod may take to start where nothing says that it never will.
+
+    Raises:
+        TargetError: it failed, cannot start, or takes too long; with what it said last and what to do.
+    """
+    job = documents[0]
+    path = path_of(job)
+    try:
+        _start(api, documents)
+        return _Follower(api, job, say, pending_s).result()
+    except TargetError as error:
+        if not isinstance(error, ApiUnreachable):
+            delete(api, path)
+        raise
+    finally:
+        _remove_finished(api, path)
+
+
+def _start(api: Api, documents: Sequence[Json]) -> None:
+    """Make sure that the Job runs, or has run well."""
+    job, *files = documents
+    path = path_of(job)
+    found = api.get(path)
+    if found is not None:
+        require_ours(found)
+        if _ended(found) == "Failed" or found["metadata"].get("deletionTimestamp"):
+            delete(api, path)
+            wait_gone(api, path, _GONE_S)
+            found = None
+    if found is None:
+        found = apply(api, job)
+    if not found["spec"].get("suspend"):
+        return
+    reference = {"apiVersion": "batch/v1", "kind": "Job", "name": job["metadata"]["name"]}
+    owned = {"ownerReferences": [reference | {"uid": found["metadata"]["uid"]}]}
+    for document in files:
+        apply(api, {**document, "metadata": {**document["metadata"], **owned}})
+    api.request("PATCH", path, {"fieldManager": "wideloop"}, {"spec": {"suspend": False}}, content_type=MERGE)
+
+
+def _remove_finished(api: Api, path: str) -> None:
+    """Remove the Job when it is over. It is not when this process is being killed, and then its retry wants it."""
+    try:
+        found = api.get(path)
+        if found is not None and _ended(found):
+            delete(api, path)
+            wait_gone(api, path, _GONE_S)
+    except TargetError:
+        # The error that is on its way says more; the cluster removes a finished Job by itself in the end.
+        return
+
+
+class _Follower:
+    """One Job from its start to its end."""
+
+    def __init__(self, api: Api, job: Json, say: Callable[[str], None], pending_s: float) -> None:
+        self._api = api
+        self._path = path_of(job)
+        self._name = job["metadata"]["name"]
+        self._namespace = job["metadata"]["namespace"]
+        self._say = say
+        self._pending_s = pending_s
+        self._limit_s = job["spec"]["activeDeadlineSeconds"] + _MARGIN_S
+        #: Time stamp of the last line seen, by pod.
+        self._seen: dict[str, str] = {}
+
+    def result(self) -> str:
+        """The result of the pod that succeeded."""
+        began = time.monotonic()
+        while True:
+            job = self._api.get(self._path)
+            if job is None:
+                raise TargetError(f"Job {self._name} was removed by somebody while it ran. Start the task again")
+            pod = self._newest_pod()
+            if pod is not None and _has_begun(pod):
+                self._follow(pod["metadata"]["name"])
+            if ended := _ended(job):
+                # The pod again: its last state may be newer than the look above.
+                return self._conclude(job, ended, self._newest_pod())
+            waited = time.monotonic() - began
+            if pod is None or not _has_begun(pod):
+                self._check_start(pod, waited)
+            if waited > self._limit_s:
+                raise TargetError(f"Job {self._name} has not ended after {waited:.0f} s")
+            time.sleep(_POLL_S)
+
+    def _newest_pod(self) -> Json | None:
+        pods = collection("v1", "Pod", self._namespace)
+        found, _ = self._api.list(pods, {"labelSelector": f"batch.kubernetes.io/job-name={self._name}"})
+        return max(found, key=lambda p: str(p["metadata"]["creationTimestamp"]), default=None)
+
+    def _follow(self, pod: str) -> None:
+        """Say what the pod's log has beyond what was said before, until the log or the connection ends."""
+        try:
+            for line in follow_log(
+                self._api, self._namespace, pod, since=self._seen.get(pod, ""), timeout_s=_SILENCE_S
+            ):
+                stamp, _, text = line.partition(" ")
+                self._seen[pod] = stamp
+                self._say(text)
+        except ApiUnreachable:
+            return  # Silence, or the connection broke: the next look shows which, and goes on after the last line.
+        except ApiRefused as error:
+            if error.status not in (400, 404):
+                raise
+
+    def _check_start(self, pod: Json | None, waited_s: float) -> None:
+        """Raise when the pod cannot start, or has not for too long."""
+        events = self._events(pod["metadata"]["name"] if pod else self._name)
+        diagnosis = trouble(self._name, pod, events, waited_s)
+        if diagnosis is not None:
+            raise TargetError(str(diagnosis))
+        if waited_s > self._pending_s:
+            said = events[-1].get("message") if events else "nothing is said about why"
+            raise TargetError(f"Job {self._name} has not started after {waited_s:.0f} s: {said}")
+
+    def _events(self, subject: str) -> list[Json]:
+        query = {"fieldSelector": f"involvedObject.name={subject}"}
+        found, _ = self._api.list(collection("v1", "Event", self._namespace), query)
+        return sorted(found, key=lambda e: str(e.get("lastTimestamp") or e["metadata"]["creationTimestamp"]))
+
+    def _conclude(self, job: Json, ended: str, pod: Json | None) -> str:
+        terminated = _terminated(pod)
+        message = str(terminated.get("message") or "").strip()
+        if ended == "Complete":
+            return message
+        condition = next(c for c in job["status"]["conditions"] if c["type"] == "Failed")
+        if condition.get("reason") == "DeadlineExceeded":
+            raise TargetError(
+                f"Job {self._name} had not ended within its limit of {job['spec']['activeDeadlineSeconds']} s and was "
+                "stopped. Raise the limit (build_timeout_s, download_timeout_s) when its log shows progress"
+            )
+        how = terminated.get("reason") or condition.get("reason")
+        code = f", exit code {terminated['exitCode']}" if "exitCode" in terminated else ""
+        last = "".join(f"\n    | {line}" for line in message.splitlines()[-20:])
+        raise TargetError(f"Job {self._name} failed ({how}{code}){last}")
+
+
+def _ended(job: Mapping[str, Any]) -> str:
+    """``Complete``, ``Failed``, or empty while it lasts."""
+    conditions = (job.get("status") or {}).get("conditions") or ()
+    return next((c["type"] for c in conditions if c["type"] in ("Complete", "Failed") and c["status"] == "True"), "")
+
+
+def _state(pod: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    statuses = ((pod or {}).get("status") or {}).get("containerStatuses") or ()
+    return (statuses[0].get("state") or {}) if statuses else {}
+
+
+def _terminated(pod: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    return _state(pod).get("terminated") or {}
+
+
+def _has_begun(pod: Mapping[str, Any]) -> bool:
+    return "running" in _state(pod) or "terminated" in _state(pod)

@@ -1,0 +1,45 @@
+"""Why the pod of a task does not start, as soon as the cluster says so."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from manifests.diagnosis import Diagnosis
+from operators.targets.dynamo import causes
+from operators.targets.dynamo.pods import scheduled, waiting
+
+Json = dict[str, Any]
+
+#: An autoscaler may still add the node, a provisioner still make the volume.
+GRACE_S = 60.0
+#: A registry that is away may come back; an image that is not there will not.
+_LONG_GRACE_S = 180.0
+
+
+def trouble(component: str, pod: Json | None, events: Sequence[Json], waited_s: float) -> Diagnosis | None:
+    """What keeps a pod from starting and what to do; None while it may still start.
+
+    Args:
+        component: the task, for the diagnosis.
+        pod: the task's, None when its Job has made none yet.
+        events: about the pod, or about the Job while there is no pod; oldest first.
+        waited_s: how long it has been waited for.
+    """
+    if pod is None:
+        # A Job that may not make its pod tries on for ever, and says so in an event.
+        refused = _last(events, "FailedCreate")
+        return causes.no_pods(refused, {}).model_copy(update={"component": component}) if refused else None
+    wait = waiting(pod)
+    if wait and (found := causes.not_started(component, wait, patient=waited_s < _LONG_GRACE_S)):
+        return found
+    if waited_s < GRACE_S or _last(events, "TriggeredScaleUp"):
+        return None
+    if wait:
+        return causes.not_mounted(component, _last(events, "FailedMount", "FailedAttachVolume"))
+    condition = scheduled(pod)
+    return causes.unschedulable(component, condition) if condition.get("status") == "False" else None
+
+
+def _last(events: Sequence[Mapping[str, Any]], *reasons: str) -> str:
+    return next((str(e.get("message", "")) for e in reversed(events) if e.get("reason") in reasons), "")
