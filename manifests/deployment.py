@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from manifests.hardware import HardwareProfile, Role, WorkerLayout
 from manifests.model import ModelSpec
 
-#: Grove limits the names it derives to 45 characters in all; ours leave it 15 for its suffixes.
-MAX_NAME = 30
+#: Grove limits the names it derives to 45 characters in all: ours, "prefill" and "prefill-ldr" at the longest.
+MAX_NAME = 27
 NAME_RULE = f"must be at most {MAX_NAME} of a-z, 0-9 and '-', starting with a letter, not ending with '-'"
 NAME_PATTERN = "^[a-z]([-a-z0-9]*[a-z0-9])?$"
 _NAME = re.compile(NAME_PATTERN.strip("^$"))

@@ -15,6 +15,8 @@ OWNER_DAG = "wideloop/owner-dag"
 OWNER_RUN = "wideloop/owner-run"
 KEEP_UNTIL = "wideloop/keep-until"
 FINGERPRINT = "wideloop/fingerprint"
+#: Of what pods mount: pods are replaced when it changes.
+CONFIG_DIGEST = "wideloop/config-digest"
 #: The specification as JSON is too long for some annotations' readers; it lies in the ConfigMap under this key.
 SPEC_KEY = "spec.json"
 

@@ -30,6 +30,8 @@ class ClusterOptions(BaseModel):
         rdma_resource: overrides the hardware profile's, e.g. ``rdma/ib``; empty: none is asked for.
         rdma_per_gpu: how many RDMA devices a pod asks for per GPU.
         pod_annotations: of workers, e.g. the networks that GKE attaches.
+        compute_domain_claim: ResourceClaimTemplate of a ComputeDomain's channels, for workers over several nodes of
+            one NVLink domain.
         shared_memory: of a worker's pod, for NCCL and the model's loading.
         frontend_cpu, frontend_memory: what the frontend asks for.
         client_cpu, client_memory: what a load generator asks for.
@@ -69,6 +71,7 @@ class ClusterOptions(BaseModel):
     rdma_resource: str | None = None
     rdma_per_gpu: int = Field(1, ge=0)
     pod_annotations: dict[str, str] = {}
+    compute_domain_claim: str | None = None
     shared_memory: str = "80Gi"
     frontend_cpu: str = "4"
     frontend_memory: str = "8Gi"

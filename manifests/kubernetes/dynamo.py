@@ -1,0 +1,133 @@
+"""A deployment as documents for Dynamo's operator: a DynamoGraphDeployment and the ConfigMap it mounts.
+
+Shapes read in the operator's API types, ``deploy/operator/api/{v1beta1,v1alpha1}`` of ai-dynamo/dynamo 1.6. The
+operator adds the ranks of a worker over several nodes and, where none is set, how components discover each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from manifests.deployment import DeploymentSpec, WorkerSpec
+from manifests.engines import engine as engine_named
+from manifests.errors import refuse
+from manifests.kubernetes.checks import findings
+from manifests.kubernetes.config import config_map
+from manifests.kubernetes.labels import FINGERPRINT, labels
+from manifests.kubernetes.naming import component_name
+from manifests.kubernetes.options import ClusterOptions
+from manifests.kubernetes.pods import pod_template
+
+GROUP = "nvidia.com"
+KIND = "DynamoGraphDeployment"
+#: The mocker takes SGLang's place and is one to the operator as well.
+_FRAMEWORK = "sglang"
+
+
+def render(
+    spec: DeploymentSpec, options: ClusterOptions, annotations: Mapping[str, str] | None = None
+) -> list[dict[str, Any]]:
+    """The documents of ``spec``, in the order in which they should be applied.
+
+    The same arguments give the same documents. Placement files named by ``spec`` are read.
+
+    Args:
+        annotations: of every document, e.g. whose the deployment is.
+
+    Raises:
+        Refused: these options do not allow this deployment, or a placement cannot be read.
+    """
+    refuse(findings(spec, options))
+    serving = engine_named(spec.engine)
+    config = config_map(spec, options)
+    templates: dict[str, dict[str, Any]] = {}
+    for component in serving.components(spec):
+        if component.role not in templates:
+            templates[component.role] = pod_template(spec, options, serving, component, config["data"])
+    body = _v1beta1 if options.api_version == "v1beta1" else _v1alpha1
+    graph = {
+        "apiVersion": f"{GROUP}/{options.api_version}",
+        "kind": KIND,
+        "metadata": {
+            "name": spec.name,
+            "namespace": options.namespace,
+            "labels": labels(spec.name),
+            "annotations": {
+                FINGERPRINT: spec.fingerprint,
+                **({} if options.grove else {"nvidia.com/enable-grove": "false"}),
+            },
+        },
+        "spec": {
+            "backendFramework": _FRAMEWORK,
+            **({"priorityClassName": options.priority_class} if options.priority_class and options.grove else {}),
+            **body(spec, options, templates),
+        },
+    }
+    documents = [graph, config]
+    for document in documents:
+        document["metadata"].setdefault("annotations", {}).update(annotations or {})
+    return documents
+
+
+def _v1beta1(spec: DeploymentSpec, options: ClusterOptions, templates: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    def component(role: str) -> dict[str, Any]:
+        worker = _worker(spec, role)
+        version = options.engine_runtime_version
+        return {
+            "name": component_name(role),
+            "type": "worker" if role == "aggregated" else role,
+            "replicas": worker.replicas if worker else 1,
+            **({"runtimeVersionOverride": version} if version else {}),
+            **_multinode(worker),
+            **({"sharedMemorySize": options.shared_memory} if worker else {}),
+            "podTemplate": templates[role],
+        }
+
+    return {"components": [component(role) for role in templates]}
+
+
+def _v1alpha1(spec: DeploymentSpec, options: ClusterOptions, templates: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """The older shape, which spells resources its own way and splits the pod into several fields."""
+
+    def service(role: str) -> dict[str, Any]:
+        worker, template = _worker(spec, role), templates[role]
+        pod = dict(template["spec"])
+        (main,) = pod.pop("containers")
+        main = dict(main)
+        del main["name"]
+        probes = {probe: main.pop(probe) for probe in ("livenessProbe", "readinessProbe")}
+        resources = {
+            kind: _resource_item(amounts) for kind, amounts in main.pop("resources").items() if kind != "claims"
+        }
+        kind = {"componentType": "frontend"} if worker is None else {"componentType": "worker"}
+        return {
+            **kind,
+            **({"subComponentType": role} if role in ("prefill", "decode") else {}),
+            "replicas": worker.replicas if worker else 1,
+            **_multinode(worker),
+            "resources": resources,
+            **({"sharedMemory": {"size": options.shared_memory}} if worker else {}),
+            **probes,
+            "extraPodMetadata": template["metadata"],
+            "extraPodSpec": {**pod, "mainContainer": main},
+        }
+
+    return {"services": {component_name(role): service(role) for role in templates}}
+
+
+def _worker(spec: DeploymentSpec, role: str) -> WorkerSpec | None:
+    return next((w for w in spec.workers if w.role == role), None)
+
+
+def _multinode(worker: WorkerSpec | None) -> dict[str, Any]:
+    if worker is None or worker.layout.nodes == 1:
+        return {}
+    return {"multinode": {"nodeCount": worker.layout.nodes}}
+
+
+def _resource_item(amounts: Mapping[str, str]) -> dict[str, Any]:
+    names = {"cpu": "cpu", "memory": "memory", "nvidia.com/gpu": "gpu"}
+    item: dict[str, Any] = {names[name]: amount for name, amount in amounts.items() if name in names}
+    custom = {name: amount for name, amount in amounts.items() if name not in names}
+    return item | ({"custom": custom} if custom else {})

@@ -1,0 +1,166 @@
+"""The pods of a deployment: one template for the frontend and one for each role of workers."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+from manifests.deployment import DeploymentSpec, WorkerSpec
+from manifests.engines.base import Component, Engine, Site
+from manifests.kubernetes.config import MOUNT, POD_SPEC_KEY, config_map_name, in_pods
+from manifests.kubernetes.labels import CONFIG_DIGEST, labels
+from manifests.kubernetes.options import ClusterOptions
+from manifests.kubernetes.probes import FRONTEND_PORT, SYSTEM_PORT, frontend_probes, worker_probes
+
+#: Numbers of the ports that engines ask for by name; each pod has an address of its own. "system" is the mocker's
+#: own server, where a real worker has none beside the control port.
+PORTS = {"http": FRONTEND_PORT, "control": SYSTEM_PORT, "system": 9091, "bootstrap": 30001}
+#: Kubernetes fills these in from the variables below, in arguments and in later variables.
+_POD_IP, _POD_NAME = "$(POD_IP)", "$(POD_NAME)"
+_GPU = "nvidia.com/gpu"
+#: For GPU direct RDMA (pinned memory) and for mapping other processes' GPU memory inside a node.
+_CAPABILITIES = ("IPC_LOCK", "SYS_PTRACE")
+
+
+def pod_template(
+    spec: DeploymentSpec, options: ClusterOptions, engine: Engine, component: Component, config: Mapping[str, str]
+) -> dict[str, Any]:
+    """A PodTemplateSpec whose container ``main`` runs ``component``.
+
+    Args:
+        component: the frontend, or the first worker of a role: replicas differ in nothing that is rendered.
+        config: the data of the deployment's ConfigMap; pods of another one are replaced.
+    """
+    worker = next((w for w in spec.workers if w.role == component.role), None)
+    metadata = {
+        "labels": labels(spec.name, component=component.role),
+        "annotations": {CONFIG_DIGEST: _digest(config), **(options.pod_annotations if worker else {})},
+    }
+    return {"metadata": metadata, "spec": _pod(spec, options, engine, component, worker)}
+
+
+def _pod(
+    spec: DeploymentSpec, options: ClusterOptions, engine: Engine, component: Component, worker: WorkerSpec | None
+) -> dict[str, Any]:
+    pod: dict[str, Any] = {
+        "containers": [_main(spec, options, engine, component, worker)],
+        "volumes": _volumes(spec, options),
+    }
+    if options.image_pull_secret:
+        pod["imagePullSecrets"] = [{"name": options.image_pull_secret}]
+    if options.service_account:
+        pod["serviceAccountName"] = options.service_account
+    if options.priority_class and not options.grove:
+        pod["priorityClassName"] = options.priority_class  # Grove takes it from the deployment as a whole.
+    return pod | (_placed_frontend(options) if worker is None else _placed_worker(spec, options, worker))
+
+
+def _main(
+    spec: DeploymentSpec, options: ClusterOptions, engine: Engine, component: Component, worker: WorkerSpec | None
+) -> dict[str, Any]:
+    site = Site(
+        python="python3",
+        host=_POD_IP,
+        ports={port: PORTS[port] for port in component.ports},
+        spec_file=f"{MOUNT}/{POD_SPEC_KEY}",
+        work_dir=options.files_dir(spec.name, component.role, _POD_NAME),
+        shared_dir=options.files_dir(spec.name, "shared"),
+        model_path=spec.model_path,
+    )
+    command = engine.command(in_pods(spec), component, site)
+    container: dict[str, Any] = {
+        "name": "main",
+        "image": options.image(spec.image),
+        # The operator adds the ranks of a worker over several nodes to the arguments of a Python command.
+        "command": list(command.argv[:3]),
+        "args": list(command.argv[3:]),
+        "env": _env(spec, options, command.env),
+        "volumeMounts": _mounts(spec, options),
+        "resources": _resources(spec, options, worker),
+        **(frontend_probes() if worker is None else worker_probes(simulated=engine.simulated)),
+    }
+    if worker is not None and not engine.simulated:
+        container["securityContext"] = {"capabilities": {"add": list(_CAPABILITIES)}}
+    return container
+
+
+def _env(spec: DeploymentSpec, options: ClusterOptions, own: Mapping[str, str]) -> list[dict[str, Any]]:
+    fields = {"POD_NAME": "metadata.name", "POD_IP": "status.podIP"}
+    env: list[dict[str, Any]] = [
+        {"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}} for name, path in fields.items()
+    ]
+    if _from_hub(spec):
+        env.append({"name": "HF_HOME", "value": options.model_mount})
+        if options.hf_token_secret:
+            token = {"name": options.hf_token_secret, "key": "HF_TOKEN"}
+            env.append({"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": token}})
+    return env + [{"name": name, "value": value} for name, value in own.items()]
+
+
+def _from_hub(spec: DeploymentSpec) -> bool:
+    """Whether pods download the model by its hub id, instead of finding it in the cache."""
+    return not spec.model_path.startswith("/")
+
+
+def _mounts(spec: DeploymentSpec, options: ClusterOptions) -> list[dict[str, Any]]:
+    return [
+        {"name": "model", "mountPath": options.model_mount, "readOnly": not _from_hub(spec)},
+        {"name": "files", "mountPath": options.files_mount},
+        {"name": "config", "mountPath": MOUNT, "readOnly": True},
+    ]
+
+
+def _volumes(spec: DeploymentSpec, options: ClusterOptions) -> list[dict[str, Any]]:
+    return [
+        {"name": "model", "persistentVolumeClaim": {"claimName": options.model_claim, "readOnly": not _from_hub(spec)}},
+        {"name": "files", "persistentVolumeClaim": {"claimName": options.files_claim}},
+        {"name": "config", "configMap": {"name": config_map_name(spec.name)}},
+    ]
+
+
+def _resources(spec: DeploymentSpec, options: ClusterOptions, worker: WorkerSpec | None) -> dict[str, Any]:
+    if worker is None:
+        return {"requests": {"cpu": options.frontend_cpu, "memory": options.frontend_memory}}
+    gpus = worker.layout.gpus_per_node
+    devices = {_GPU: str(gpus)}
+    rdma = spec.hardware.rdma_resource if options.rdma_resource is None else options.rdma_resource
+    if rdma and spec.hardware.nodes > 1 and options.rdma_per_gpu:
+        devices[rdma] = str(gpus * options.rdma_per_gpu)
+    asked = {"cpu": options.worker_cpu, "memory": options.worker_memory}
+    given = {name: amount for name, amount in asked.items() if amount is not None}
+    resources: dict[str, Any] = {"requests": {**devices, **given}, "limits": devices}
+    if _spans_nvlink(spec, worker) and options.compute_domain_claim:
+        resources["claims"] = [{"name": "compute-domain"}]
+    return resources
+
+
+def _spans_nvlink(spec: DeploymentSpec, worker: WorkerSpec) -> bool:
+    return worker.layout.nodes > 1 and spec.hardware.fabric == "NVLink"
+
+
+def _placed_worker(spec: DeploymentSpec, options: ClusterOptions, worker: WorkerSpec) -> dict[str, Any]:
+    placed: dict[str, Any] = {
+        "tolerations": [{"key": _GPU, "operator": "Exists", "effect": "NoSchedule"}, *options.tolerations]
+    }
+    if options.gpu_node_selector:
+        placed["nodeSelector"] = options.gpu_node_selector
+    if _spans_nvlink(spec, worker) and options.compute_domain_claim:
+        claim = {"name": "compute-domain", "resourceClaimTemplateName": options.compute_domain_claim}
+        placed["resourceClaims"] = [claim]
+    return placed
+
+
+def _placed_frontend(options: ClusterOptions) -> dict[str, Any]:
+    """Off the nodes with GPUs, where there are others: their CPUs belong to the workers."""
+    without = {"key": "nvidia.com/gpu.present", "operator": "NotIn", "values": ["true"]}
+    preferred = [{"weight": 100, "preference": {"matchExpressions": [without]}}]
+    affinity = {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": preferred}}
+    selector = {"nodeSelector": options.cpu_node_selector} if options.cpu_node_selector else {}
+    return {"affinity": affinity, **selector}
+
+
+def _digest(config: Mapping[str, str]) -> str:
+    """12 hex digits of a ConfigMap's data."""
+    text = "\0".join(f"{key}\0{config[key]}" for key in sorted(config))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
