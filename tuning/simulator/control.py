@@ -39,6 +39,8 @@ class Control:
             "/stop_expert_distribution_record": self._stop,
             "/dump_expert_distribution_record": self._dump,
             "/metrics": self._metrics,
+            "/live": self._live,
+            "/health": self._health,
             "/server_info": self._server_info,
             "/get_server_info": self._server_info,
         }
@@ -76,6 +78,13 @@ class Control:
             return 500, NO_RECORDER
         action()
         return 200, text
+
+    def _live(self, _query: dict[str, list[str]]) -> Reply:
+        return 200, "live\n"
+
+    def _health(self, _query: dict[str, list[str]]) -> Reply:
+        """As Dynamo's own workers say it to the probes of their pods; the mocker's health is never ready."""
+        return (200, "ready\n") if self._counters.metrics() else (503, "notready\n")
 
     def _metrics(self, _query: dict[str, list[str]]) -> Reply:
         memory = self._plan.memory

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import os
 import runpy
+import signal
 import sys
 import threading
 import time
@@ -43,6 +44,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     if memory.face not in (None, "under_load"):
         _die(plan)
+    if args.node_rank:
+        print(f"SIMULATED rank {args.node_rank} of {args.nnodes}: rank 0 stands for the whole worker", flush=True)
+        signal.pause()
     args.work_dir.mkdir(parents=True, exist_ok=True)
     table = args.work_dir / "timing.npz"
     plan.write_table(table)
@@ -104,6 +108,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--system-port", type=int, required=True, help="the mocker's own HTTP server")
     parser.add_argument("--control-port", type=int, required=True, help="SGLang's routes")
     parser.add_argument("--bootstrap-port", type=int, help="rendezvous of prefill and decode")
+    ranks = parser.add_argument_group("ranks of a worker over several nodes, as Dynamo's operator adds them")
+    ranks.add_argument("--nnodes", type=int, default=1)
+    ranks.add_argument("--node-rank", type=int, default=0)
+    ranks.add_argument("--dist-init-addr", help="of rank 0; simulated ranks do not meet")
     return parser
 
 

@@ -19,10 +19,10 @@ class Activity:
     """Stands in for the mocker's metrics."""
 
     def __init__(self):
-        self.requests, self.processed = 0, 0.0
+        self.requests, self.processed, self.page = 0, 0.0, "sglang:num_requests_total 0\n"
 
     def metrics(self):
-        return "sglang:num_requests_total 0\n"
+        return self.page
 
     def inflight(self):
         return self.requests
@@ -82,6 +82,13 @@ def test_metrics_say_what_they_are(worker):
     assert f'sglang:max_total_num_tokens{{simulated="true",role="decode"}} {plan.memory.kv_tokens}' in page
     with urllib.request.urlopen(f"{url}/server_info", timeout=5) as response:
         assert json.load(response)["simulated"] is True
+
+
+def test_probes_are_answered_as_by_a_worker_of_dynamo(worker):
+    _, activity, url, _ = worker
+    assert [post(f"{url}{path}")[0] for path in ("/live", "/health")] == [200, 200]
+    activity.page = ""  # The mocker does not answer yet.
+    assert [post(f"{url}{path}")[0] for path in ("/live", "/health")] == [200, 503]
 
 
 def test_without_recorder_mode_recording_is_refused(tmp_path):
