@@ -46,6 +46,7 @@ class ClusterOptions(BaseModel):
         plain_http_registries: hosts (with port) that speak HTTP only.
         storage_class: of claims that are made; None: the cluster's default.
         model_claim_size: of the model claim when it is made, e.g. ``2Ti``; None: what the model needs.
+        files_claim_size: of the files claim when it is made.
         hub_endpoint: a mirror of the Hugging Face hub.
         model_revisions: commit to download by hub id, beyond those that are known (``manifests/hub.py``).
     """
@@ -89,6 +90,7 @@ class ClusterOptions(BaseModel):
     plain_http_registries: tuple[str, ...] = ()
     storage_class: str | None = None
     model_claim_size: str | None = None
+    files_claim_size: str = "100Gi"
     hub_endpoint: str | None = None
     model_revisions: dict[str, str] = {}
 

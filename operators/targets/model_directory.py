@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
-import json
 import os
 import shutil
 import subprocess
@@ -14,17 +13,17 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from manifests import profiles
+from manifests import model_files, profiles
 from manifests.engines.base import Engine
 from manifests.errors import Refused, TargetError
 from manifests.findings import Finding
+from manifests.hub import hub_model
 from manifests.model import ModelSpec
 from operators.settings import Settings
 from operators.targets.base import Weights
 from operators.targets.environment import environment_python
 from operators.targets.files import read_as, write_whole
 
-_INDEX = "model.safetensors.index.json"
 _DOWNLOAD = "Delete it and download it again"
 
 
@@ -81,8 +80,9 @@ def _provide(settings: Settings, engine: Engine, model: str, folder: Path) -> No
     if command is None:
         from huggingface_hub import snapshot_download
 
+        source = hub_model(model)
         # Resumes what an earlier try left in ``partial``.
-        snapshot_download(model, local_dir=partial)
+        snapshot_download(source.repository, revision=source.revision, local_dir=partial)
     else:
         shutil.rmtree(partial, ignore_errors=True)
         environ = {**os.environ, **command.env}
@@ -104,10 +104,11 @@ def verify(settings: Settings, folder: Path, *, needs_weights: bool) -> Weights:
     if known is not None and known.signature == signature:
         return known.weights.model_copy(update={"reused": True})
     ModelSpec.from_path(folder)
-    if not (folder / "tokenizer.json").is_file():
-        raise Refused([_finding(folder, "has no tokenizer.json", "Download the model again")])
-    if needs_weights:
-        _verify_shards(folder)
+    try:
+        model_files.check(folder, needs_weights=needs_weights)
+    except model_files.Incomplete as incomplete:
+        suggestion = _DOWNLOAD if incomplete.path.is_file() else "Download the model again"
+        raise Refused([_finding(incomplete.path, incomplete.rule, suggestion)]) from incomplete
     files = [p for p in folder.rglob("*") if p.is_file()]
     weights = Weights(
         path=str(folder),
@@ -119,40 +120,6 @@ def verify(settings: Settings, folder: Path, *, needs_weights: bool) -> Weights:
     note.parent.mkdir(parents=True, exist_ok=True)
     write_whole(note, Verified(signature=signature, weights=weights).model_dump_json())
     return weights
-
-
-def _verify_shards(folder: Path) -> None:
-    index = folder / _INDEX
-    if index.is_file():
-        try:
-            shards = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise Refused([_finding(index, "is no index of weight shards", _DOWNLOAD)]) from error
-    else:
-        shards = ["model.safetensors"]
-    missing = [s for s in shards if not (folder / s).is_file()]
-    if missing:
-        rule = f"lacks {len(missing)} of {len(shards)} weight shards, first {missing[0]}"
-        raise Refused([_finding(folder, rule, "Download the model again")])
-    for shard in shards:
-        _verify_safetensors(folder / shard)
-
-
-def _verify_safetensors(shard: Path) -> None:
-    """A shard says in its header how long it must be: 8 bytes of length, the header, the last tensor's end."""
-    size = shard.stat().st_size
-    with shard.open("rb") as file:
-        header_size = int.from_bytes(file.read(8), "little")
-        try:
-            # Of something else these 8 bytes may name any size.
-            header = json.loads(file.read(min(header_size, size)))
-            end = max(t["data_offsets"][1] for name, t in header.items() if name != "__metadata__")
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise Refused([_finding(shard, "is no safetensors file, or a part of one", _DOWNLOAD)]) from error
-    expected = 8 + header_size + end
-    if size != expected:
-        rule = f"has {size} bytes where its header says {expected}"
-        raise Refused([_finding(shard, rule, _DOWNLOAD)])
 
 
 def _finding(path: Path, rule: str, suggestion: str) -> Finding:

@@ -1,0 +1,146 @@
+"""Fill one folder of a model cache, unless it is complete: the program of the Job that prepares weights.
+
+It runs by itself in the benchmark client's container, or in an engine's, next to a copy of ``model_files.py``.
+The folder appears only when all of it is there and whole; until then the files lie in ``<folder>.partial``, where
+the next try goes on. The result, a JSON object, is left in the file that ``WIDELOOP_RESULT`` names.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import model_files
+
+_REVISION = ".wideloop-revision"
+_REPORT_S = 10.0
+#: Kept of a repository: what serves. Other formats of the same weights would double the download.
+_IGNORED = ["original/*", "consolidated*", "*.pth", "*.bin", "*.gguf", "*.onnx", "figures/*", "*.h5", "*.msgpack"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--repository", help="of the Hugging Face hub")
+    parser.add_argument("--revision", help="commit to download; the newest when there is none")
+    parser.add_argument("--make", nargs=argparse.REMAINDER, help="command that makes the files in <folder>.partial")
+    asked = parser.parse_args()
+    needs_weights = not asked.make
+    partial = asked.folder.with_name(asked.folder.name + ".partial")
+    reused = _is_complete(asked.folder, partial, needs_weights)
+    if not reused:
+        partial.mkdir(parents=True, exist_ok=True)
+        if asked.make:
+            _make(asked.make, partial)
+        else:
+            _download(asked.repository, asked.revision, partial)
+        try:
+            model_files.check(partial, needs_weights=needs_weights)
+        except model_files.Incomplete as incomplete:
+            # Out of the way, so that the next try fetches it again.
+            if incomplete.path.is_file():
+                incomplete.path.unlink()
+            sys.exit(f"after the download {incomplete}. Start the task again: what is whole is kept")
+        partial.rename(asked.folder)
+    note = asked.folder / _REVISION
+    revision = note.read_text() if note.is_file() else ""
+    result = {"reused": reused, "revision": revision, **model_files.measure(asked.folder)}
+    print(f"{asked.folder} is complete: {result['files']} files, {result['bytes'] / 1e9:.1f} GB", flush=True)
+    Path(os.environ["WIDELOOP_RESULT"]).write_text(json.dumps(result))
+
+
+def _is_complete(folder: Path, partial: Path, needs_weights: bool) -> bool:
+    if not folder.is_dir():
+        return False
+    try:
+        model_files.check(folder, needs_weights=needs_weights)
+    except model_files.Incomplete as incomplete:
+        print(f"{incomplete}: it is fetched again", flush=True)
+        if incomplete.path.is_file():
+            incomplete.path.unlink()
+        shutil.rmtree(partial, ignore_errors=True)
+        folder.rename(partial)
+        return False
+    return True
+
+
+def _make(command: list[str], partial: Path) -> None:
+    shutil.rmtree(partial)
+    done = subprocess.run(command, check=False)
+    if done.returncode:
+        sys.exit(f"{command[0]} {command[1]} ... failed with {done.returncode}")
+
+
+def _download(repository: str, revision: str | None, partial: Path) -> None:
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
+    from huggingface_hub.utils import filter_repo_objects
+
+    try:
+        info = HfApi().model_info(repository, revision=revision, files_metadata=True)
+    except GatedRepoError:
+        sys.exit(f"{repository} is gated: accept its licence on the hub with the account of the token in HF_TOKEN")
+    except RepositoryNotFoundError:
+        token = "the token in HF_TOKEN may not see it" if os.environ.get("HF_TOKEN") else "there is no HF_TOKEN"
+        sys.exit(f"the hub has no {repository}, or {token}")
+    except (HfHubHTTPError, OSError) as error:
+        sys.exit(f"the hub does not answer for {repository}: {error}")
+    sizes = {f.rfilename: f.size or 0 for f in info.siblings}
+    wanted = list(filter_repo_objects(sizes, ignore_patterns=_IGNORED))
+    total = sum(sizes[name] for name in wanted)
+    there = _on_disk(partial)
+    free = shutil.disk_usage(partial).free
+    print(f"{repository} at {info.sha}: {len(wanted)} files, {total / 1e9:.1f} GB, {there / 1e9:.1f} there", flush=True)
+    if free < total - there:
+        sys.exit(f"the claim has {free / 1e9:.1f} GB free and {(total - there) / 1e9:.1f} are missing: enlarge it")
+    (partial / _REVISION).write_text(info.sha)
+    over = threading.Event()
+    reporter = threading.Thread(target=_report, args=(partial, total, over), daemon=True)
+    reporter.start()
+    try:
+        snapshot_download(repository, revision=info.sha, local_dir=partial, ignore_patterns=_IGNORED)
+    except (HfHubHTTPError, OSError) as error:
+        sys.exit(f"the download broke off: {error}. What is whole is kept; the next try goes on from there")
+    finally:
+        over.set()
+        reporter.join()
+    for name in wanted:
+        found = (partial / name).stat().st_size
+        if found != sizes[name]:
+            (partial / name).unlink()
+            sys.exit(f"{name} has {found} bytes where the hub has {sizes[name]}. Start the task again")
+
+
+def _report(partial: Path, total: int, over: threading.Event) -> None:
+    """Say how far it is, every few seconds."""
+    began, before = time.monotonic(), _on_disk(partial)
+    while not over.wait(_REPORT_S):
+        there = _on_disk(partial)
+        rate = (there - before) / (time.monotonic() - began)
+        left = f"{(total - there) / rate / 60:.0f} min left" if rate > 0 else "nothing comes"
+        print(f"{there / 1e9:.1f} of {total / 1e9:.1f} GB, {rate / 1e6:.0f} MB/s, {left}", flush=True)
+
+
+def _on_disk(folder: Path) -> int:
+    """Bytes under ``folder``, those of unfinished files included; files come and go meanwhile."""
+    found = 0
+    for path in folder.rglob("*"):
+        try:
+            # What is written, not what was reserved for it.
+            found += path.stat().st_blocks * 512 if path.is_file() else 0
+        except OSError:
+            continue
+    return found
+
+
+if __name__ == "__main__":
+    main()

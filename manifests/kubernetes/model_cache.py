@@ -1,0 +1,109 @@
+"""The claims of models and files, and the Job that fills a folder of the model claim."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from manifests.hub import HubModel
+from manifests.kubernetes.labels import MANAGED_BY, MANAGER
+from manifests.kubernetes.options import ClusterOptions
+from manifests.kubernetes.task_job import Task, task_documents
+
+_MANIFESTS = Path(__file__).parents[1]
+_FILES = "/wideloop/files"
+CONFIG = "config.json"
+#: The config.json given with a task, as its pod sees it.
+CONFIG_PATH = f"{_FILES}/{CONFIG}"
+_TRIES = 4
+_GIB = 1024**3
+#: Room beside one model's files: tokenizer, notes, and what a claim's own accounting takes.
+_SPARE = 1.1
+
+
+def claim(options: ClusterOptions, name: str, size: str) -> dict[str, Any]:
+    """A claim that many nodes can mount at once."""
+    spec: dict[str, Any] = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": size}}}
+    if options.storage_class:
+        spec["storageClassName"] = options.storage_class
+    metadata = {"name": name, "namespace": options.namespace, "labels": {MANAGED_BY: MANAGER}}
+    return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": spec}
+
+
+def model_claim(options: ClusterOptions, model_bytes: int) -> dict[str, Any]:
+    """The claim for models; ``model_bytes`` of one decide its size where the options do not."""
+    needed = f"{max(1, -(-int(model_bytes * _SPARE) // _GIB))}Gi"
+    return claim(options, options.model_claim, options.model_claim_size or needed)
+
+
+def files_claim(options: ClusterOptions) -> dict[str, Any]:
+    """The claim for what engines and clients write."""
+    return claim(options, options.files_claim, options.files_claim_size)
+
+
+def folder_name(source: HubModel) -> str:
+    """The folder of a downloaded model: another commit is another folder."""
+    name = source.repository.replace("/", "--")
+    return f"{name}-{source.revision[:12]}" if source.revision else name
+
+
+def download_documents(options: ClusterOptions, source: HubModel) -> tuple[str, list[dict[str, Any]]]:
+    """Where the model's folder will be as pods see it, and the Job that downloads it there and its files."""
+    folder = f"{options.model_mount}/{folder_name(source)}"
+    arguments = ["--repository", source.repository]
+    arguments += ["--revision", source.revision] if source.revision else []
+    env = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HOME": "/tmp/hub"}
+    env |= {"HF_ENDPOINT": options.hub_endpoint} if options.hub_endpoint else {}
+    secret = options.hf_token_secret
+    tokens = (("HF_TOKEN", secret, "HF_TOKEN"),) if secret else ()
+    return folder, _documents(options, options.client_image, folder, arguments, env=env, secrets=tokens)
+
+
+def make_documents(
+    options: ClusterOptions, folder: str, command: Sequence[str], env: dict[str, str], config: bytes
+) -> list[dict[str, Any]]:
+    """The Job that has an engine make a model at ``folder`` from its ``config.json``, and its files.
+
+    ``command`` writes to :func:`partial` of ``folder`` and reads ``CONFIG_PATH``.
+    """
+    files = {CONFIG: config}
+    return _documents(options, options.engine_image, folder, ["--make", *command], env=env, files=files)
+
+
+def partial(folder: str) -> str:
+    """Where a model's files lie until all are there."""
+    return f"{folder}.partial"
+
+
+def _documents(
+    options: ClusterOptions,
+    image: str,
+    folder: str,
+    arguments: Sequence[str],
+    *,
+    env: dict[str, str],
+    secrets: tuple[tuple[str, str, str], ...] = (),
+    files: dict[str, bytes] | None = None,
+) -> list[dict[str, Any]]:
+    program = (_MANIFESTS / "images" / "fill_model_cache.py").read_bytes()
+    checks = (_MANIFESTS / "model_files.py").read_bytes()
+    of = hashlib.sha256(repr([folder, image, *arguments]).encode()).hexdigest()[:12]
+    task = Task(
+        kind="weights",
+        name=f"wideloop-weights-{of}",
+        image=image,
+        command=("python3", "-u", f"{_FILES}/fill_model_cache.py", "--folder", folder, *arguments),
+        env=env,
+        limit_s=options.download_timeout_s,
+        tries=_TRIES,
+        files={"fill_model_cache.py": program, "model_files.py": checks, **(files or {})},
+        files_at=_FILES,
+        files_variable="WIDELOOP_FILES",
+        secrets=secrets,
+        resources={"requests": {"cpu": "1", "memory": "4Gi"}},
+        volumes=({"name": "models", "persistentVolumeClaim": {"claimName": options.model_claim}},),
+        mounts=({"name": "models", "mountPath": options.model_mount},),
+    )
+    return task_documents(options, task)
