@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -17,7 +16,13 @@ from tuning.memory.pools import request_table_gib
 from tuning.memory.runtime import graph_gib
 from tuning.memory.worker import worker_memory
 
-_PARTS = ("weights_gib", "kv_gib", "graph_gib", "free_gib")
+#: What is compared: its name, and where a prediction and a measurement have it.
+PARTS = {
+    "weights": ("weights_gib", "weights_gib"),
+    "KV cache": ("kv_gib", "kv_gib"),
+    "graphs": ("graphs_gib", "graph_gib"),
+    "free at ready": ("free_at_ready_gib", "free_gib"),
+}
 
 
 def fit(servers: Sequence[Server], gpu: GpuSpec) -> MemoryConstants:
@@ -49,25 +54,18 @@ def split(servers: Sequence[Server]) -> tuple[list[Server], list[Server]]:
     return list(servers[::2]), list(servers[1::2])
 
 
-def errors(servers: Sequence[Server], gpu: GpuSpec, constants: MemoryConstants) -> dict[str, float]:
-    """Largest absolute error in GiB of each part that was measured."""
-    worst: dict[str, float] = defaultdict(float)
+def errors(servers: Sequence[Server], gpu: GpuSpec, constants: MemoryConstants) -> dict[str, list[float]]:
+    """Absolute errors in GiB of each of :data:`PARTS`, over the servers where it was measured."""
+    found: dict[str, list[float]] = {part: [] for part in PARTS}
     for server in servers:
         if not server.valid:
             continue
         memory = server.predicted(gpu, constants)
-        predicted = dict(
-            zip(
-                _PARTS,
-                (memory.weights_gib, memory.kv_gib, memory.graphs_gib, memory.free_at_ready_gib),
-                strict=True,
-            )
-        )
-        for part, value in predicted.items():
-            seen = getattr(server, part)
+        for part, (predicted, measured) in PARTS.items():
+            seen = getattr(server, measured)
             if seen is not None:
-                worst[part] = max(worst[part], abs(value - seen))
-    return dict(worst)
+                found[part].append(abs(getattr(memory, predicted) - seen))
+    return found
 
 
 def _tables(servers: Sequence[Server], gpu: GpuSpec) -> tuple[float, float]:

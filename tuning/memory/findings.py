@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from manifests.deployment import DeploymentSpec, WorkerSpec
 from manifests.findings import Finding
 from manifests.model import ModelSpec
@@ -46,7 +48,9 @@ def _worker_findings(spec: DeploymentSpec, worker: WorkerSpec) -> list[Finding]:
 
 
 def _knob_finding(spec: DeploymentSpec, worker: WorkerSpec, memory: WorkerMemory) -> Finding:
-    low, high = memory.minimum_fraction, _largest_fraction(spec, worker, memory)
+    # Rounded inwards, so that both ends work as they stand.
+    low = math.ceil(memory.minimum_fraction * 1000 + 0.001) / 1000
+    high = math.floor(_largest_fraction(spec, worker, memory) * 1000) / 1000
     if low < high:
         suggestion = f"A mem_fraction_static between {low:.3f} and {high:.3f} works"
     else:

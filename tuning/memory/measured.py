@@ -5,7 +5,7 @@ A folder has ``servers.csv`` (one row per start) and ``models/<model>.json`` (th
 kv_gb, max_total_num_tokens, graph_gb, avail_after_start_gb`` (GiB, as SGLang logs them), ``gpu_mib_ready,
 gpu_mib_end`` (nvidia-smi's MiB after the warm-up request and after the load), ``alive_after`` (``True`` or ``False``
 when a burst of load was the last thing before ``gpu_mib_end``; else empty, and the caches had been emptied).
-Optional: ``ep`` and ``outcome``.
+``outcome`` says how it ended; ``ep`` is optional.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from manifests.deployment import Knobs, WorkerSpec
 from manifests.hardware import GpuSpec, WorkerLayout
 from manifests.model import ModelSpec
 from tuning.memory.constants import MemoryConstants
-from tuning.memory.worker import Face, WorkerMemory, worker_memory
+from tuning.memory.worker import WorkerMemory, worker_memory
 
 _DEFAULT_EP = 2
 
@@ -28,9 +28,9 @@ class Server:
     """One start of a server. Measured values are None where it did not get that far.
 
     Attributes:
-        ready: it answered.
-        loaded: whether its memory was read after a burst of load; ``survived`` says how that ended.
-        outcome: a face of out-of-memory, ``ready``, or another word for what ended it.
+        survived: whether it was alive after a burst of load, None when its memory was not read right after one.
+        outcome: ``ready``, a face of out-of-memory, ``refused`` (R does not divide) or ``rebalance`` (the engine died
+            at its first online rebalance, which is no matter of memory).
     """
 
     name: str
@@ -106,9 +106,3 @@ def _server(row: dict[str, str], model: ModelSpec) -> Server:
 
 def _number(text: str) -> float | None:
     return float(text) if text else None
-
-
-def seen_face(outcome: str) -> Face | None:
-    """The face of out-of-memory that ``outcome`` is, None for a server that memory did not end."""
-    faces: tuple[Face, ...] = ("capture", "no_kv_left", "warm_up", "under_load")
-    return next((face for face in faces if face == outcome), None)
