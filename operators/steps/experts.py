@@ -72,7 +72,7 @@ def _counts(uris: list[str], run: Run) -> npt.NDArray[np.int64]:
     scratch = settings().home / "scratch" / run.cycle_id
     total: npt.NDArray[np.int64] | None = None
     for uri in uris:
-        counts = recording_files.read(artefacts().get_file(uri, scratch / Path(uri).name))
+        counts = recording_files.read(artefacts().get_file(uri, scratch / Path(uri).name)).total
         total = counts if total is None else total + counts
     if total is None:
         raise TargetError("no expert recording was kept")

@@ -67,7 +67,7 @@ def test_a_recording_counts_the_tokens_of_its_window_and_is_read_back(worker):
     activity.processed = 9000
     assert post(f"{url}/dump_expert_distribution_record")[1].startswith("Dump")
     (file,) = folder.glob("expert_distribution_recorder_*.pt")
-    counts = recordings.read(file)
+    counts = recordings.read(file).total
     assert counts.shape == (61, 256)
     assert not counts[:3].any()
     assert recordings.tokens(counts, top_k=8, copies=8) == 5000

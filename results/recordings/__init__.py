@@ -1,0 +1,10 @@
+"""Expert recordings: SGLang's dumps read without trusting them, kept as compact files of our own.
+
+:func:`read` takes the files of every recorder mode; :func:`save` and :func:`load` keep what matters of them.
+"""
+
+from results.recordings.files import load, save
+from results.recordings.read import read
+from results.recordings.recording import Counts, ExpertRecording, merged, tokens
+
+__all__ = ["Counts", "ExpertRecording", "load", "merged", "read", "save", "tokens"]

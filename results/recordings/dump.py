@@ -1,0 +1,140 @@
+"""The two kinds of files that SGLang's recorder dumps, told apart and checked, and their passes one after the other.
+
+``stat`` and ``stat_approx`` write one file for all ranks (rank 0, after summing), logical experts by step of a ring
+buffer. ``per_pass`` and ``per_token`` write a file on every rank, with a record per forward pass that counts the rank's
+tokens by physical slot. Formats: ``srt/eplb/expert_distribution.py`` of 0.5.17 to 0.5.23.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from results.recordings import pickled
+from results.recordings.archive import Archive
+from results.recordings.errors import Unreadable, refused
+from results.recordings.pickled import Tensor
+
+Array = npt.NDArray[Any]
+Kind = Literal["stat", "per_pass", "per_token"]
+
+#: ``ForwardMode`` of a pass that only decodes (``model_executor/forward_batch_info.py``).
+DECODE = 2
+
+
+@dataclass(frozen=True, eq=False)
+class Dump:
+    """One file.
+
+    Attributes:
+        kind: ``stat`` also stands for ``stat_approx``, whose files are the same.
+        passes: in it, used or not.
+        ids: number of each pass since the server's start, [passes]; None where the file has a ring buffer instead.
+        decode: whether each pass only decoded, [passes]; None where the file does not say.
+        experts_of_slots: logical expert of each slot, [layers, slots]; None where counts are by logical expert.
+        layers: dense ones counted. width: logical experts, or slots.
+    """
+
+    kind: Kind
+    rank: int
+    passes: int
+    layers: int
+    width: int
+    ids: Array | None
+    decode: Array | None
+    experts_of_slots: Array | None
+    _archive: Archive
+    _counts: tuple[Tensor, ...]
+
+    def counts(self, *, check: bool = False) -> Iterator[Array]:
+        """Counts a few passes at a time, [some passes, layers, width], in the file's order.
+
+        Raises:
+            Unreadable: a count is negative, or, with ``check``, a checksum does not match.
+        """
+        for tensor in self._counts:
+            for block in self._archive.rows(tensor, check=check):
+                found = block[None] if self.kind != "stat" else block
+                if found.size and found.min() < 0:
+                    raise Unreadable("has negative counts: the recorder overflowed")
+                yield found
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Dump]:
+    """The dump at ``path``, for as long as its counts are read.
+
+    Raises:
+        Refused: no such file, not such a dump, damaged, or one that would run code; nothing of it was run.
+    """
+    try:
+        with Archive(path) as archive:
+            yield _dump(archive, pickled.read(archive.pickle()))
+    except Unreadable as problem:
+        raise refused(path, str(problem)) from problem
+
+
+def _dump(archive: Archive, content: Any) -> Dump:
+    if not isinstance(content, dict):
+        raise Unreadable("is no dump of an expert-distribution recorder")
+    if isinstance(content.get("logical_count"), Tensor):
+        return _stat(archive, content)
+    if isinstance(content.get("records"), list) and isinstance(content.get("last_physical_to_logical_map"), Tensor):
+        return _detailed(archive, content["records"], content["last_physical_to_logical_map"])
+    raise Unreadable("holds neither logical_count nor records: it is no dump of an expert-distribution recorder")
+
+
+def _stat(archive: Archive, content: dict[Any, Any]) -> Dump:
+    counts = content["logical_count"]
+    _check(counts, 3)
+    passes, layers, width = counts.shape
+    return Dump("stat", _whole(content.get("rank", 0)), passes, layers, width, None, None, None, archive, (counts,))
+
+
+def _detailed(archive: Archive, records: list[Any], table: Tensor) -> Dump:
+    if not records:
+        raise Unreadable("has no pass: nothing was recorded")
+    if not all(isinstance(r, dict) and isinstance(r.get("global_physical_count"), Tensor) for r in records):
+        raise Unreadable("has records without global_physical_count")
+    counts = tuple(r["global_physical_count"] for r in records)
+    shapes, ranks = {c.shape for c in counts}, {_whole(r.get("rank")) for r in records}
+    if len(shapes) != 1 or len(ranks) != 1:
+        raise Unreadable(f"has records of shapes {sorted(shapes)} and ranks {sorted(ranks)}, not of one")
+    for tensor in counts:
+        _check(tensor, 2)
+    (shape,), (rank,) = shapes, ranks
+    if table.shape != shape or table.dtype not in ("<i4", "<i8"):
+        raise Unreadable(f"counts {shape} slots, and says of {table.shape} which experts they hold")
+    per_token = "topk_ids_of_layer" in records[0]
+    experts = archive.whole(table).astype(np.int64)
+    if experts.size and experts.min() < 0:
+        raise Unreadable("has slots that hold no expert")
+    return Dump(
+        kind="per_token" if per_token else "per_pass",
+        rank=rank,
+        passes=len(records),
+        layers=shape[0],
+        width=shape[1],
+        ids=np.array([_whole(r.get("forward_pass_id")) for r in records], dtype=np.int64),
+        decode=np.array([r.get("forward_mode") == DECODE for r in records]) if per_token else None,
+        experts_of_slots=experts,
+        _archive=archive,
+        _counts=counts,
+    )
+
+
+def _check(counts: Tensor, axes: int) -> None:
+    if len(counts.shape) != axes or counts.dtype not in ("<i4", "<i8") or 0 in counts.shape or counts.shape[-1] < 2:
+        raise Unreadable(f"has counts of shape {counts.shape}, not whole numbers by layer and expert")
+
+
+def _whole(value: Any) -> int:
+    if type(value) is not int:
+        raise Unreadable("has records without number or rank")
+    return value

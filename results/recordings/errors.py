@@ -1,0 +1,19 @@
+"""How a recording is refused: by the file's name, what is wrong with it, and what would do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from manifests.errors import Refused
+from manifests.findings import Finding
+
+_SUGGESTION = "Record again, and collect the files of every rank after the dump has returned"
+
+
+class Unreadable(Exception):
+    """What is wrong with a file, to follow its name."""
+
+
+def refused(path: Path, rule: str, suggestion: str = _SUGGESTION) -> Refused:
+    """The error for ``path``."""
+    return Refused([Finding(field="recording", value=str(path), rule=rule, suggestion=suggestion)])
