@@ -13,6 +13,7 @@ WideloopError
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
@@ -84,15 +85,20 @@ class ApiRefused(TargetError):
         self.status = status
         self.reason = reason
         self.message = message
-        action = _API_ACTIONS.get(reason) or _API_ACTIONS.get(str(status), "")
-        super().__init__(f"{method} {path} was refused with {status} {reason}: {message}. {action}(via {source})")
+        said = f"{status} {reason}: {message}"
+        action = next((action for pattern, action in _API_ACTIONS if re.search(pattern, said)), "")
+        super().__init__(f"{method} {path} was refused with {said}. {action}(via {source})")
 
 
-_API_ACTIONS = {
-    "401": "The credentials are not, or no longer, valid: log in again, or give WIDELOOP_KUBECONFIG another file. ",
-    "403": "Apply the Role of `wideloop rbac`, or ask the cluster's administrator. ",
-    "NotServed": "The cluster lacks this kind: install the Dynamo platform, or the version of it that has it. ",
-}
+#: Pattern of what the API server said, and what to do: the first that matches, in this order.
+_API_ACTIONS = (
+    (r"^401", "The credentials are not, or no longer, valid: log in again, or give WIDELOOP_KUBECONFIG another file. "),
+    (r"namespaces \S+ not found", "Make it with `kubectl create namespace`, or set WIDELOOP_CLUSTER__NAMESPACE. "),
+    (r"being terminated", "Wait until the namespace is gone and make it again, or set WIDELOOP_CLUSTER__NAMESPACE. "),
+    (r"exceeded quota", "Free what the namespace holds, have its quota raised, or choose a smaller profile. "),
+    (r"^403", "Apply the Role of manifests/kubernetes/rbac.yaml, or ask the cluster's administrator. "),
+    (r"NotServed", "The cluster lacks this kind: install the Dynamo platform, or the version of it that has it. "),
+)
 
 
 class ApiUnreachable(TargetError):

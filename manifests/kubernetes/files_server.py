@@ -31,9 +31,7 @@ class Handler(BaseHTTPRequestHandler):
         elif action == "list":
             # A folder that nobody has made yet has no files.
             found = [(p, p.stat()) for p in sorted(path.rglob("*")) if p.is_file() and not p.is_symlink()]
-            files = [
-                {"path": str(p.relative_to(path)), "bytes": s.st_size, "modified": s.st_mtime} for p, s in found
-            ]
+            files = [{"path": str(p.relative_to(path)), "bytes": s.st_size, "modified": s.st_mtime} for p, s in found]
             self._answer(json.dumps({"files": files}).encode())
         elif action == "file" and path.is_file():
             self._send_file(path)

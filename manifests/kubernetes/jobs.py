@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ FILES = "files"
 FILES_PORT = 8080
 #: What the file server may take to end: it has nothing to finish.
 _GRACE_S = 1
+#: What a load generator may take to end when told to.
+_CLIENT_GRACE_S = 5
 
 
 def files_pod_name(deployment: str) -> str:
@@ -41,8 +44,14 @@ def owned_by(document: Document) -> list[Document]:
     ]
 
 
-def files_pod(deployment: str, options: ClusterOptions, image: str, owner: list[Document]) -> Document:
-    """The pod that serves the folder of ``deployment`` on the files claim, see :mod:`files_server`."""
+def files_pod(deployment: str, options: ClusterOptions, image: str, annotations: Mapping[str, str]) -> Document:
+    """The pod that serves the folder of ``deployment`` on the files claim, see :mod:`files_server`.
+
+    It belongs to no other object, for it is what the folder is emptied through when all others are gone.
+
+    Args:
+        annotations: whose the deployment is.
+    """
     server = Path(files_server.__file__).read_text()
     container = {
         "name": "main",
@@ -60,7 +69,7 @@ def files_pod(deployment: str, options: ClusterOptions, image: str, owner: list[
             "name": files_pod_name(deployment),
             "namespace": options.namespace,
             "labels": labels(deployment, component=FILES),
-            "ownerReferences": owner,
+            "annotations": dict(annotations),
         },
         "spec": _pod_spec(options, container, [_claim("files", options.files_claim)])
         | {"terminationGracePeriodSeconds": _GRACE_S},
@@ -102,7 +111,8 @@ def client_job(
             "backoffLimit": 0,
             "template": {
                 "metadata": {"labels": pod_labels},
-                "spec": _pod_spec(options, container, volumes) | {"restartPolicy": "Never"},
+                "spec": _pod_spec(options, container, volumes)
+                | {"restartPolicy": "Never", "terminationGracePeriodSeconds": _CLIENT_GRACE_S},
             },
         },
     }

@@ -7,7 +7,7 @@ from manifests.findings import unknown
 from operators.settings import settings
 from operators.targets.base import Target
 
-_NAMES = ("local",)
+_NAMES = ("local", "dynamo")
 
 
 def target_names() -> tuple[str, ...]:
@@ -25,4 +25,8 @@ def target(name: str) -> Target:
         from operators.targets.local import LocalTarget
 
         return LocalTarget(settings())
+    if name == "dynamo":
+        from operators.targets.dynamo import DynamoTarget
+
+        return DynamoTarget(settings())
     raise Refused([unknown("target", name, _NAMES)])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import time
@@ -21,6 +20,7 @@ from operators.settings import Settings
 from operators.targets.base import ClientStatus, Endpoints, Image, Owned, Owner, Status, Target, Weights
 from operators.targets.environment import environment_python, prepare_environment
 from operators.targets.files import write_whole
+from operators.targets.generation import unanswered
 from operators.targets.http import request
 from operators.targets.model_directory import prepare_model_directory
 from operators.targets.ports import free_ports
@@ -158,7 +158,7 @@ class LocalTarget(Target):
         ready = self._state.folder(name) / "ready"
         if ready.exists():
             return Status(state="ready", start_seconds=float(ready.read_text()))
-        answer = self._generate(deployment)
+        answer = unanswered(self, deployment.spec)
         if answer is None:
             seconds = (datetime.now(UTC) - deployment.created_at).total_seconds()
             write_whole(ready, str(seconds))
@@ -188,20 +188,6 @@ class LocalTarget(Target):
                     return diagnosis
                 found = found or diagnosis
         return found
-
-    def _generate(self, deployment: Deployment) -> str | None:
-        """Ask for two tokens; None when they came, else what happened instead."""
-        spec = deployment.spec
-        body = {"model": spec.model.name, "max_tokens": 2, "messages": [{"role": "user", "content": "Are you ready?"}]}
-        try:
-            answer = json.loads(
-                self.call(spec.name, "frontend", engine(spec.engine).generate_path, body=body, timeout_s=20)
-            )
-        except (TargetError, ValueError) as error:
-            return str(error)
-        if not answer.get("choices") or not (answer.get("usage") or {}).get("completion_tokens"):
-            return "the frontend answered without a token"
-        return None
 
     def call(
         self,

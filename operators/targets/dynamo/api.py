@@ -122,17 +122,18 @@ class Api:
         *,
         content_type: str = _JSON,
         timeout_s: float,
-        once: bool = False,
+        proxied: bool = False,
     ) -> Iterator[BaseHTTPResponse]:
         """The open answer to a request, whose body the caller reads.
 
         Args:
             timeout_s: between two pieces of the answer.
-            once: the request must not be sent again once it may have arrived (it goes through to a pod).
+            proxied: the answer is a pod's. Such a request is not sent again once it may have arrived, and no refusal
+                of it says anything about the API server.
         """
         from urllib3.exceptions import HTTPError
 
-        answer = self._send(method, path, query, body, content_type, timeout_s, once=once)
+        answer = self._send(method, path, query, body, content_type, timeout_s, proxied=proxied)
         try:
             yield answer
         except HTTPError as error:
@@ -149,7 +150,7 @@ class Api:
         content_type: str,
         timeout_s: float,
         *,
-        once: bool,
+        proxied: bool,
     ) -> BaseHTTPResponse:
         from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
 
@@ -162,7 +163,7 @@ class Api:
             except HTTPError as error:
                 unsent = isinstance(error, NewConnectionError | ConnectTimeoutError)
                 failure: ApiRefused | ApiUnreachable = ApiUnreachable(self.source, _first(error))
-                again = unsent or not once
+                again = unsent or not proxied
             else:
                 if answer.status < 300:
                     return answer
@@ -172,7 +173,7 @@ class Api:
                     renewed = True
                     self._connection = None
                     continue
-                again = not once and (failure.status in _PASSING or failure.reason == "NotServed")
+                again = not proxied and (failure.status in _PASSING or failure.reason == "NotServed")
             pause = _BACKOFF_S[min(tries, len(_BACKOFF_S) - 1)]
             if not again or time.monotonic() + pause > give_up:
                 raise failure

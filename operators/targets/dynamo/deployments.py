@@ -1,0 +1,153 @@
+"""Apply, list and remove deployments: the objects of ours, and nothing else's."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+from manifests.deployment import DeploymentSpec
+from manifests.errors import TargetBusy, TargetError
+from manifests.kubernetes import jobs as documents
+from manifests.kubernetes.dynamo import render
+from manifests.kubernetes.labels import DEPLOYMENT, KEEP_UNTIL, OWNER_DAG, OWNER_RUN, owner_annotations, selector
+from operators.targets.base import Owned, Owner
+from operators.targets.dynamo import view
+from operators.targets.dynamo.cluster import Cluster
+from operators.targets.dynamo.files import Files
+from operators.targets.dynamo.objects import apply, collection, delete, path_of, require_ours
+from operators.targets.dynamo.pods import in_words, parse_time, role
+
+Json = dict[str, Any]
+
+_POLL_S = 0.5
+
+
+class Deployments:
+    """The deployments in one namespace.
+
+    Args:
+        limit: how many may exist at once; None: as many as the cluster takes.
+        release_timeout_s: how long pods may take to end.
+    """
+
+    def __init__(self, cluster: Cluster, limit: int | None, release_timeout_s: float) -> None:
+        self._cluster = cluster
+        self._limit = limit
+        self._release_timeout_s = release_timeout_s
+
+    def apply(self, spec: DeploymentSpec, owner: Owner, files: Files, *, runs: bool) -> None:
+        """Make every object of a deployment, or what is missing of them.
+
+        Args:
+            files: of this deployment.
+            runs: a deployment of this name exists and has not failed.
+
+        Raises:
+            TargetError: it could not be made; nothing of it is left.
+        """
+        options = self._cluster.options
+        keep = owner.keep_until.isoformat() if owner.keep_until else None
+        annotations = owner_annotations(owner.dag_id, owner.run_id, keep)
+        graph, *others = render(spec, options, annotations)
+        found = self._cluster.api.get(path_of(graph))
+        if found is not None:
+            require_ours(found)
+            if not (runs and self._cluster.spec_of(found) == spec):
+                self.delete(spec.name, files)
+                found = None
+        if found is None:
+            self._require_room(spec.name)
+        try:
+            made = apply(self._cluster.api, graph)
+            owned_by = documents.owned_by(made)
+            for document in others:
+                document["metadata"]["ownerReferences"] = owned_by
+                apply(self._cluster.api, document)
+            apply(self._cluster.api, files.server(annotations))
+        except BaseException:
+            if found is None:
+                with contextlib.suppress(TargetError):
+                    self.delete(spec.name, files)
+            raise
+
+    def owned(self) -> list[Owned]:
+        """Every deployment of which anything exists, whatever became of the rest of it."""
+        things: dict[str, list[Json]] = defaultdict(list)
+        for path in self._everything():
+            for thing in self._cluster.api.list(path, {"labelSelector": f"{selector()},{DEPLOYMENT}"})[0]:
+                things[thing["metadata"]["labels"][DEPLOYMENT]].append(thing)
+        return [_owned(name, found) for name, found in sorted(things.items())]
+
+    def delete(self, name: str, files: Files) -> None:
+        """Remove everything of a deployment; returns when its pods are gone, and with them their GPUs free.
+
+        Raises:
+            TargetError: the deployment is not ours, or its pods do not end.
+        """
+        api, options = self._cluster.api, self._cluster.options
+        graph = f"{view.graphs(options)}/{name}"
+        found = api.get(graph)
+        if found is not None:
+            require_ours(found)
+            delete(api, graph, uid=found["metadata"]["uid"])
+        query = {"labelSelector": selector(name)}
+        for job in api.list(view.jobs(options), query)[0]:
+            delete(api, f"{view.jobs(options)}/{job['metadata']['name']}")
+        self._wait_gone(name, engines_only=True)
+        files.forget()
+        for path in (view.pods(options), collection("v1", "ConfigMap", options.namespace)):
+            for thing in api.list(path, query)[0]:
+                delete(api, f"{path}/{thing['metadata']['name']}")
+        self._wait_gone(name, engines_only=False)
+
+    def _wait_gone(self, name: str, *, engines_only: bool) -> None:
+        api, path = self._cluster.api, view.pods(self._cluster.options)
+        deadline = time.monotonic() + self._release_timeout_s
+        while True:
+            left = [
+                p
+                for p in api.list(path, {"labelSelector": selector(name)})[0]
+                if not engines_only or role(p) != documents.FILES
+            ]
+            if not left:
+                return
+            if time.monotonic() > deadline:
+                raise TargetError(
+                    f"{len(left)} pods of {name} did not end within {self._release_timeout_s:.0f} s and hold what they "
+                    f"held: {'; '.join(map(in_words, left[:3]))}. Look at their nodes: one that is gone ends nothing"
+                )
+            time.sleep(_POLL_S)
+
+    def _require_room(self, name: str) -> None:
+        if self._limit is None:
+            return
+        others = [o for o in self.owned() if o.name != name]
+        if len(others) >= self._limit:
+            holder, owner = others[0].name, others[0].owner
+            run = f"{owner.dag_id}/{owner.run_id}" if owner else None
+            raise TargetBusy(holder, run, owner.keep_until if owner else None)
+
+    def _everything(self) -> Iterator[str]:
+        options = self._cluster.options
+        yield view.graphs(options)
+        yield view.jobs(options)
+        yield view.pods(options)
+        yield collection("v1", "ConfigMap", options.namespace)
+
+
+def _owned(name: str, things: list[Json]) -> Owned:
+    """A deployment by what there is of it; the earliest object's time, and the first annotations that say whose."""
+    made = min(parse_time(t["metadata"]["creationTimestamp"]) for t in things)
+    notes = [t["metadata"].get("annotations") or {} for t in things]
+    said = next((n for n in notes if OWNER_DAG in n and OWNER_RUN in n), None)
+    if said is None:
+        return Owned(name=name, owner=None, created_at=made)
+    keep = said.get(KEEP_UNTIL)
+    until = datetime.fromisoformat(keep) if keep else None
+    return Owned(
+        name=name, owner=Owner(dag_id=said[OWNER_DAG], run_id=said[OWNER_RUN], keep_until=until), created_at=made
+    )

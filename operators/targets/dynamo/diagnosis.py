@@ -1,0 +1,125 @@
+"""Why a deployment will not come up, or has died: read off its pods and events before anyone waits in vain."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from manifests.diagnosis import Diagnosis
+from manifests.engines.base import Component, Engine
+from operators.targets.dynamo import causes
+from operators.targets.dynamo.pods import Ended, age_s, ended, parse_time, role, scheduled, waiting
+from operators.targets.dynamo.view import View
+
+Json = dict[str, Any]
+#: (pod's name, whether that of its last run) -> lines.
+ReadLog = Callable[[Json, bool], tuple[str, ...]]
+
+#: Seconds a condition may last that often passes by itself: nodes being added, claims being bound, registries away.
+GRACE_S = 60.0
+#: Seconds for what takes minutes where it goes well: pulling from a busy registry, attaching volumes.
+LONG_GRACE_S = 180.0
+#: Of a container whose end nobody can explain, this many ends are enough.
+_ENDS = 2
+
+
+def diagnose(view: View, serving: Engine, read_log: ReadLog) -> Diagnosis | None:
+    """What is wrong with a deployment for good; None while it may still come up. One that says why wins."""
+    found: Diagnosis | None = None
+    for diagnosis in _all(view, serving, read_log):
+        if diagnosis.kind != "crashed":
+            return diagnosis
+        found = found or diagnosis
+    return found
+
+
+def diagnose_client(view: View, client: str) -> Diagnosis | None:
+    """Why the pod of a client will never run."""
+    found = (diagnosis for pod in view.client_pods(client) if (diagnosis := _stuck(view, client, pod)) is not None)
+    return next(found, None)
+
+
+def looks_stuck(view: View) -> bool:
+    """Whether something takes so long that events should be asked for the reason."""
+    if view.graph is None or view.age_s < GRACE_S:
+        return False
+    pods = view.engine_pods
+    return not pods or any(p.get("status", {}).get("phase", "Pending") == "Pending" for p in pods)
+
+
+def _all(view: View, serving: Engine, read_log: ReadLog) -> Iterator[Diagnosis]:
+    for pod in view.engine_pods:
+        component = role(pod) or "?"
+        diagnosis = _stuck(view, component, pod) or _dead(view, component, pod, serving, read_log)
+        if diagnosis is not None:
+            yield diagnosis
+    if not view.engine_pods:
+        diagnosis = _no_pods(view)
+        if diagnosis is not None:
+            yield diagnosis
+
+
+def _stuck(view: View, component: str, pod: Json) -> Diagnosis | None:
+    """Why a pod's containers do not start."""
+    condition = scheduled(pod)
+    if condition.get("status") == "False":
+        since = parse_time(condition.get("lastTransitionTime") or pod["metadata"]["creationTimestamp"])
+        if (view.now - since).total_seconds() < GRACE_S or _grows(view, pod):
+            return None
+        return causes.unschedulable(component, condition)
+    wait = waiting(pod)
+    if wait:
+        diagnosis = causes.not_started(component, wait, patient=age_s(pod, view.now) < LONG_GRACE_S)
+        if diagnosis is not None:
+            return diagnosis
+    if wait and age_s(pod, view.now) >= GRACE_S:
+        return causes.not_mounted(component, _said(view, pod, "FailedMount", "FailedAttachVolume"))
+    return None
+
+
+def _dead(view: View, component: str, pod: Json, serving: Engine, read_log: ReadLog) -> Diagnosis | None:
+    """Why a pod's container ended, unless it is up again and nobody knows."""
+    if pod.get("status", {}).get("reason") == "Evicted":
+        return causes.evicted(component, pod)
+    last = ended(pod)
+    if last is None:
+        return None
+    killed = _said(view, pod, "Killing")
+    if re.search(r"failed (startup|liveness) probe", killed):
+        return causes.probe_failed(component, killed, read_log(pod, not _just_ended(last))[-causes.TAIL :])
+    log = read_log(pod, not _just_ended(last))
+    found = serving.diagnose(Component(name=component, role=component), log, last.code)
+    if found.kind != "crashed":
+        return found
+    if last.reason == "OOMKilled":
+        return causes.host_memory(component, pod, found.log_tail)
+    return None if last.failures < _ENDS or (last.running_again and last.failures == _ENDS - 1) else found
+
+
+def _just_ended(last: Ended) -> bool:
+    """Whether the log of the end is that of the present container, and not of the one before."""
+    return not last.running_again and last.failures > 0
+
+
+def _no_pods(view: View) -> Diagnosis | None:
+    if view.graph is None or view.age_s < GRACE_S or view.events is None:
+        return None
+    refused = [e for e in view.events if e.get("reason") == "FailedCreate"]
+    return causes.no_pods(refused[-1].get("message", "") if refused else "", view.graph)
+
+
+def _said(view: View, pod: Json, *reasons: str) -> str:
+    """The last message of events about a pod with one of these reasons."""
+    name = pod["metadata"]["name"]
+    messages = [
+        e.get("message", "")
+        for e in view.events or ()
+        if e.get("involvedObject", {}).get("name") == name and e.get("reason") in reasons
+    ]
+    return messages[-1] if messages else ""
+
+
+def _grows(view: View, pod: Json) -> bool:
+    """Whether an autoscaler has said that it adds nodes for a pod."""
+    return bool(_said(view, pod, "TriggeredScaleUp", "Nominated"))

@@ -1,0 +1,223 @@
+"""The ``dynamo`` target: a deployment is a DynamoGraphDeployment, its clients are Jobs.
+
+All state lies in the cluster, on the objects themselves, so any Airflow worker can go on where another stopped.
+Short requests and files go through the API server's proxy; Airflow needs no other route to the cluster.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import quote
+
+from manifests import benchmark
+from manifests.deployment import DeploymentSpec
+from manifests.engines import engine
+from manifests.engines.base import Command, Engine
+from manifests.errors import TargetError
+from manifests.findings import Finding
+from manifests.kubernetes.naming import frontend_service
+from manifests.kubernetes.probes import FRONTEND_PORT, SYSTEM_PORT
+from operators.settings import Settings
+from operators.targets.base import ClientStatus, Endpoints, Image, Owned, Owner, Status, Target, Weights
+from operators.targets.dynamo import view
+from operators.targets.dynamo.api import MERGE
+from operators.targets.dynamo.clients import Clients
+from operators.targets.dynamo.cluster import cluster
+from operators.targets.dynamo.deployments import Deployments
+from operators.targets.dynamo.diagnosis import looks_stuck
+from operators.targets.dynamo.files import Files
+from operators.targets.dynamo.image import prepare_image
+from operators.targets.dynamo.objects import log_lines
+from operators.targets.dynamo.pods import component_pods
+from operators.targets.dynamo.status import Verdict, judge
+from operators.targets.dynamo.view import READY, View
+from operators.targets.dynamo.weights import prepare_weights
+from operators.targets.generation import unanswered
+
+#: A deployment that is up is asked for a generation this often, until it answers one.
+_ASK_EVERY_S = 10.0
+#: Where the watch alone does not say enough, the API server is asked this often.
+_LOOK_EVERY_S = 45.0
+#: aiperf's results; what it leaves beside them is its own copy of the prompts.
+_RESULTS = (".json", ".jsonl", ".csv", ".log", ".txt", ".yaml")
+_RECORDING = ".pt"
+
+
+class DynamoTarget(Target):
+    """Runs engines under Dynamo on Kubernetes.
+
+    Args:
+        settings: which cluster, and what is decided for all deployments there.
+        start_timeout_s: how long a deployment may take to be up; the engine's own probes give up at the same time.
+        release_timeout_s: how long pods may take to end.
+    """
+
+    name = "dynamo"
+    patience_s = 0.0
+    look_again_s = 10.0
+    runtimes = ("dynamo",)
+
+    def __init__(
+        self, settings: Settings, *, start_timeout_s: float = 7500.0, release_timeout_s: float = 300.0
+    ) -> None:
+        self._settings = settings
+        self._cluster = cluster(settings)
+        self._start_timeout_s = start_timeout_s
+        self._deployments = Deployments(self._cluster, settings.cluster_deployments, release_timeout_s)
+        self._clients = Clients(self._cluster, release_timeout_s)
+
+    # ---- image and weights
+
+    def prepare_image(self, engine: Engine) -> Image:
+        return prepare_image(self._cluster.api, self._cluster.options, engine)
+
+    def prepare_weights(self, engine: Engine, model: str) -> Weights:
+        return prepare_weights(self._cluster.api, self._cluster.options, engine, model)
+
+    # ---- deployments
+
+    def preflight(self, spec: DeploymentSpec) -> list[Finding]:
+        raise NotImplementedError
+
+    def apply(self, spec: DeploymentSpec, owner: Owner) -> None:
+        runs = self.status(spec.name).state in ("pending", "ready")
+        self._deployments.apply(spec, owner, self._files(spec.name), runs=runs)
+
+    def status(self, name: str) -> Status:
+        held = self._cluster.watch.look(name)
+        if held is not None:
+            verdict = self._judge(held)
+            if verdict.state == "ready":
+                return verdict.status
+            if verdict.state == "ask":
+                return self._ask(held).status
+            wanted = verdict.state == "failed" or looks_stuck(held)
+            if verdict.state != "absent" and not (wanted and self._cluster.due("look", name, _LOOK_EVERY_S)):
+                return Verdict("pending", verdict.reason).status
+        return self._look(name).status
+
+    def _look(self, name: str) -> Verdict:
+        api, options = self._cluster.api, self._cluster.options
+        seen = view.look(api, options, name)
+        verdict = self._judge(seen)
+        if verdict.state == "failed" or looks_stuck(seen):
+            # Events may say more, or that help is on its way.
+            verdict = self._judge(view.look(api, options, name, events=True))
+        return self._ask(seen) if verdict.state == "ask" else verdict
+
+    def _judge(self, seen: View) -> Verdict:
+        if seen.graph is None:
+            return Verdict("absent", f"there is no deployment {seen.name}")
+        serving = engine(self._cluster.spec_of(seen.graph).engine)
+        return judge(seen, serving, self._cluster.last_log, self._start_timeout_s)
+
+    def _ask(self, seen: View) -> Verdict:
+        """Find out whether a deployment that is up serves, and write it down when it does."""
+        if seen.graph is None or not self._cluster.due("ask", seen.name, _ASK_EVERY_S):
+            return Verdict("pending", "every component is up; no generation was answered yet")
+        answer = unanswered(self, self._cluster.spec_of(seen.graph))
+        if answer is not None:
+            return Verdict("pending", f"every component is up, but {answer}")
+        seconds = seen.ready_record.get("seconds", seen.age_s)
+        record = json.dumps({"seconds": seconds, "pods": seen.signature})
+        path = f"{view.graphs(self._cluster.options)}/{seen.name}"
+        self._cluster.api.request(
+            "PATCH", path, None, {"metadata": {"annotations": {READY: record}}}, content_type=MERGE
+        )
+        return Verdict("ready", start_seconds=seconds)
+
+    async def changed(self, name: str, client: str | None = None) -> None:  # noqa: ARG002
+        await self._cluster.watch.changed(name, self.look_again_s)
+
+    def call(
+        self,
+        name: str,
+        component: str,
+        path: str,
+        *,
+        method: Literal["GET", "POST"] = "POST",
+        body: dict[str, Any] | None = None,
+        timeout_s: float = 30.0,
+    ) -> str:
+        namespace = self._cluster.options.namespace
+        if component == "frontend":
+            thing = f"services/{frontend_service(name)}:{FRONTEND_PORT}"
+        else:
+            thing = f"pods/{self._pod(name, component)}:{SYSTEM_PORT}"
+        proxy = f"/api/v1/namespaces/{namespace}/{thing}/proxy{path}"
+        with self._cluster.api.stream(method, proxy, None, body, timeout_s=timeout_s, proxied=True) as answer:
+            text: str = answer.read().decode(errors="replace")
+        return text
+
+    def spec(self, name: str) -> DeploymentSpec:
+        return self._cluster.spec(name)
+
+    def endpoints(self, name: str) -> Endpoints:
+        spec = self.spec(name)
+        seen = view.look(self._cluster.api, self._cluster.options, name)
+        control = {
+            c.name: f"http://{_speaker(seen, c.role, c.ordinal)['status'].get('podIP')}:{SYSTEM_PORT}"
+            for c in engine(spec.engine).components(spec)
+            if "control" in c.ports
+        }
+        return Endpoints(frontend=f"http://{frontend_service(name)}:{FRONTEND_PORT}", control=control)
+
+    def logs(self, name: str, component: str, lines: int = 50) -> tuple[str, ...]:
+        pod = self._pod(name, component)
+        return log_lines(self._cluster.api, self._cluster.options.namespace, pod, container="main", tail=lines)
+
+    def recordings(self, name: str, component: str) -> list[Path]:
+        role, _, _ = component.rpartition("-")
+        return self._files(name).fetch(f"{role}/{self._pod(name, component)}", _RECORDING)
+
+    def delete(self, name: str) -> None:
+        self._deployments.delete(name, self._files(name))
+
+    def list_owned(self) -> list[Owned]:
+        return self._deployments.owned()
+
+    # ---- clients
+
+    def client_dir(self, name: str, client: str) -> str:
+        return self._cluster.options.files_dir(name, "clients", client)
+
+    @property
+    def client_cache_dir(self) -> str:
+        return f"{self._cluster.options.files_mount}/.client-cache"
+
+    def run_client(self, name: str, client: str, command: Command, environment: str) -> None:
+        if environment != benchmark.ENVIRONMENT:
+            raise TargetError(f"no image is known for environment {environment!r}; {benchmark.ENVIRONMENT!r} has one")
+        self._clients.run(name, client, command, self._cluster.options.client_image)
+
+    def client_status(self, name: str, client: str) -> ClientStatus:
+        return self._clients.status(name, client)
+
+    def collect(self, name: str, client: str) -> Path:
+        files = self._files(name)
+        files.fetch(f"clients/{client}", *_RESULTS)
+        return files.local(f"clients/{client}")
+
+    def stop_client(self, name: str, client: str) -> None:
+        self._clients.stop(name, client)
+        self._files(name).forget(f"clients/{client}")
+
+    def _files(self, name: str) -> Files:
+        return Files(self._cluster, name, self._settings.home / "clusters" / self._cluster.options.namespace / name)
+
+    def _pod(self, name: str, component: str) -> str:
+        """The pod that speaks for a component."""
+        seen = view.look(self._cluster.api, self._cluster.options, name)
+        role, _, ordinal = component.rpartition("-")
+        pod = _speaker(seen, *(role, int(ordinal)) if ordinal.isdigit() else (component, 0))
+        return quote(pod["metadata"]["name"])
+
+
+def _speaker(seen: View, role: str, ordinal: int) -> dict[str, Any]:
+    found = component_pods(seen.engine_pods, role)
+    if ordinal >= len(found):
+        known = ", ".join(p["metadata"]["name"] for p in seen.engine_pods) or "none"
+        raise TargetError(f"{seen.name} has no pod for {role}-{ordinal}; its pods: {known}")
+    return found[ordinal]

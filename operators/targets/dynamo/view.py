@@ -1,0 +1,125 @@
+"""One deployment as the cluster shows it at one moment."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from manifests.kubernetes.dynamo import GROUP, KIND
+from manifests.kubernetes.jobs import FILES
+from manifests.kubernetes.labels import CLIENT, DEPLOYMENT, selector
+from manifests.kubernetes.options import ClusterOptions
+from operators.targets.dynamo import pods as pod_facts
+from operators.targets.dynamo.api import Api
+from operators.targets.dynamo.objects import collection
+
+Json = dict[str, Any]
+
+#: Kept on the graph: that it has answered a generation, with which pods, and how long that took.
+READY = "wideloop/ready"
+
+
+def graphs(options: ClusterOptions) -> str:
+    """The path of all graph deployments."""
+    return collection(f"{GROUP}/{options.api_version}", KIND, options.namespace)
+
+
+def pods(options: ClusterOptions) -> str:
+    """The path of all pods."""
+    return collection("v1", "Pod", options.namespace)
+
+
+def jobs(options: ClusterOptions) -> str:
+    """The path of all Jobs."""
+    return collection("batch/v1", "Job", options.namespace)
+
+
+def deployment_of(thing: Json) -> str | None:
+    """The deployment that an object of ours belongs to."""
+    return (thing["metadata"].get("labels") or {}).get(DEPLOYMENT)
+
+
+@dataclass(frozen=True)
+class View:
+    """A deployment's objects.
+
+    Attributes:
+        graph: the DynamoGraphDeployment; None when there is none.
+        engine_pods: those of its components. others: of clients, and the one that serves its files.
+        jobs: its clients.
+        events: about any of these; None when nobody looked.
+    """
+
+    name: str
+    graph: Json | None
+    pods: Sequence[Json] = ()
+    jobs: Sequence[Json] = ()
+    events: Sequence[Json] | None = None
+    now: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since the graph was made."""
+        return pod_facts.age_s(self.graph, self.now) if self.graph else 0.0
+
+    @property
+    def engine_pods(self) -> list[Json]:
+        """Pods of the graph's components, but for those that are being deleted."""
+        ours = (p for p in self.pods if not pod_facts.leaving(p))
+        return [p for p in ours if pod_facts.role(p) not in (None, FILES) and not self.client_of(p)]
+
+    @property
+    def signature(self) -> str:
+        """Differs once any pod of an engine was replaced or restarted."""
+        return pod_facts.signature(self.engine_pods)
+
+    @property
+    def available(self) -> bool:
+        """Whether Dynamo's operator says that every component is up, about the graph as it is now."""
+        if self.graph is None:
+            return False
+        status = self.graph.get("status") or {}
+        current = status.get("observedGeneration", 0) >= self.graph["metadata"].get("generation", 0)
+        conditions = status.get("conditions") or ()
+        up = any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+        return up and (current or "observedGeneration" not in status)
+
+    @property
+    def ready_record(self) -> Json:
+        """What :data:`READY` holds; empty when no generation was answered yet."""
+        text = ((self.graph or {}).get("metadata", {}).get("annotations") or {}).get(READY)
+        found: Json = json.loads(text) if text else {}
+        return found
+
+    def job(self, name: str) -> Json | None:
+        """The Job called ``name``."""
+        return next((j for j in self.jobs if j["metadata"]["name"] == name), None)
+
+    def client_pods(self, client: str) -> list[Json]:
+        """Pods of a client, oldest first."""
+        found = [p for p in self.pods if self.client_of(p) == client]
+        return sorted(found, key=lambda p: str(p["metadata"]["creationTimestamp"]))
+
+    @staticmethod
+    def client_of(pod: Json) -> str | None:
+        """The client that a pod runs, if it runs one."""
+        return (pod["metadata"].get("labels") or {}).get(CLIENT)
+
+
+def look(api: Api, options: ClusterOptions, name: str, *, events: bool = False, clients: bool = False) -> View:
+    """Ask the API server: two requests, and one more for each of ``events`` and ``clients``."""
+    query = {"labelSelector": selector(name)}
+    graph = api.get(f"{graphs(options)}/{name}")
+    found, _ = api.list(pods(options), query)
+    ran = api.list(jobs(options), query)[0] if clients else []
+    said = about(name, api.list(collection("v1", "Event", options.namespace))[0]) if events else None
+    return View(name, graph, found, ran, said)
+
+
+def about(name: str, events: Sequence[Json]) -> list[Json]:
+    """The events about a deployment's objects: all of them are called after it."""
+    named = ((e, e.get("involvedObject", {}).get("name") or "") for e in events)
+    return [e for e, thing in named if thing == name or thing.startswith(f"{name}-")]
