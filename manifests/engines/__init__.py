@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from manifests.engines.base import Engine
 from manifests.engines.dynamo_sglang import DynamoSglangEngine
+from manifests.engines.sglang import SglangEngine
 from manifests.engines.simulated import SimulatedEngine
 from manifests.errors import Refused
 from manifests.findings import unknown
 
-_ENGINES: dict[str, type[Engine]] = {e.name: e for e in (SimulatedEngine, DynamoSglangEngine)}
+_ENGINES: dict[str, type[Engine]] = {e.name: e for e in (SimulatedEngine, SglangEngine, DynamoSglangEngine)}
 
 
 def engine_names() -> tuple[str, ...]:

@@ -43,6 +43,8 @@ class Site(BaseModel):
         work_dir: a folder of the component's own for files it writes (recordings among them).
         shared_dir: a folder all components of the deployment share (service discovery).
         model_path: where the model's files are.
+        random_weights: the model's directory has no weights: the engine is to draw them.
+        options: what the users of this host add to the engine's command line.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -54,6 +56,8 @@ class Site(BaseModel):
     work_dir: str
     shared_dir: str
     model_path: str
+    random_weights: bool = False
+    options: tuple[str, ...] = ()
 
 
 class Command(BaseModel):
@@ -77,6 +81,7 @@ class Engine(ABC):
         environment: name of its lock file in ``manifests/environments``.
         imports: modules that must import in its environment (the smoke test of the image).
         needs_weights: the model directory must hold the weight shards.
+        start_timeout_s: how long a deployment may take to its first answer.
         flush_path, record_start_path, record_stop_path, record_dump_path, metrics_path: HTTP paths on a
             worker's ``control`` port.
         generate_path: OpenAI-style chat completions on the frontend's ``http`` port.
@@ -89,6 +94,7 @@ class Engine(ABC):
     environment: str
     imports: tuple[str, ...]
     needs_weights: bool = True
+    start_timeout_s: float = 180.0
     generate_path = "/v1/chat/completions"
     flush_path = "/flush_cache"
     record_start_path = "/start_expert_distribution_record"
@@ -107,6 +113,25 @@ class Engine(ABC):
     def make_model(self, python: str, config_file: str, out_dir: str) -> Command | None:  # noqa: ARG002
         """How to make a model directory from a bare config.json; None when real weights are needed."""
         return None
+
+    def standby(self, spec: DeploymentSpec, component: Component, site: Site) -> Command | None:  # noqa: ARG002
+        """A process that does what a component's start can do without its flags, touching no accelerator, and waits.
+
+        Only the layout of ``spec`` counts: its knobs may change until :meth:`hand_over`. None: nothing is gained.
+        """
+        return None
+
+    def hand_over(self, site: Site, command: Command) -> tuple[str, str]:
+        """The file that turns the component's standby into the component, and its content.
+
+        Raises:
+            NotImplementedError: the engine has no standby.
+        """
+        raise NotImplementedError(f"engine {self.name} has no standby")
+
+    def doomed(self, log: Sequence[str]) -> bool:  # noqa: ARG002
+        """Whether a component whose log ends so will die, though it takes its time about it."""
+        return False
 
     def flush_call(self, wait_s: int) -> tuple[str, dict[str, object] | None]:
         """Path and body of the request that empties a worker's cache, once it is idle within ``wait_s`` seconds."""

@@ -5,7 +5,7 @@ Each rule names the assertion or the code it stands for; read in 0.5.17 to 0.5.2
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from manifests import validation
 from manifests.deployment import DeploymentSpec, WorkerSpec
@@ -22,15 +22,20 @@ _SMALL_CHUNK = 1024
 _REMAPS_ONLINE = ("DeepseekV2ForCausalLM", "DeepseekV3ForCausalLM")
 
 
-def findings(spec: DeploymentSpec) -> list[Finding]:
-    """Everything that can be said against ``spec`` without a GPU; versions included."""
+def findings(spec: DeploymentSpec, repaired: Collection[str] = ()) -> list[Finding]:
+    """Everything that can be said against ``spec`` without a GPU; versions included.
+
+    ``repaired``: architectures whose routing follows the placement in every version, by a class of our own.
+    """
     found = validation.validate(spec)
     unknown_version = sglang_versions.finding(spec.engine_version or sglang_versions.DEFAULT_VERSION)
     if unknown_version is not None:
         return [*found, unknown_version]
     for worker in spec.workers:
         found += [*_attention(spec.model, worker), *_quantised(spec.model, worker), *_deepep(worker)]
-        found += [*_eplb(worker), *_ignored_placement(spec, worker), *_batches(worker)]
+        found += [*_eplb(worker), *_batches(worker)]
+        if spec.model.architecture not in repaired:
+            found += _ignored_placement(spec, worker)
     return found
 
 

@@ -31,15 +31,16 @@ _FACES: tuple[tuple[str, FailureKind, str, str], ...] = (
         "Lower mem_fraction_static or cuda_graph_max_bs",
     ),
     (
-        r"OutOfMemoryError|CUDA out of memory",
+        r"OutOfMemoryError|CUDA out of memory|CUDA error: out of memory|CUBLAS_STATUS_ALLOC_FAILED",
         "out_of_memory",
         "out of memory under load",
         "Lower mem_fraction_static, chunked_prefill_size or redundant_experts",
     ),
     (
-        r"DistBackendError: NCCL error|ncclUnhandledCudaError",
+        # Other NCCL errors (ncclSystemError, ncclRemoteError) are a peer's or the network's.
+        r"NCCL error.*unhandled cuda error|ncclUnhandledCudaError",
         "out_of_memory",
-        "NCCL failed at its first use, which nearly always means no memory was left",
+        "NCCL could not call CUDA at its first use, which nearly always means no memory was left",
         "Lower mem_fraction_static",
     ),
     (
@@ -55,6 +56,18 @@ _FACES: tuple[tuple[str, FailureKind, str, str], ...] = (
         "Try again: the target picks other ports",
     ),
 )
+
+
+#: Written after the whole traceback: from here a server only delays its end, for 65 seconds at worst.
+_DOOMED = re.compile(
+    r"Received sigquit from a child process|Sleeping \d+ seconds before crash diagnostics|"
+    r"for CUDA coredumps before exiting"
+)
+
+
+def doomed(log: Sequence[str]) -> bool:
+    """Whether the server will die although it still runs (and may still answer for its health)."""
+    return any(_DOOMED.search(line) for line in log)
 
 
 def diagnose(component: Component, log: Sequence[str], exit_code: int | None) -> Diagnosis:

@@ -10,19 +10,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import sysconfig
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from manifests.engine_side import tokenizer
+
+#: Tokens of the made tokenizer.
 VOCAB = 4096
-BOS, EOS = "<|begin|>", "<|end|>"
-#: The modules the tokenizer is trained on: fixed, so that two runs agree; large enough for VOCAB merges.
-CORPUS = ("argparse.py", "ast.py", "datetime.py", "decimal.py", "inspect.py", "logging/__init__.py", "subprocess.py")
-CHAT_TEMPLATE = (
-    "{% for message in messages %}{{ message['role'] }}: {{ message['content'] }}\n{% endfor %}"
-    "{% if add_generation_prompt %}assistant: {% endif %}"
-)
 MARKER = "SIMULATED"
 
 
@@ -37,49 +32,10 @@ def make(config_file: Path, out: Path) -> Path:
     """
     config: dict[str, Any] = json.loads(config_file.read_text())
     out.mkdir(parents=True, exist_ok=True)
-    tokenizer = _train()
-    bos, eos = tokenizer.token_to_id(BOS), tokenizer.token_to_id(EOS)
-    tokenizer.save(str(out / "tokenizer.json"))
-    _write(out / "config.json", {**config, "bos_token_id": bos, "eos_token_id": eos})
-    _write(
-        out / "tokenizer_config.json",
-        {
-            "tokenizer_class": "PreTrainedTokenizerFast",
-            "bos_token": BOS,
-            "eos_token": EOS,
-            "chat_template": CHAT_TEMPLATE,
-            "model_max_length": config.get("max_position_embeddings", 4096),
-        },
-    )
-    _write(out / "generation_config.json", {"bos_token_id": bos, "eos_token_id": eos})
+    special = tokenizer.write(out, VOCAB, config.get("max_position_embeddings", 4096))
+    (out / "config.json").write_text(json.dumps({**config, **special}, indent=2) + "\n")
     (out / MARKER).write_text("No weights here: this directory serves the simulated engine only.\n")
     return out
-
-
-def _train() -> Any:
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=VOCAB,
-        special_tokens=[BOS, EOS],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(_corpus(), trainer)
-    return tokenizer
-
-
-def _corpus() -> Iterator[str]:
-    root = Path(sysconfig.get_paths()["stdlib"])
-    for name in CORPUS:
-        yield (root / name).read_text(encoding="utf-8")
-
-
-def _write(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2) + "\n")
 
 
 def main(argv: Sequence[str] | None = None) -> None:

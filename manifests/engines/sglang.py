@@ -1,0 +1,138 @@
+"""SGLang as a server of its own: one process tree on one host, which is frontend and worker at once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import manifests
+from manifests.deployment import DeploymentSpec, WorkerSpec
+from manifests.diagnosis import Diagnosis
+from manifests.engine_side.random_model import KEY
+from manifests.engines import sglang_checks, sglang_defaults, sglang_failures, sglang_flags
+from manifests.engines.base import Command, Component, Engine, Site
+from manifests.engines.sglang_versions import DEFAULT_VERSION
+from manifests.findings import Finding
+from manifests.kernels import kernel_config
+
+_SERVER = "manifests.engine_side.sglang_server"
+#: Replaces the model classes that would ignore a placement, and gives random weights hot experts.
+_MODELS = "manifests.engine_side.sglang_models"
+#: Architectures that :data:`_MODELS` repairs.
+REPAIRED = ("Qwen3MoeForCausalLM",)
+_HANDOVER = "handover.json"
+
+
+class SglangEngine(Engine):
+    """Real workers on the GPUs of a host that has SGLang installed."""
+
+    name = "sglang"
+    runtime = "native"
+    default_version = DEFAULT_VERSION
+    simulated = False
+    environment = "sglang"
+    imports = ("sglang", "sgl_kernel", "torch")
+    #: A checkpoint of 700 GB is read for a quarter of an hour.
+    start_timeout_s = 1800.0
+
+    def components(self, spec: DeploymentSpec) -> tuple[Component, ...]:
+        return tuple(Component(name=f"{w.role}-0", role=w.role, ports=("http",)) for w in spec.workers)
+
+    def command(self, spec: DeploymentSpec, component: Component, site: Site) -> Command:
+        worker = spec.worker(component.role)  # type: ignore[arg-type]
+        version = spec.engine_version or self.default_version
+        flags = (
+            *sglang_flags.server_args(spec, worker, model_path=site.model_path, version=version),
+            *("--host", site.host, "--port", str(site.ports["http"]), "--enable-metrics"),
+            *(("--load-format", "dummy") if site.random_weights else ()),
+            *site.options,
+        )
+        ours = ("serve", *_kernel(spec, worker, version, site), "--", *flags)
+        recordings = sglang_flags.env(spec, worker, recordings_dir=site.work_dir)
+        return Command(argv=(site.python, "-m", _SERVER, *ours), env={**_ENV, **recordings})
+
+    def standby(self, spec: DeploymentSpec, component: Component, site: Site) -> Command | None:
+        worker = spec.worker(component.role)  # type: ignore[arg-type]
+        processes = str(worker.layout.tp + 1)  # One for each GPU, and one that turns tokens into text.
+        handover = f"{site.work_dir}/{_HANDOVER}"
+        argv = (site.python, "-m", _SERVER, "standby", handover, "--processes", processes)
+        return Command(argv=argv, env=_ENV)
+
+    def hand_over(self, site: Site, command: Command) -> tuple[str, str]:
+        return f"{site.work_dir}/{_HANDOVER}", command.model_dump_json()
+
+    def make_model(self, python: str, config_file: str, out_dir: str) -> Command | None:
+        if KEY not in json.loads(Path(config_file).read_text()):
+            return None
+        argv = (python, "-m", "manifests.engine_side.random_model", "--config", config_file, "--out", out_dir)
+        return Command(argv=argv, env=_ENV)
+
+    def recorded_copies(self, worker: WorkerSpec) -> int:
+        return worker.layout.ep if worker.knobs.deepep_mode is None else 1
+
+    def resolve(self, spec: DeploymentSpec) -> DeploymentSpec:
+        def resolved(worker: WorkerSpec) -> WorkerSpec:
+            return worker.model_copy(update={"knobs": sglang_defaults.resolve(spec.hardware.gpu, worker)})
+
+        return spec.model_copy(update={"workers": tuple(map(resolved, spec.workers))})
+
+    def validate(self, spec: DeploymentSpec) -> list[Finding]:
+        return [*_one_server(spec), *sglang_checks.findings(spec, repaired=REPAIRED)]
+
+    def doomed(self, log: Sequence[str]) -> bool:
+        return sglang_failures.doomed(log)
+
+    def diagnose(self, component: Component, log: Sequence[str], exit_code: int | None) -> Diagnosis:
+        return sglang_failures.diagnose(component, log, exit_code)
+
+
+#: ``manifests.engine_side`` must be importable in the engine's Python, which has nothing else of ours.
+_ENV = {
+    "PYTHONPATH": str(Path(manifests.__file__).parent.parent),
+    "SGLANG_EXTERNAL_MODEL_PACKAGE": _MODELS,
+    "HF_HUB_OFFLINE": "1",
+}
+
+
+def _kernel(spec: DeploymentSpec, worker: WorkerSpec, version: str, site: Site) -> tuple[str, ...]:
+    """Where the worker's number of local experts has no tuned kernel, the server is to take the nearest one's."""
+    layout, knobs = worker.layout, worker.knobs
+    kernel = kernel_config(
+        spec.model,
+        layout.ep,
+        knobs.redundant_experts,
+        spec.hardware.gpu,
+        version,
+        tp=layout.tp,
+        all_to_all=knobs.deepep_mode is not None,
+    )
+    if kernel.state != "default":
+        return ()
+    return ("--kernel-file", kernel.file, "--kernel-dir", f"{site.work_dir}/kernels")
+
+
+def _one_server(spec: DeploymentSpec) -> list[Finding]:
+    """Prefill and decode apart, or several servers, need a router in front, which SGLang's server does not bring."""
+    findings = []
+    if any(w.role != "aggregated" for w in spec.workers):
+        findings.append(
+            Finding(
+                field="hardware",
+                value=spec.hardware.name,
+                rule="its profile has prefill and decode workers apart; engine sglang is one server without a router",
+                suggestion="Use a profile with an aggregated worker, e.g. h200-8-aggregated, or engine dynamo-sglang",
+            )
+        )
+    findings += [
+        Finding(
+            field=f"{w.role}.{field}",
+            value=value,
+            rule="engine sglang is one server on one host",
+            suggestion="Use 1, or engine dynamo-sglang on a cluster",
+        )
+        for w in spec.workers
+        for field, value in (("replicas", w.replicas), ("nodes", w.layout.nodes))
+        if value > 1
+    ]
+    return findings

@@ -1,0 +1,30 @@
+"""Command line: ``make OUT`` or ``unpack BUNDLE DIR``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m operators.bundle", description=__doc__)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    making = verbs.add_parser("make", help="pack the wheels of manifests/environments/gpu-host.txt")
+    making.add_argument("out", type=Path)
+    making.add_argument("--uv", default="uv", help="the uv program")
+    unpacking = verbs.add_parser("unpack", help="make an environment of a bundle on the GPU host")
+    unpacking.add_argument("bundle", type=Path)
+    unpacking.add_argument("folder", type=Path)
+    args = parser.parse_args()
+    if args.verb == "make":
+        from operators.bundle.make import make
+
+        print(f"{args.out}: {make(args.out, args.uv) / 2**20:.1f} MiB")
+    else:
+        from operators.bundle.unpack import unpack
+
+        print(unpack(args.bundle.absolute(), args.folder.absolute()))
+
+
+if __name__ == "__main__":
+    main()
