@@ -31,16 +31,18 @@ Floats = npt.NDArray[np.floating[Any]]
 
 @dataclass(frozen=True)
 class Constants:
-    """Every number that is not on a data sheet. "Measured" is SGLang 0.5.17 on two H200s.
+    """Every number that is not on a data sheet. "Measured" is SGLang 0.5.17 on two H200s, "fitted" is fitted to every
+    other of its servers there (``tuning.calibration``; docs/performance.md has the errors on the rest).
 
     Attributes:
         matmul: fraction of peak FLOP/s of a large dense matrix product (published H100/H200 GEMM sweeps).
-        grouped_matmul: the same for grouped expert products; gives the measured 164-176k prefill tok/s.
+        grouped_matmul: the same for grouped expert products (fitted; the gathering of their rows is in it).
         attention: the same for prefill attention kernels.
-        hbm: fraction of peak bandwidth that weight and KV reads reach (measured: decode at batch 32).
+        hbm: fraction of peak bandwidth that weight and KV reads reach (fitted).
         link: fraction of a link's rate that collectives reach (NCCL on NVLink and PCIe).
-        graph_layer_ms: one captured layer at batch 1 with nothing to do (measured: 2.5 ms for 24 layers).
+        graph_layer_ms: one captured layer at batch 1 with nothing to do (fitted; measured 2.5 ms for 24 layers).
         eager_layer_ms: host time per layer without a graph, whatever the batch (measured: 51-55 ms for 24).
+        sequence_ms: a decode step's time per sequence beyond arithmetic and memory traffic (fitted).
         seed: of the draw that makes each layer's popularity in a step differ from its mean.
         expert_tile: rows an expert's product is padded to (Triton and DeepGEMM tile sizes).
         span: tokens; length of the sequences a prefill chunk is taken to consist of.
@@ -48,12 +50,13 @@ class Constants:
     """
 
     matmul: float = 0.65
-    grouped_matmul: float = 0.33
+    grouped_matmul: float = 0.303
     attention: float = 0.45
-    hbm: float = 0.80
+    hbm: float = 0.87
     link: float = 0.75
     graph_layer_ms: float = 0.09
     eager_layer_ms: float = 2.2
+    sequence_ms: float = 0.008
     seed: int = 0
     expert_tile: int = 16
     span: int = 2048
@@ -70,6 +73,7 @@ class WorkerModel:
     Args:
         popularity: share of routed tokens per expert, [moe_layers, experts], rows sum to 1.
         placement: of those layers on ``worker.layout.ep`` ranks.
+        prefill_graphs: prefill chunks may replay CUDA graphs, as is SGLang's default.
     """
 
     def __init__(
@@ -80,6 +84,8 @@ class WorkerModel:
         popularity: Floats,
         placement: Placement,
         constants: Constants = CONSTANTS,
+        *,
+        prefill_graphs: bool = True,
     ) -> None:
         self._model = model
         self._hardware = hardware
@@ -88,6 +94,8 @@ class WorkerModel:
         self._popularity = popularity
         self._placement = placement
         self._c = constants
+        # DeepEP's normal mode switches all graphs off.
+        self._prefill_graphs = prefill_graphs and worker.knobs.deepep_mode != "normal"
         self._tp = attention_tp(worker)
         self._captured = np.array(capture_list(worker.knobs.cuda_graph_max_bs or 1))
 
@@ -100,14 +108,13 @@ class WorkerModel:
     def prefill_ms(self, tokens: Floats | float) -> Floats:
         """One chunk of ``tokens`` per attention-DP rank.
 
-        SGLang replays prefill graphs by default; DeepEP's normal mode switches all graphs off, and then a chunk
-        is never faster than the host.
+        Without graphs a chunk is never faster than the host.
         """
         n = np.asarray(tokens, dtype=float)
         own = self._dense_ms(n) + self._attention_prefill_ms(n)
         sequences = np.ceil(n / self._c.span)
         gpu = own + self._experts_ms(n, sequences) + self._communication_ms(n) + self._head_ms(1.0)
-        if self._worker.knobs.deepep_mode == "normal":
+        if not self._prefill_graphs:
             return np.maximum(gpu, self._model.num_layers * self._c.eager_layer_ms)
         return gpu + self._model.num_layers * self._c.graph_layer_ms
 
@@ -128,6 +135,7 @@ class WorkerModel:
             + self._experts_ms(b, b)
             + self._communication_ms(rows)
             + self._head_ms(rows)
+            + self._c.sequence_ms * b
         )
         floor = self._model.num_layers * self._c.graph_layer_ms
         eager = np.maximum(gpu, self._model.num_layers * self._c.eager_layer_ms)

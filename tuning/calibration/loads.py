@@ -1,0 +1,106 @@
+"""Loads that servers on real GPUs were given, as CSV files list them.
+
+The folder is that of :mod:`tuning.memory.measured`, whose ``servers.csv`` here also has ``init`` (``trivial`` or the
+placement's name), ``eplb_fix`` (``0``: the engine ignored the placement when routing), ``routing`` (``skewed`` or
+``uniform``), ``kernels`` (``tuned``, or ``default`` where a tuned kernel configuration was missing) and
+``graph_capture_s``. ``loads.csv`` has one row per load: ``call, run, tag, conc, isl, osl, out_tok_s, in_tok_s,
+tpot_ms_p50``; tags ``decode``, ``prefill`` and ``trial`` are used. ``popularity/<model>.csv`` has the recorded tokens
+per expert, one row per MoE layer.
+"""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from tuning.memory.measured import Server, read_servers
+from tuning.placement import Placement, place, trivial
+
+Floats = npt.NDArray[np.floating[Any]]
+Kind = Literal["prefill", "decode", "trial"]
+#: Seconds of capture from which on Triton was still compiling, and went on to under load.
+_COLD_CAPTURE_S = 30.0
+
+
+@dataclass(frozen=True, eq=False)
+class Load:
+    """One closed-loop load of one server, and what came out.
+
+    Attributes:
+        measured: prompt tokens/s of ``prefill``, ms per output token of ``decode``, output tokens/s of ``trial``.
+        popularity: share of routed tokens, [moe_layers, experts].
+    """
+
+    server: Server
+    kind: Kind
+    concurrency: int
+    isl: int
+    osl: int
+    measured: float
+    popularity: Floats
+    placement: Placement
+
+    @property
+    def name(self) -> str:
+        return f"{self.server.name} {self.kind}" + (f"@{self.concurrency}" if self.kind == "decode" else "")
+
+
+def read_loads(folder: Path) -> list[Load]:
+    """The loads of all servers with warm caches and tuned kernels: what the model claims to describe.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        KeyError: a column is.
+    """
+    with (folder / "servers.csv").open(newline="") as file:
+        rows = {f"{row['call']} {row['run']}": row for row in csv.DictReader(file)}
+    usable = {s.name: s for s in read_servers(folder) if s.ready and _comparable(rows[s.name])}
+    with (folder / "loads.csv").open(newline="") as file:
+        found = [
+            _load(row, usable[name], rows[name], folder)
+            for row in csv.DictReader(file)
+            if (name := f"{row['call']} {row['run']}") in usable
+        ]
+    return [load for load in found if load is not None]
+
+
+def _comparable(row: dict[str, str]) -> bool:
+    return row["kernels"] == "tuned" and float(row["graph_capture_s"]) < _COLD_CAPTURE_S
+
+
+def _load(row: dict[str, str], server: Server, started: dict[str, str], folder: Path) -> Load | None:
+    columns: dict[str, tuple[Kind, str]] = {
+        "prefill": ("prefill", "in_tok_s"), "decode": ("decode", "tpot_ms_p50"), "trial": ("trial", "out_tok_s"),
+    }  # fmt: skip
+    if row["tag"] not in columns or float(row["out_tok_s"] or 0) == 0:
+        return None
+    kind, column = columns[row["tag"]]
+    model, worker = server.model, server.worker
+    popularity = _popularity(folder / "popularity" / f"{model.name}.csv")
+    if started["routing"] == "uniform":
+        popularity = np.full_like(popularity, 1 / model.num_experts)
+    redundant, ep = worker.knobs.redundant_experts, worker.layout.ep
+    placed = started["init"] != "trivial" and started["eplb_fix"] == "1"
+    return Load(
+        server=server,
+        kind=kind,
+        concurrency=int(row["conc"]),
+        isl=int(row["isl"]),
+        osl=int(row["osl"]),
+        measured=float(row[column]),
+        popularity=popularity,
+        placement=place(popularity, ep, redundant)
+        if placed
+        else trivial(model.num_moe_layers, model.num_experts, redundant, ep),
+    )
+
+
+def _popularity(file: Path) -> Floats:
+    counts = np.loadtxt(file, delimiter=",", ndmin=2)
+    result: Floats = counts / counts.sum(axis=1, keepdims=True)
+    return result
