@@ -86,8 +86,8 @@ def _rows(loads: Sequence[Load], hardware: HardwareProfile) -> str:
         "## Load by load\n",
         "Decode in ms per output token (median), prefill in prompt tokens/s, trials in output tokens/s. The largest "
         "misses are trials whose batch outgrew the graphs (t00, t05, t11) or whose chunks are small (t06), and q24's "
-        "prefill, whose chunks take longer than its host's 2.2 ms per layer. The model has no term for a host that falls "
-        "behind while prompts and steps alternate; that it is the host is a guess.\n",
+        "prefill, whose chunks take longer than its host's 2.2 ms per layer. The model has no term for a host that "
+        "falls behind while prompts and steps alternate; that it is the host is a guess.\n",
         "| load | R | graphs to | measured | before | after | |",
         "|---|---|---|---|---|---|---|",
     ]

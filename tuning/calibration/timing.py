@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -72,4 +73,5 @@ def fit(loads: Sequence[Load], hardware: HardwareProfile) -> Constants:
 
 
 def _with(values: Sequence[float] | np.ndarray[tuple[int], np.dtype[np.float64]]) -> Constants:
-    return replace(CONSTANTS, **dict(zip(FITTED, map(float, values), strict=True)))
+    changed: dict[str, Any] = dict(zip(FITTED, map(float, values), strict=True))
+    return replace(CONSTANTS, **changed)
