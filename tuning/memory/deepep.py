@@ -7,12 +7,11 @@ Formulas: DeepEP ``csrc/legacy/config.hpp`` (``get_nvl_buffer_size_hint``, ``get
 
 from __future__ import annotations
 
-from manifests.deployment import Knobs, WorkerSpec
+from manifests.deployment import WorkerSpec
+from manifests.engines.sglang_flags import dispatch_tokens
 from manifests.model import ModelSpec
 from tuning.memory.constants import GIB
 
-#: SGLANG_DEEPEP_NUM_MAX_DISPATCH_TOKENS_PER_RANK by default.
-DISPATCH_TOKENS = 128
 _SMS = 20
 _NVL_PEERS = 8
 #: Bytes beside the hidden state of a token: source meta, 128 expert ids (int64) and weights, 128 scales.
@@ -54,11 +53,6 @@ def masked_gib(model: ModelSpec, worker: WorkerSpec) -> float:
     rows = experts * dispatch_tokens(worker.knobs)  # local experts x ranks x tokens
     hidden, inner = model.hidden_size, model.moe_intermediate_size
     return rows * (hidden + hidden // 32 + 2 * 2 * inner + inner + 2 * hidden) / GIB
-
-
-def dispatch_tokens(knobs: Knobs) -> int:
-    """Tokens per rank that low-latency buffers hold: every captured decode batch must fit in them."""
-    return knobs.deepep_dispatch_tokens or max(DISPATCH_TOKENS, knobs.cuda_graph_max_bs or 0)
 
 
 def low_latency_bytes(tokens: int, hidden: int, experts: int) -> int:

@@ -5,7 +5,7 @@ A folder has ``servers.csv`` (one row per start) and ``models/<model>.json`` (th
 kv_gb, max_total_num_tokens, graph_gb, avail_after_start_gb`` (GiB, as SGLang logs them), ``gpu_mib_ready,
 gpu_mib_end`` (nvidia-smi's MiB after the warm-up request and after the load), ``alive_after`` (``True`` or ``False``
 when a burst of load was the last thing before ``gpu_mib_end``; else empty, and the caches had been emptied).
-``outcome`` says how it ended; ``ep`` is optional.
+``outcome`` says how it ended; ``ep`` (2 without it) and ``max_running_requests`` are optional.
 """
 
 from __future__ import annotations
@@ -85,6 +85,7 @@ def _server(row: dict[str, str], model: ModelSpec) -> Server:
         mem_fraction_static=float(row["mem_fraction"]),
         cuda_graph_max_bs=int(row["graph_max_bs"]),
         chunked_prefill_size=int(row["chunked_prefill"]),
+        max_running_requests=int(row.get("max_running_requests") or 0) or None,
     )
     layout = WorkerLayout(nodes=1, gpus_per_node=ep, tp=ep, dp=1, ep=ep)
     tokens = _number(row["max_total_num_tokens"])

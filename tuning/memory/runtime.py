@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from manifests.deployment import WorkerSpec
 from manifests.engines.sglang_defaults import capture_list
+from manifests.engines.sglang_flags import captures_decode
 from manifests.model import ModelSpec
 from tuning.memory import deepep
 from tuning.memory.constants import GIB, MemoryConstants
@@ -15,11 +16,6 @@ MAX_PREFILL_TOKENS = 16384
 _KV_SPLITS = 8
 
 
-def captures(worker: WorkerSpec) -> bool:
-    """Whether decode steps are captured: prefill workers and DeepEP's normal mode do without graphs."""
-    return worker.role != "prefill" and worker.knobs.deepep_mode != "normal"
-
-
 def graph_gib(model: ModelSpec, worker: WorkerSpec, max_bs: int, constants: MemoryConstants) -> float:
     """GiB of captured decode graphs up to ``max_bs`` per attention-DP rank, without DeepEP's buffers.
 
@@ -27,7 +23,7 @@ def graph_gib(model: ModelSpec, worker: WorkerSpec, max_bs: int, constants: Memo
     context, fp32 partial results per head); the tensors and logits of its step, which all graphs share; and what
     CUDA keeps per layer and graph.
     """
-    if not captures(worker):
+    if not captures_decode(worker):
         return 0.0
     heads = model.num_attention_heads / attention_tp(worker)
     # MLA decodes in the space of its latent vector, whose width per layer is half its bytes.

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from manifests.deployment import WorkerSpec
+from manifests.engines.sglang_flags import captures_decode
 from manifests.hardware import GpuSpec
 from manifests.model import ModelSpec
 from tuning.memory import deepep
 from tuning.memory.constants import CONSTANTS, GIB, MemoryConstants
 from tuning.memory.pools import kv_bytes_per_gpu, request_table_gib, runtime_gib
-from tuning.memory.runtime import activation_gib, captures, graph_gib
+from tuning.memory.runtime import activation_gib, graph_gib
 from tuning.memory.weights import weights
 
 Face = Literal["capture", "no_kv_left", "warm_up", "under_load"]
@@ -95,7 +96,7 @@ def worker_memory(
     activations = activation_gib(model, worker, chunk, max_bs, constants)
     first_use = constants.nccl_gib + constants.warm_up_gib
     free = gpu.usable_gib * (1 - fraction) - tables - graphs - buffers
-    face, deficit = _face(kv, free, first_use, activations, captured=captures(worker))
+    face, deficit = _face(kv, free, first_use, activations, captured=captures_decode(worker))
     return WorkerMemory(
         usable_gib=gpu.usable_gib,
         attention_gib=loaded.other,

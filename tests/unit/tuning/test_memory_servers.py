@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
+import json
+import re
 from pathlib import Path
 
 import pytest
@@ -110,6 +113,26 @@ def test_a_single_server_can_be_fitted_to():
     assert memory.activations_gib == pytest.approx(server.growth_gib, abs=0.001)
 
 
-def test_the_page_is_current():
+def test_the_page_is_current(monkeypatch):
     """Make it again with the command that stands in it."""
-    assert (ROOT / "docs" / "memory.md").read_text() == page("h200-8", [Path("tests/data/gpu")])
+    monkeypatch.chdir(ROOT)
+    text = Path("docs/memory.md").read_text()
+    profile, *folders = re.search(r"-m tuning\.memory\.table (.*) > ", text)[1].split()
+    assert text == page(profile, list(map(Path, folders)))
+
+
+def test_servers_of_a_later_run_are_read_with_the_earlier_ones(tmp_path):
+    """Another folder of the same form: what a driver on other GPUs leaves."""
+    (tmp_path / "models").mkdir()
+    config = json.loads((DATA / "models" / "moe8.json").read_text())
+    (tmp_path / "models" / "mine.json").write_text(json.dumps({**config, "num_hidden_layers": 4}))
+    header, *rows = (DATA / "servers.csv").read_text().splitlines()
+    (row,) = [r for r in rows if r.startswith("r4,t07,")]
+    values = {"call": "mine", "model": "mine", "max_running_requests": "256"}
+    with (tmp_path / "servers.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, [*header.split(","), "max_running_requests"])
+        writer.writeheader()
+        writer.writerow({**dict(zip(header.split(","), row.split(","), strict=True)), **values})
+    (server,) = read_servers(tmp_path)
+    assert (server.model.num_layers, server.worker.knobs.max_running_requests) == (4, 256)
+    assert "| mine t07 | mine | 16 |" in page("h200-8", [DATA, tmp_path])
