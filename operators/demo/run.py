@@ -20,8 +20,9 @@ from operators.demo.errors import DemoError
 from operators.demo.interrupted import CYCLE, TRIAL, end_interrupted
 from operators.demo.progress import Progress
 from operators.demo.snapshot import Snapshot
+from operators.request import DEFAULTS
 from operators.settings import Settings
-from operators.targets import target, target_names
+from operators.targets import target
 from results.store import Store
 
 #: What runs when the cycle does: unpaused by the demo, the rest ships paused for people to try.
@@ -165,19 +166,18 @@ class Demo:
 
 
 def delete_deployments() -> None:
-    """Delete every deployment of ours.
+    """Delete every deployment of ours where the demo runs its own; a cluster's are no business of a demo.
 
     Raises:
         DemoError: some could not be deleted; all others were.
     """
     stuck = []
-    for name in target_names():
-        where = target(name)
-        for owned in where.list_owned():
-            try:
-                where.delete(owned.name)
-            except (OSError, WideloopError) as error:
-                stuck.append(f"{name}/{owned.name}: {error}")
+    where = target(DEFAULTS["target"])
+    for owned in where.list_owned():
+        try:
+            where.delete(owned.name)
+        except (OSError, WideloopError) as error:
+            stuck.append(f"{owned.name}: {error}")
     if stuck:
         raise DemoError(f"not deleted: {'; '.join(stuck)}")
 

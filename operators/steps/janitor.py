@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from manifests.errors import TargetError
-from operators.targets import target, target_names
+from manifests.errors import TargetError, WideloopError
+from operators.targets import configured_targets, target
 from operators.targets.base import Owned
 
 
@@ -17,19 +17,23 @@ def sweep_up(is_live: Callable[[str, str], bool]) -> list[str]:
     told to stay lives until its time is up. Objects without our mark are never listed, so never touched.
 
     Raises:
-        TargetError: some could not be deleted; all others were.
+        TargetError: some could not be listed or deleted; all others were.
     """
     removed, stuck = [], []
-    for name in target_names():
+    for name in configured_targets():
         where = target(name)
-        for owned in where.list_owned():
-            if _wanted(owned, is_live):
-                continue
+        try:
+            unwanted = [owned.name for owned in where.list_owned() if not _wanted(owned, is_live)]
+        except (OSError, WideloopError) as error:
+            # One that does not answer shelters none of the others' deployments.
+            stuck.append(f"{name}: {error}")
+            continue
+        for deployment in unwanted:
             try:
-                where.delete(owned.name)
-                removed.append(f"{name}/{owned.name}")
-            except (OSError, TargetError) as error:
-                stuck.append(f"{name}/{owned.name}: {error}")
+                where.delete(deployment)
+                removed.append(f"{name}/{deployment}")
+            except (OSError, WideloopError) as error:
+                stuck.append(f"{name}/{deployment}: {error}")
     if stuck:
         raise TargetError(f"removed {removed or 'nothing'}, but not {'; '.join(stuck)}")
     return removed

@@ -15,6 +15,13 @@ def target_names() -> tuple[str, ...]:
     return _NAMES
 
 
+def configured_targets() -> tuple[str, ...]:
+    """Those of them that this process could have deployments on: a cluster only where it knows one."""
+    from operators.targets.dynamo.connection import is_configured
+
+    return tuple(n for n in _NAMES if n != "dynamo" or is_configured(settings().kubeconfig))
+
+
 def target(name: str) -> Target:
     """The target called ``name``, with the settings of this process.
 

@@ -33,14 +33,31 @@ def connect(kubeconfig: Path | None, context: str | None) -> Connection:
     Raises:
         Refused: there is no such file or context, or it cannot be read.
     """
-    if kubeconfig is None and "KUBERNETES_SERVICE_HOST" in os.environ and (_IN_CLUSTER / "token").is_file():
+    if kubeconfig is None and _in_a_pod():
         return _in_cluster()
-    named = str(kubeconfig) if kubeconfig is not None else os.environ.get("KUBECONFIG") or "~/.kube/config"
-    # KUBECONFIG may name several files, of which only some need exist.
-    files = [Path(part).expanduser() for part in named.split(os.pathsep) if part]
+    named = _named(kubeconfig)
+    files = _files(named)
     if not any(file.is_file() for file in files):
         raise Refused([_unusable(named, "there is no such kubeconfig")])
     return _from_files(os.pathsep.join(map(str, files)), named, context)
+
+
+def is_configured(kubeconfig: Path | None) -> bool:
+    """Whether there is anything to connect with: a setting, a pod's service account, or a kubeconfig."""
+    return kubeconfig is not None or _in_a_pod() or any(file.is_file() for file in _files(_named(None)))
+
+
+def _in_a_pod() -> bool:
+    return "KUBERNETES_SERVICE_HOST" in os.environ and (_IN_CLUSTER / "token").is_file()
+
+
+def _named(kubeconfig: Path | None) -> str:
+    return str(kubeconfig) if kubeconfig is not None else os.environ.get("KUBECONFIG") or "~/.kube/config"
+
+
+def _files(named: str) -> list[Path]:
+    """KUBECONFIG may name several files, of which only some need exist."""
+    return [Path(part).expanduser() for part in named.split(os.pathsep) if part]
 
 
 def _in_cluster() -> Connection:

@@ -13,8 +13,9 @@ import pytest
 import manifests.engines
 from manifests.errors import TargetError
 from operators.settings import settings
+from operators.steps import janitor
 from operators.steps.janitor import sweep_up
-from operators.targets import target
+from operators.targets import configured_targets, target
 from operators.targets.base import Owner
 from operators.targets.process import end_marked, marked
 
@@ -84,3 +85,27 @@ def test_one_that_cannot_be_deleted_does_not_shelter_the_others(apply, monkeypat
         with pytest.raises(TargetError, match=r"b-dead.*not local/a-stuck: hangs in the kernel"):
             sweep_up(live)
     assert names() == ["a-stuck"]
+
+
+def test_a_target_that_does_not_answer_does_not_shelter_the_others(apply, monkeypatch: pytest.MonkeyPatch) -> None:
+    apply("mine", "dead")
+    local = target("local")
+
+    class Silent:
+        def list_owned(self) -> list[object]:
+            raise TargetError("the API server does not answer")
+
+    monkeypatch.setattr(janitor, "configured_targets", lambda: ("dynamo", "local"))
+    monkeypatch.setattr(janitor, "target", lambda name: local if name == "local" else Silent())
+    with pytest.raises(TargetError, match=r"local/mine.* but not dynamo: the API server does not answer"):
+        sweep_up(live)
+    assert local.list_owned() == []
+
+
+def test_a_cluster_is_visited_only_where_one_is_known(wideloop_home, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("KUBECONFIG", raising=False)
+    assert configured_targets() == ("local",)
+    (tmp_path / "config").touch()
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
+    assert configured_targets() == ("local", "dynamo")
