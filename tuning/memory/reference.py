@@ -53,7 +53,7 @@ def _aiconfigurator() -> str:
     return "\n".join(
         (
             "## DeepSeek-R1 against AIConfigurator\n",
-            "R1 (FP8) at EP 32, attention-DP 32, DeepEP. AIConfigurator's total of 39.2 GiB per GPU is these weights, "
+            "R1 (FP8) at EP 32, attention-DP 32, DeepEP. AIConfigurator's total of 39.4 GiB per GPU is these weights, "
             "8.9 of KV cache for its batch of 64, 0.1 of activations and a lump of 4.2 for everything else. SGLang "
             "sizes its KV cache from `mem_fraction_static` instead, so that only the weights can be compared.\n",
             head,
