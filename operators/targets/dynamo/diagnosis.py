@@ -9,7 +9,7 @@ from typing import Any
 from manifests.diagnosis import Diagnosis
 from manifests.engines.base import Component, Engine
 from operators.targets.dynamo import causes
-from operators.targets.dynamo.pods import Ended, age_s, ended, parse_time, role, scheduled, waiting
+from operators.targets.dynamo.pods import age_s, ended, parse_time, role, scheduled, waiting
 from operators.targets.dynamo.view import View
 
 Json = dict[str, Any]
@@ -85,21 +85,16 @@ def _dead(view: View, component: str, pod: Json, serving: Engine, read_log: Read
     last = ended(pod)
     if last is None:
         return None
+    log = read_log(pod, last.running_again)
     killed = _said(view, pod, "Killing")
     if re.search(r"failed (startup|liveness) probe", killed):
-        return causes.probe_failed(component, killed, read_log(pod, not _just_ended(last))[-causes.TAIL :])
-    log = read_log(pod, not _just_ended(last))
+        return causes.probe_failed(component, killed, log[-causes.TAIL :])
     found = serving.diagnose(Component(name=component, role=component), log, last.code)
     if found.kind != "crashed":
         return found
     if last.reason == "OOMKilled":
         return causes.host_memory(component, pod, found.log_tail)
-    return None if last.failures < _ENDS or (last.running_again and last.failures == _ENDS - 1) else found
-
-
-def _just_ended(last: Ended) -> bool:
-    """Whether the log of the end is that of the present container, and not of the one before."""
-    return not last.running_again and last.failures > 0
+    return found if last.failures >= _ENDS else None
 
 
 def _no_pods(view: View) -> Diagnosis | None:

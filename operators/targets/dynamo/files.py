@@ -49,7 +49,7 @@ class Files:
         return files_pod(self._deployment, options, options.client_image, annotations)
 
     def fetch(self, folder: str, *suffixes: str) -> list[Path]:
-        """Copy the files below ``folder`` that end with one of ``suffixes``, oldest first.
+        """Copy the files below ``folder`` that end with one of ``suffixes`` (none: all), oldest first.
 
         A file that is here already, as long and as old as there, is not fetched again.
 
@@ -57,7 +57,7 @@ class Files:
             TargetError: a file could not be brought here whole.
         """
         listed = self._list(folder)
-        wanted = sorted((f for f in listed if f["path"].endswith(suffixes)), key=lambda f: f["modified"])
+        wanted = sorted((f for f in listed if f["path"].endswith(suffixes or "")), key=lambda f: f["modified"])
         return [self._copy(folder, entry) for entry in wanted]
 
     def forget(self, folder: str = "") -> None:

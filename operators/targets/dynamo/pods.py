@@ -28,7 +28,6 @@ class Ended(NamedTuple):
 
     code: int
     reason: str
-    message: str
     failures: int
     running_again: bool
 
@@ -74,12 +73,12 @@ def ended(pod: Json) -> Ended | None:
         if last is None or (last["exitCode"] == 0 and (status["restartCount"] == 0)):
             continue
         code = int(last["exitCode"])
+        again = "running" in status.get("state", {})
         return Ended(
             code=128 - code if code > 128 else code,
             reason=last.get("reason") or "",
-            message=(last.get("message") or "").strip(),
-            failures=status["restartCount"] + (1 if now else 0),
-            running_again="running" in status.get("state", {}),
+            failures=status["restartCount"] + (0 if again else 1),
+            running_again=again,
         )
     return None
 

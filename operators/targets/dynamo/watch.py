@@ -29,6 +29,7 @@ _log = logging.getLogger(__name__)
 #: Seconds after which the API server ends a watch, so that it is begun anew: a connection that died without a word
 #: is noticed then, and a watch that nobody waits for any more ends.
 _ROUND_S = 120
+_PIECE = 1 << 16
 _BACKOFF_S = (1.0, 2.0, 5.0, 10.0)
 
 
@@ -37,10 +38,15 @@ class Gone(Exception):
 
 
 class Watch:
-    """Deployments, pods and Jobs of ours in one namespace."""
+    """Deployments, pods and Jobs of ours in one namespace.
 
-    def __init__(self, api: Api, options: ClusterOptions) -> None:
+    Args:
+        linger_s: how long it goes on when nobody waits any more.
+    """
+
+    def __init__(self, api: Api, options: ClusterOptions, *, linger_s: float = 120.0) -> None:
         self._api = api
+        self._linger_s = linger_s
         self._kinds = {"graphs": view.graphs(options), "pods": view.pods(options), "jobs": view.jobs(options)}
         self._held: dict[str, dict[str, Json]] = {kind: {} for kind in self._kinds}
         self._synced = dict.fromkeys(self._kinds, False)
@@ -105,27 +111,34 @@ class Watch:
 
     def _wanted(self) -> bool:
         with self._lock:
-            return bool(self._waiting) or time.monotonic() - self._last_wanted < _ROUND_S
+            return bool(self._waiting) or time.monotonic() - self._last_wanted < self._linger_s
 
     def _follow(self, kind: str, path: str) -> None:
+        try:
+            self._rounds(kind, path)
+        finally:
+            self._synced[kind] = False
+
+    def _rounds(self, kind: str, path: str) -> None:
         version = ""
         failures = 0
         while self._wanted():
             try:
                 version = version or self._list(kind, path)
                 self._synced[kind] = True
+                began = time.monotonic()
                 for seen in self._events(kind, path, version):
                     version = seen
                     failures = 0
+                time.sleep(max(0.0, _BACKOFF_S[0] - (time.monotonic() - began)))
             except Gone:
                 version = ""
-            except (ApiRefused, ApiUnreachable) as error:
+            except (ApiRefused, ApiUnreachable, ValueError) as error:
                 self._synced[kind] = False
                 pause = _BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)]
                 failures += 1
                 _log.warning("watch of %s interrupted, again in %.0f s: %s", path, pause, error)
                 time.sleep(pause)
-        self._synced[kind] = False
 
     def _list(self, kind: str, path: str) -> str:
         items, version = self._api.list(path, {"labelSelector": selector()})
@@ -148,7 +161,7 @@ class Watch:
         try:
             with self._api.stream("GET", path, query, timeout_s=_ROUND_S + 10.0) as answer:
                 rest = b""
-                for piece in answer.stream(1 << 16):
+                while piece := answer.read1(_PIECE):
                     *lines, rest = (rest + piece).split(b"\n")
                     for line in filter(None, lines):
                         yield self._take(kind, json.loads(line))

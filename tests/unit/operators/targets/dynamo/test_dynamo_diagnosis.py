@@ -1,0 +1,235 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from cluster_objects import NAME, event, exited, graph, pod, running_pod, unscheduled_pod, view, waiting_pod
+
+from manifests.diagnosis import Diagnosis
+from manifests.engines import engine
+from operators.targets.dynamo.diagnosis import diagnose, diagnose_client, looks_stuck
+from operators.targets.dynamo.view import View
+
+NO_GPUS = "0/4 nodes are available: 4 Insufficient nvidia.com/gpu. preemption: not helpful."
+
+
+def found(seen: View, log: tuple[str, ...] = ()) -> Diagnosis | None:
+    return diagnose(seen, engine("simulated"), lambda pod, previous: log)
+
+
+@pytest.mark.parametrize(
+    ("broken", "kind", "message", "action"),
+    [
+        pytest.param(
+            waiting_pod("ImagePullBackOff", 'Back-off pulling image "r/x:1": not found'),
+            "image_unavailable",
+            "r/x:1",
+            "wideep_image",
+            id="image not built",
+        ),
+        pytest.param(
+            waiting_pod("ErrImagePull", "401 unauthorized"),
+            "image_unavailable",
+            "unauthorized",
+            "PULL_SECRET",
+            id="login",
+        ),
+        pytest.param(
+            waiting_pod("ImagePullBackOff", "dial tcp: i/o timeout", age=400),
+            "image_unavailable",
+            "timeout",
+            "WIDELOOP_CLUSTER__IMAGE_PULL_SECRET",
+            id="registry away for long",
+        ),
+        pytest.param(
+            waiting_pod("CreateContainerConfigError", 'secret "hf-token-secret" not found'),
+            "bad_configuration",
+            "hf-token-secret",
+            "secret",
+            id="secret missing",
+        ),
+        pytest.param(unscheduled_pod(NO_GPUS, since=120), "unschedulable", "nvidia.com/gpu", "profile", id="GPUs"),
+        pytest.param(
+            unscheduled_pod("0/2 nodes are available: 2 Insufficient rdma/ib.", since=120),
+            "unschedulable",
+            "rdma/ib",
+            "RDMA_RESOURCE",
+            id="RDMA",
+        ),
+        pytest.param(
+            unscheduled_pod("0/2 nodes are available: 2 node(s) had untolerated taint {team: a}.", since=120),
+            "unschedulable",
+            "team: a",
+            "TOLERATIONS",
+            id="taint",
+        ),
+        pytest.param(
+            unscheduled_pod("0/2 nodes are available: 2 node(s) didn't match Pod's node affinity/selector.", since=120),
+            "unschedulable",
+            "selector",
+            "GPU_NODE_SELECTOR",
+            id="selector",
+        ),
+        pytest.param(
+            unscheduled_pod('0/2 nodes are available: persistentvolumeclaim "model-cache" not found.', since=120),
+            "storage_unavailable",
+            "model-cache",
+            "wideep_weights",
+            id="claim missing",
+        ),
+        pytest.param(
+            unscheduled_pod("pod has unbound immediate PersistentVolumeClaims", since=120),
+            "storage_unavailable",
+            "unbound",
+            "storage class",
+            id="claim pending",
+        ),
+        pytest.param(
+            unscheduled_pod(
+                "Scheduling is blocked due to non-empty scheduling gates", since=120, reason="SchedulingGated"
+            ),
+            "unschedulable",
+            "gate",
+            "GROVE=false",
+            id="gate",
+        ),
+        pytest.param(
+            pod(state={"waiting": {"reason": "CrashLoopBackOff"}}, last=exited(1), restarts=1),
+            "crashed",
+            "status 1",
+            "log",
+            id="crash loop",
+        ),
+        pytest.param(
+            pod(state={"terminated": exited(137, "OOMKilled")}, phase="Running"),
+            "bad_configuration",
+            "64Gi",
+            "WORKER_MEMORY",
+            id="host memory",
+        ),
+        pytest.param(
+            pod(phase="Failed") | {"status": {"phase": "Failed", "reason": "Evicted", "message": "disk pressure"}},
+            "crashed",
+            "disk pressure",
+            "PRIORITY_CLASS",
+            id="evicted",
+        ),
+    ],
+)
+def test_a_pod_that_will_never_run_is_told_apart(broken: dict[str, Any], kind: str, message: str, action: str) -> None:
+    diagnosis = found(view(running_pod("frontend"), broken))
+    assert diagnosis is not None
+    assert (diagnosis.kind, diagnosis.component) == (kind, "decode")
+    assert message in diagnosis.message
+    assert action in diagnosis.action
+
+
+@pytest.mark.parametrize(
+    "passing",
+    [
+        pytest.param(unscheduled_pod(NO_GPUS, since=20), id="just asked"),
+        pytest.param(waiting_pod("ErrImagePull", "dial tcp: i/o timeout"), id="registry away"),
+        pytest.param(waiting_pod("ContainerCreating", age=600), id="pulling a large image"),
+        pytest.param(pod(state={"running": {}}, last=exited(1), restarts=1, phase="Running"), id="up again"),
+        pytest.param(running_pod(), id="runs"),
+    ],
+)
+def test_what_may_pass_is_waited_for(passing: dict[str, Any]) -> None:
+    assert found(view(passing, events=[])) is None
+
+
+def test_nodes_that_are_being_added_are_waited_for() -> None:
+    stuck = unscheduled_pod(NO_GPUS, since=300)
+    help_comes = event(stuck["metadata"]["name"], "TriggeredScaleUp", "pod triggered scale-up: [{gpu-pool 0->2}]")
+    assert found(view(stuck, events=[help_comes])) is None
+    assert found(view(stuck, events=[])) is not None
+
+
+def test_out_of_memory_is_read_off_the_log_before_the_container_is_tried_again() -> None:
+    log = ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of "
+           "79 GiB of which 512.00 MiB is free.",)  # fmt: skip
+    diagnosis = found(view(pod(state={"terminated": exited(137)}, phase="Running")), log)
+    assert diagnosis is not None
+    assert diagnosis.kind == "out_of_memory"
+    assert diagnosis.deficit_gib == pytest.approx(1.5)
+
+
+def test_the_log_of_the_run_that_ended_is_read() -> None:
+    asked = []
+
+    def read_log(pod: dict[str, Any], previous: bool) -> tuple[str, ...]:
+        asked.append(previous)
+        return ()
+
+    serving = engine("simulated")
+    diagnose(view(pod(state={"terminated": exited(1)}, phase="Running")), serving, read_log)
+    again = pod(state={"running": {}}, last=exited(1), restarts=2, phase="Running")
+    diagnose(view(again), serving, read_log)
+    assert asked == [False, True]
+
+
+def test_a_signal_is_handed_to_the_engine_as_such() -> None:
+    diagnosis = found(view(pod(state={"waiting": {"reason": "CrashLoopBackOff"}}, last=exited(139), restarts=3)))
+    assert diagnosis is not None
+    assert "signal 11" in diagnosis.message
+
+
+def test_a_probe_that_gave_up_is_named() -> None:
+    killed = pod(state={"running": {}}, last=exited(137), restarts=1, phase="Running")
+    said = event(killed["metadata"]["name"], "Killing", "Container main failed startup probe, will be restarted")
+    diagnosis = found(view(killed, events=[said]), ("loading shard 12 of 163",))
+    assert diagnosis is not None
+    assert diagnosis.kind == "timed_out"
+    assert diagnosis.log_tail == ("loading shard 12 of 163",)
+
+
+def test_volumes_that_cannot_be_mounted_are_named() -> None:
+    creating = waiting_pod("ContainerCreating", age=100)
+    said = event(creating["metadata"]["name"], "FailedMount", "mount failed: permission denied")
+    diagnosis = found(view(creating, events=[said]))
+    assert diagnosis is not None
+    assert diagnosis.kind == "storage_unavailable"
+
+
+@pytest.mark.parametrize(
+    ("events", "kind", "message"),
+    [
+        ([event(f"{NAME}-decode", "FailedCreate", "exceeded quota: gpus, requested: 8")], "quota_exceeded", "gpus"),
+        ([event(f"{NAME}-decode", "FailedCreate", "violates PodSecurity")], "bad_configuration", "PodSecurity"),
+        ([], "timed_out", "operator"),
+    ],
+)
+def test_a_graph_without_pods_says_why(events: list[dict[str, Any]], kind: str, message: str) -> None:
+    diagnosis = found(view(events=events))
+    assert diagnosis is not None
+    assert diagnosis.kind == kind
+    assert message in diagnosis.message
+
+
+def test_a_graph_is_given_time_to_get_pods() -> None:
+    young = view(of=graph(age=5), events=[])
+    assert found(young) is None
+    assert not looks_stuck(young)
+    assert looks_stuck(view())
+
+
+def test_a_cause_wins_over_a_crash_that_went_along() -> None:
+    crashed = pod("prefill", state={"waiting": {"reason": "CrashLoopBackOff"}}, last=exited(1), restarts=4)
+    diagnosis = found(view(crashed, waiting_pod("ImagePullBackOff", "not found")))
+    assert diagnosis is not None
+    assert diagnosis.kind == "image_unavailable"
+
+
+def test_pods_that_are_being_deleted_say_nothing() -> None:
+    leaving = waiting_pod("ImagePullBackOff", "not found", deletionTimestamp="2026-11-22T12:00:00Z")
+    assert found(view(running_pod(), leaving)) is None
+
+
+def test_a_client_that_cannot_start_is_told_apart() -> None:
+    client = waiting_pod("ImagePullBackOff", "not found", marks={"wideloop/client": "bench-1"})
+    seen = view(running_pod(), client)
+    assert found(seen) is None
+    diagnosis = diagnose_client(seen, "bench-1")
+    assert diagnosis is not None
+    assert diagnosis.component == "bench-1"
+    assert diagnose_client(seen, "bench-2") is None

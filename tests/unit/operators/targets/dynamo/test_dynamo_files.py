@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+
+import pytest
+from scripted_api import Script, answer, serve, write_kubeconfig
+
+from manifests.errors import TargetError
+from manifests.kubernetes.options import ClusterOptions
+from operators.targets.dynamo import files as files_module
+from operators.targets.dynamo.cluster import Cluster
+from operators.targets.dynamo.files import Files
+
+PROXY = "/api/v1/namespaces/ns/pods/baseline-1-files:8080/proxy"
+CONTENT = os.urandom(3_000_000)
+
+
+@pytest.fixture
+def script() -> Script:
+    return Script()
+
+
+@pytest.fixture
+def files(script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Files]:
+    monkeypatch.setattr(files_module, "_PAUSE_S", 0.01)
+    with serve(script) as port:
+        cluster = Cluster(write_kubeconfig(tmp_path / "kubeconfig", port), None, ClusterOptions(namespace="ns"))
+        yield Files(cluster, "baseline-1", tmp_path / "here")
+
+
+def listing(*entries: tuple[str, int, float]) -> Callable[[BaseHTTPRequestHandler], None]:
+    return answer(200, {"files": [{"path": p, "bytes": b, "modified": m} for p, b, m in entries]})
+
+
+def test_files_are_brought_here_whole_oldest_first(files: Files, script: Script) -> None:
+    script.on(
+        "GET", f"{PROXY}/list/clients/c", listing(("b.json", 2, 9.0), ("sub/a.json", 3_000_000, 5.0), ("x.dat", 1, 1.0))
+    )
+    script.on("GET", f"{PROXY}/file/clients/c/b.json", answer(200, b"{}"))
+    script.on("GET", f"{PROXY}/file/clients/c/sub/a.json", answer(200, CONTENT))
+    found = files.fetch("clients/c", ".json")
+    assert [p.name for p in found] == ["a.json", "b.json"]
+    assert found[0].read_bytes() == CONTENT
+    assert found[0] == files.local("clients/c") / "sub" / "a.json"
+
+
+def test_what_is_here_already_is_not_fetched_again_until_it_changes(files: Files, script: Script) -> None:
+    path = f"{PROXY}/file/r/a"
+    script.on("GET", path, answer(200, b"old"), answer(200, b"new"))
+    script.on("GET", f"{PROXY}/list/r", listing(("a", 3, 5.0)), listing(("a", 3, 5.0)), listing(("a", 3, 6.0)))
+    files.fetch("r"), files.fetch("r")
+    assert script.times(path) == 1
+    (found,) = files.fetch("r")
+    assert found.read_bytes() == b"new"
+
+
+def test_a_download_that_breaks_off_is_begun_again(files: Files, script: Script) -> None:
+    script.on("GET", f"{PROXY}/list/r", listing(("a", len(CONTENT), 5.0)))
+    half = answer(200, CONTENT[: len(CONTENT) // 2], **{"Content-Length": str(len(CONTENT))})
+    script.on("GET", f"{PROXY}/file/r/a", half, answer(200, CONTENT))
+    (found,) = files.fetch("r")
+    assert found.read_bytes() == CONTENT
+
+
+def test_half_a_file_never_passes_for_a_whole_one(files: Files, script: Script) -> None:
+    script.on("GET", f"{PROXY}/list/r", listing(("a", len(CONTENT), 5.0)))
+    script.on("GET", f"{PROXY}/file/r/a", answer(200, CONTENT[:1000], **{"Content-Length": str(len(CONTENT))}))
+    with pytest.raises(TargetError, match="a could not be brought here whole"):
+        files.fetch("r")
+    assert [p for p in files.local("r").rglob("*") if p.is_file()] == []
+
+
+def test_a_name_that_leads_elsewhere_is_refused(files: Files, script: Script) -> None:
+    script.on("GET", f"{PROXY}/list/r", listing(("../../../evil", 1, 5.0)))
+    with pytest.raises(TargetError, match="lies outside r"):
+        files.fetch("r")
+
+
+def test_forgetting_removes_the_copy_too_and_needs_no_server(files: Files, script: Script) -> None:
+    script.on("GET", f"{PROXY}/list/r", listing(("a", 1, 5.0)))
+    script.on("GET", f"{PROXY}/file/r/a", answer(200, b"x"))
+    files.fetch("r")
+    files.forget("r")
+    assert not files.local("r").exists()

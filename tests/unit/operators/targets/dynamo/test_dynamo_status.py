@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from cluster_objects import NAME, NOW, at, exited, graph, pod, running_pod, view, waiting_pod
+from hypothesis import given
+from hypothesis import strategies as st
+
+from manifests.engines import engine
+from operators.targets.dynamo import pods as pod_facts
+from operators.targets.dynamo.status import Verdict, judge
+from operators.targets.dynamo.view import READY, View, about
+
+
+def judged(seen: View, start_timeout_s: float = 600) -> Verdict:
+    return judge(seen, engine("simulated"), lambda pod, previous: (), start_timeout_s)
+
+
+def answered(*pods: dict[str, Any], seconds: float = 42) -> dict[str, Any]:
+    record = {"seconds": seconds, "pods": pod_facts.signature(pods)}
+    return graph(ready=True, annotations={READY: json.dumps(record)})
+
+
+def test_nothing_there_is_absent_and_so_is_what_is_being_deleted() -> None:
+    assert judged(View(NAME, None, now=NOW)).state == "absent"
+    assert judged(view(of=graph(deletionTimestamp=at(1)))).state == "absent"
+
+
+def test_ready_needs_an_answered_generation() -> None:
+    up = running_pod()
+    assert judged(view(up, of=graph(ready=True))).state == "ask"
+    assert judged(view(up, of=answered(up))) == Verdict("ready", start_seconds=42)
+
+
+def test_pods_that_were_replaced_are_asked_anew() -> None:
+    up, other = running_pod(), running_pod()
+    assert judged(view(other, of=answered(up))).state == "ask"
+
+
+def test_the_operators_word_about_an_older_graph_does_not_count() -> None:
+    newer = graph(ready=True)
+    newer["metadata"]["generation"] = 2
+    assert judged(view(running_pod(), of=newer)).state == "pending"
+
+
+def test_pending_says_which_pod_waits_for_what() -> None:
+    verdict = judged(view(running_pod("frontend"), waiting_pod("ContainerCreating"), of=graph()))
+    assert verdict.state == "pending"
+    assert "1 of 2 pods ready" in verdict.reason
+    assert "ContainerCreating" in verdict.reason
+
+
+def test_a_start_that_takes_too_long_has_failed() -> None:
+    slow = view(pod(state={"running": {}}, phase="Running"), of=graph(age=900))
+    assert judged(slow, 1200).state == "pending"
+    verdict = judged(slow, 600)
+    assert verdict.diagnosis is not None
+    assert verdict.diagnosis.kind == "timed_out"
+
+
+def test_one_that_has_answered_may_come_back_however_old_it_is() -> None:
+    up = running_pod()
+    aged = answered(up)
+    aged["metadata"]["creationTimestamp"] = at(10**6)
+    aged["status"]["conditions"][0]["status"] = "False"
+    assert judged(view(pod(state={"running": {}}, phase="Running"), of=aged)).state == "pending"
+
+
+def test_the_pods_that_speak_are_the_leaders_in_the_order_of_their_groups() -> None:
+    def lws(group: int, member: int) -> dict[str, Any]:
+        marks = {
+            "leaderworkerset.sigs.k8s.io/group-index": str(group),
+            "leaderworkerset.sigs.k8s.io/worker-index": str(member),
+        }
+        return running_pod(name=f"x-{9 - group}-{member}", marks=marks)
+
+    def grove(group: int, clique: str) -> dict[str, Any]:
+        marks = {
+            "grove.io/podcliquescalinggroup-replica-index": str(group),
+            "grove.io/podclique": f"{NAME}-0-decode-{group}-decode-{clique}",
+        }
+        return running_pod(name=f"y-{9 - group}-{clique}", marks=marks)
+
+    two_groups = [lws(1, 0), lws(0, 1), lws(0, 0), lws(1, 1)]
+    assert [p["metadata"]["name"] for p in pod_facts.component_pods(two_groups, "decode")] == ["x-9-0", "x-8-0"]
+    cliques = [grove(1, "ldr"), grove(0, "wkr"), grove(0, "ldr"), grove(1, "wkr")]
+    assert [p["metadata"]["name"] for p in pod_facts.component_pods(cliques, "decode")] == ["y-9-ldr", "y-8-ldr"]
+
+
+@given(st.permutations(range(4)))
+def test_the_signature_depends_on_the_pods_and_not_on_their_order(order: list[int]) -> None:
+    pods = [running_pod(name=f"p{i}") for i in range(4)]
+    assert pod_facts.signature(pods) == pod_facts.signature([pods[i] for i in order])
+    restarted = [pod(name="p0", uid=pods[0]["metadata"]["uid"], state={"running": {}}, restarts=1), *pods[1:]]
+    assert pod_facts.signature(restarted) != pod_facts.signature(pods)
+
+
+def test_events_of_other_deployments_are_not_ours() -> None:
+    names = [NAME, f"{NAME}-decode-abc", f"{NAME}1-decode", "baseline-10", "other"]
+    mine = about(NAME, [{"involvedObject": {"name": n}} for n in names])
+    assert [e["involvedObject"]["name"] for e in mine] == names[:2]
+
+
+@pytest.mark.parametrize(("code", "expected"), [(0, 0), (1, 1), (137, -9), (143, -15)])
+def test_exit_codes_above_128_are_signals(code: int, expected: int) -> None:
+    assert pod_facts.main_exit_code(pod(state={"terminated": exited(code)})) == expected
