@@ -25,8 +25,8 @@ def wideep_cycle() -> None:
     planned = tasks.plan(sweeps=True)
     image, weights = tasks.image(), tasks.weights()
     planned >> image >> weights
-    baseline = groups.measured("baseline", "baseline", "default", image, weights, record=True)
-    placed = tasks.place_experts(baseline.recordings)
+    baseline = groups.measured("baseline", "baseline", "default", image, weights, record=True, collect="recordings")
+    placed = tasks.place_experts(baseline.collected)
     tune = RunTrials(task_id="tune", what="trials", image=image, model_path=weights)
     confirm = RunTrials(task_id="confirm", what="repeats", image=image, model_path=weights)
     [placed, baseline.given_back] >> tune >> confirm >> tasks.recommend() >> tasks.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from airflow.sdk import task_group
 
@@ -11,10 +11,13 @@ from operators.waiting import Benchmark, WaitReady
 
 
 class Measured(NamedTuple):
-    """Ends of a measured deployment: the benchmark, the recordings (None unless recorded), the teardown."""
+    """Ends of a measured deployment: the benchmark, what was collected after it, the teardown.
+
+    ``collected`` are the recordings, or all that an examination found; None where nothing was asked for.
+    """
 
     benchmark: Any
-    recordings: Any
+    collected: Any
     given_back: Any
 
 
@@ -26,13 +29,19 @@ def measured(
     model_path: Any,
     *,
     record: bool = False,
+    collect: Literal["recordings", "examination"] | None = None,
     placed: bool = False,
+    repeat: int = 0,
     after: Any = (),
 ) -> Measured:
     """Deploy the form's configuration, benchmark it and give the accelerators back, whatever happens.
 
     The setup only applies: a setup that fails keeps its teardown from running, so the wait, which may well
     fail, is a task of its own. ``after`` are tasks to wait for.
+
+    Args:
+        record: start the recorder with the benchmark. collect: what to take of it afterwards.
+        placed: with experts balanced as the form wants it. repeat: number of the measurement among its like.
     """
 
     @task_group(group_id=kind)
@@ -48,16 +57,25 @@ def measured(
             waited=ready.output,
             purpose=purpose,
             filed_as=label,
+            repeat=repeat,
             record=record,
             stage=kind,
             pool=tasks.GPU_POOL,
         )
         back = tasks.delete.override(task_id="delete")(applied).as_teardown(setups=applied, on_failure_fail_dagrun=True)
-        recordings = tasks.dump_recordings.override(task_id="dump_recordings")(applied) if record else None
-        if recordings is not None:
-            bench >> recordings >> back
+        collected = _collected(collect, applied)
+        if collected is not None:
+            bench >> collected >> back
         bench >> back
-        return Measured(benchmark=bench, recordings=recordings, given_back=back)
+        return Measured(benchmark=bench, collected=collected, given_back=back)
 
     result: Any = group()
     return Measured(*result)
+
+
+def _collected(collect: Literal["recordings", "examination"] | None, deployment: Any) -> Any:
+    if collect is None:
+        return None
+    if collect == "recordings":
+        return tasks.dump_recordings.override(task_id="dump_recordings")(deployment)
+    return tasks.examine.override(task_id="examine")(deployment)

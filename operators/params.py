@@ -17,7 +17,7 @@ from operators.request import DEFAULTS
 from operators.targets import target_names
 
 _WHERE, _LOAD, _GOAL, _KNOBS, _SWEEP = "Where and what", "Workload", "Objective (SLO)", "Default knobs", "Sweep"
-_RECORDER = "Expert recorder"
+_RECORDER, _EPLB = "Expert recorder", "Expert balance (EPLB)"
 
 
 def where() -> dict[str, Param]:
@@ -183,6 +183,29 @@ def recorder() -> dict[str, Param]:
     }
 
 
+def eplb() -> dict[str, Param]:
+    """What the experts' own order is compared with."""
+    return {
+        "eplb": _param(
+            "eplb",
+            _EPLB,
+            "Balance experts",
+            "static: by a placement made from the recording, with the redundancy that the advice names. online: the "
+            "engine rebalances while it serves, which stops it for a moment each time. Both against no balancing.",
+            type="string",
+            enum=["static", "online"],
+        ),
+        "eplb_rebalance_iterations": _param(
+            "eplb_rebalance_iterations",
+            _EPLB,
+            "Passes between rebalances",
+            "Of online balancing.",
+            type="integer",
+            minimum=1,
+        ),
+    }
+
+
 def sweep() -> dict[str, Param]:
     """How the optimiser searches."""
     return {
@@ -264,8 +287,8 @@ def deployment(help_text: str) -> Param:
 
 
 def everything() -> dict[str, Param]:
-    """All of the above: what the whole cycle takes."""
-    return {**where(), **workload(), **knobs(), **sweep()}
+    """What the whole cycle takes."""
+    return {**where(), **workload(), **knobs(), **recorder(), **sweep()}
 
 
 def _param(name: str, section: str, title: str, help_text: str, **schema: Any) -> Param:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -46,6 +46,8 @@ DEFAULTS: dict[str, Any] = {
     "cuda_graph_max_bs": None,
     "recorder": "stat",
     "recorded_passes": 1000,
+    "eplb": "static",
+    "eplb_rebalance_iterations": 1000,
     "trials": 8,
     "repeats": 2,
     "max_redundant_slots": 4,
@@ -71,6 +73,8 @@ class Request(BaseModel):
     knobs: Knobs
     recorder: RecorderMode
     recorded_passes: int
+    eplb: Literal["static", "online"]
+    rebalance_iterations: int
     space: SearchSpace
     trials: int
     repeats: int
@@ -107,6 +111,8 @@ class Request(BaseModel):
                 ),
                 recorder=p["recorder"],
                 recorded_passes=p["recorded_passes"],
+                eplb=p["eplb"],
+                rebalance_iterations=p["eplb_rebalance_iterations"],
                 space=SearchSpace(
                     redundant_slots=(0, p["max_redundant_slots"]),
                     mem_fraction_static=(p["min_mem_fraction"], p["max_mem_fraction"]),

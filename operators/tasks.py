@@ -112,6 +112,15 @@ def dump_recordings(deployment: str) -> dict[str, str]:
 
 
 @task(**RETRIES)
+def examine(deployment: str) -> dict[str, Any]:
+    """Take all that can be compared with another deployment: recordings, answers, rebalances."""
+    from operators.steps import experts
+
+    context = get_current_context()
+    return experts.examine(params_of(context)["target"], deployment, run_of(context)).model_dump(mode="json")
+
+
+@task(**RETRIES)
 def place_experts(recordings: dict[str, str]) -> dict[str, str]:
     """Judge the recordings and make a placement for every redundancy of the sweep."""
     from operators.steps import experts
@@ -181,11 +190,15 @@ def announce(deployment: str) -> dict[str, Any]:
 
 
 @task(**RETRIES)
-def compare_experts() -> dict[str, Any]:
-    """What the recorded placement is worth on the same workload."""
+def compare_experts(before: dict[str, Any], after: dict[str, Any]) -> str:
+    """What balancing experts is worth on the same workload, and whether it took effect; returns the verdict."""
     from operators.steps import experts
 
-    return experts.compare(run_of(get_current_context()))
+    context = get_current_context()
+    first, second = (experts.Examined.model_validate(side) for side in (before, after))
+    verdict = experts.compare(params_of(context), first, second, run_of(context)).verdict
+    print(verdict)
+    return verdict
 
 
 @task(**RETRIES)

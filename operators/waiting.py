@@ -174,7 +174,7 @@ class Benchmark(TargetOperator):
     Args:
         deployment: its name.
         waited: the outcome of :class:`WaitReady`; nothing is measured of what cannot run.
-        purpose, filed_as: what the measurement is filed under. record: also record the expert distribution.
+        purpose, filed_as, repeat: what the measurement is filed under. record: also record the expert distribution.
         stage: of the timeline, which ends with this benchmark.
     """
 
@@ -187,6 +187,7 @@ class Benchmark(TargetOperator):
         waited: Any,
         purpose: str = "trial",
         filed_as: str = "",
+        repeat: int = 0,
         record: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -195,6 +196,7 @@ class Benchmark(TargetOperator):
         self.waited = waited
         self.purpose = purpose
         self.filed_as = filed_as
+        self.repeat = repeat
         self.record = record
         self._started: Subject | None = None
 
@@ -209,6 +211,7 @@ class Benchmark(TargetOperator):
             self.deployment,
             self.purpose,  # type: ignore[arg-type]
             self.filed_as,
+            repeat=self.repeat,
             record=self.record,
             stage=self.stage,
         )

@@ -10,10 +10,9 @@ from operators.request import Request, deployment_name
 from operators.steps import prepare
 from operators.steps.benchmark import Purpose, Subject
 from operators.steps.deployment import apply
-from operators.steps.experts import placements
+from operators.steps.experts import placed_spec
 from operators.steps.run import Run, begin_stage, stage
 from operators.steps.trial import Try, spec_for
-from tuning.space import knobs_at, point_of
 
 
 def launch(
@@ -35,8 +34,9 @@ def launch(
     name = deployment_name(kind, run.run_id)
     spec = request.spec(name, image, model_path)
     if placed:
-        spec = spec.with_knobs(name, knobs_at(point_of(spec), spec, placements(run)))
-    if record:
+        spec = placed_spec(request, spec, run)
+    # An engine that rebalances online resets its recorder each time.
+    if record and not (placed and request.eplb == "online"):
         spec = spec.model_copy(update={"record_experts": request.recorder, "recorded_passes": request.recorded_passes})
     hours = params.get("keep_hours")
     owner = run.owner
@@ -62,6 +62,7 @@ def subject(
     purpose: Purpose,
     label: str,
     *,
+    repeat: int,
     record: bool,
     stage: str | None,
 ) -> Subject:
@@ -74,6 +75,7 @@ def subject(
         purpose=purpose,
         label=label,
         workload=request.workload,
+        repeat=repeat,
         record=record,
         stage=stage,
     )

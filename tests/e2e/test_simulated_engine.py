@@ -117,7 +117,7 @@ def start(python, model_path, tmp_path):
     running = []
 
     def _start(**decode):
-        spec = deployment(MODEL, HARDWARE, **decode).model_copy(update={"record_experts": True})
+        spec = deployment(MODEL, HARDWARE, **decode).model_copy(update={"record_experts": "stat"})
         running.append(Running(spec, python, model_path, tmp_path))
         return running[-1]
 

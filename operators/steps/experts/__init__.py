@@ -1,0 +1,12 @@
+"""Experts: record which ones a workload uses, place them by it, and show what that is worth.
+
+In the order of a run: :func:`dump` (or :func:`examine`, which also asks and reads logs), :func:`analyse`,
+:func:`placed_spec` for the second deployment, :func:`compare`.
+"""
+
+from operators.steps.experts.compare import compare
+from operators.steps.experts.dump import dump
+from operators.steps.experts.examine import Examined, examine
+from operators.steps.experts.place import analyse, placed_spec, placements
+
+__all__ = ["Examined", "analyse", "compare", "dump", "examine", "placed_spec", "placements"]

@@ -1,0 +1,116 @@
+"""Have every worker write its expert recording, collect the files of all ranks, and keep what they say."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+
+from manifests.deployment import DeploymentSpec, WorkerSpec
+from manifests.engines import engine
+from manifests.errors import TargetError
+from operators.settings import settings
+from operators.steps.run import Run, artefacts
+from operators.targets import target
+from operators.targets.base import Target
+from results import recordings
+
+#: Raw files up to this many bytes in all are kept beside what was read of them.
+_KEEP_RAW = 512 * 1024**2
+#: A rank's file appears within half a second of the dump on a local disk; a shared one may take longer to show it.
+_PATIENCE_S = 30.0
+_POLL_S = 0.25
+_RANK = re.compile(r"expert_distribution_recorder_\d+(?:\.\d+)?_(\d+)\.pt$")
+
+
+def dump(target_name: str, name: str, run: Run) -> dict[str, str]:
+    """Stop recording, have every worker write, and keep what it says; returns URI of a recording by component.
+
+    A worker that has written is not asked again: writing starts its counts from zero.
+
+    Raises:
+        TargetError: a worker wrote no recording, or not all of its ranks did.
+        Refused: what it wrote is no recording of this deployment.
+    """
+    where = target(target_name)
+    spec = where.spec(name)
+    return {component: _keep(where, spec, component, run) for component in where.endpoints(name).control}
+
+
+def _keep(where: Target, spec: DeploymentSpec, component: str, run: Run) -> str:
+    worker, serving = _worker(spec, component), engine(spec.engine)
+    expected = ranks_writing(spec, worker)
+    files = _latest(where.recordings(spec.name, component))
+    if len(files) < expected:
+        where.call(spec.name, component, serving.record_stop_path)
+        where.call(spec.name, component, serving.record_dump_path)
+        files = _awaited(where, spec.name, component, expected)
+    keep, parts = artefacts(), ("cycles", run.cycle_id, "recordings", spec.name)
+    raw = [keep.put_file(f, *parts, component, f.name) for f in files] if _bytes(files) <= _KEEP_RAW else []
+    recording = recordings.read(
+        files,
+        worker.role,
+        layers=spec.model.num_layers,
+        experts=spec.model.num_experts,
+        ranks=expected if expected > 1 else None,
+        copies=serving.recorded_copies(worker),
+        decode_at_most=_decode_at_most(spec, worker),
+        provenance={
+            "model": spec.model.name,
+            "engine": spec.engine,
+            "engine_version": spec.engine_version,
+            "simulated": serving.simulated,
+            "deployment": spec.name,
+            "spec_fingerprint": spec.fingerprint,
+            "component": component,
+            "recorder": spec.record_experts,
+            "ranks": worker.layout.tp,
+            "ep": worker.layout.ep,
+            "redundant_experts": worker.knobs.redundant_experts,
+            "expert_placement": worker.knobs.expert_placement,
+            "raw": raw,
+        },
+    )
+    scratch = settings().home / "scratch" / run.cycle_id
+    scratch.mkdir(parents=True, exist_ok=True)
+    local = recordings.save(recording, scratch / f"{spec.name}-{component}.npz")
+    return keep.put_file(local, *parts, f"{component}.npz")
+
+
+def ranks_writing(spec: DeploymentSpec, worker: WorkerSpec) -> int:
+    """How many files a dump of ``worker`` has: one for all ranks where the recorder adds them up itself."""
+    return 1 if spec.record_experts in (None, "stat", "stat_approx") else worker.layout.tp
+
+
+def _worker(spec: DeploymentSpec, component: str) -> WorkerSpec:
+    return next(w for w in spec.workers if component == w.role or component.startswith(f"{w.role}-"))
+
+
+def _awaited(where: Target, name: str, component: str, expected: int) -> list[Path]:
+    deadline = time.monotonic() + _PATIENCE_S
+    while len(files := _latest(where.recordings(name, component))) < expected:
+        if time.monotonic() >= deadline:
+            raise TargetError(
+                f"{component} of {name} was asked for its expert recording, and {len(files)} of {expected} ranks wrote"
+                " one. Its log says why, or that SGLANG_EXPERT_DISTRIBUTION_RECORDER_DIR is another folder"
+            )
+        time.sleep(_POLL_S)
+    return files
+
+
+def _latest(files: list[Path]) -> list[Path]:
+    """The newest file of each rank; ``files`` are oldest first."""
+    by_rank = {found[1] if (found := _RANK.search(file.name)) else "": file for file in files}
+    return list(by_rank.values())
+
+
+def _bytes(files: list[Path]) -> int:
+    return sum(file.stat().st_size for file in files)
+
+
+def _decode_at_most(spec: DeploymentSpec, worker: WorkerSpec) -> int | None:
+    """Counts of a pass that may have decoded only: up to the largest captured batch of all attention-DP ranks."""
+    batch = worker.knobs.cuda_graph_max_bs
+    if worker.role != "aggregated" or batch is None:
+        return None
+    return batch * worker.layout.dp * spec.model.top_k * engine(spec.engine).recorded_copies(worker)

@@ -1,0 +1,90 @@
+"""Look at a deployment before it goes: its recording, its answers to fixed prompts, its rebalances."""
+
+from __future__ import annotations
+
+import json
+
+from pydantic import BaseModel, ConfigDict
+
+from manifests.deployment import DeploymentSpec
+from manifests.engines import engine
+from manifests.errors import TargetError
+from operators.steps.experts.dump import dump
+from operators.steps.run import Run, artefacts
+from operators.targets import target
+from operators.targets.base import Target
+from results.experts import rebalances
+from results.experts.rebalances import Rebalances
+
+#: Asked one after the other, so that batches do not differ, and decoded greedily.
+PROMPTS = (
+    "Why is the sky blue?",
+    "Write a Python function that returns the n-th Fibonacci number.",
+    "What is 17 times 23? Think step by step.",
+    "Summarise the plot of Hamlet in two sentences.",
+    "Übersetze ins Deutsche: The experts live on other GPUs now.",
+    "List three uses of a mixture of experts.",
+)
+_TOKENS = 24
+_TIMEOUT_S = 120.0
+#: A log of a day of rebalances and a balancedness line per pass.
+_LOG_LINES = 500_000
+
+
+class Examined(BaseModel):
+    """What was found.
+
+    Attributes:
+        recordings: URI of the recording by component; empty where the deployment records none.
+        answers: URI of the answers to :data:`PROMPTS`, asked twice; None where the frontend did not answer.
+        rebalances: by component, where experts are rebalanced online.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    recordings: dict[str, str] = {}
+    answers: str | None = None
+    rebalances: dict[str, Rebalances] = {}
+
+
+def examine(target_name: str, name: str, run: Run) -> Examined:
+    """Collect all that can be compared with another deployment of the same model.
+
+    Raises:
+        TargetError: a worker wrote no recording.
+    """
+    where = target(target_name)
+    spec = where.spec(name)
+    # First the recording, which the prompts below are not to be part of.
+    recorded = dump(target_name, name, run) if spec.record_experts is not None else {}
+    online = {w.role for w in spec.workers if w.knobs.eplb == "online"}
+    logs = {c: where.logs(name, c, _LOG_LINES) for c in where.endpoints(name).control if c.split("-")[0] in online}
+    return Examined(
+        recordings=recorded,
+        answers=_ask(where, spec, run),
+        rebalances={component: rebalances.read(lines) for component, lines in logs.items()},
+    )
+
+
+def _ask(where: Target, spec: DeploymentSpec, run: Run) -> str | None:
+    try:
+        rounds = [[_answer(where, spec, prompt) for prompt in PROMPTS] for _ in range(2)]
+    except (TargetError, ValueError) as error:
+        print(f"the answers of {spec.name} cannot be compared: {error}")
+        return None
+    document = {"deployment": spec.name, "prompts": PROMPTS, "max_tokens": _TOKENS, "rounds": rounds}
+    return artefacts().put_json(document, "cycles", run.cycle_id, "answers", f"{spec.name}.json")
+
+
+def _answer(where: Target, spec: DeploymentSpec, prompt: str) -> str:
+    body = {
+        "model": spec.model.name,
+        "messages": [{"role": "user", "content": prompt}],
+        "max_tokens": _TOKENS,
+        "temperature": 0,
+        "seed": 1,
+    }
+    text = where.call(spec.name, "frontend", engine(spec.engine).generate_path, body=body, timeout_s=_TIMEOUT_S)
+    choices = json.loads(text).get("choices") or [{}]
+    message = choices[0].get("message") or {}
+    return str(message.get("content") or message.get("reasoning_content") or "")

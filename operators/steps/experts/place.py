@@ -1,0 +1,143 @@
+"""Say what recordings show, and place experts by them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from manifests.deployment import DeploymentSpec, Knobs, WorkerSpec
+from manifests.engines import engine
+from manifests.errors import TargetError
+from manifests.hardware import Role
+from operators.request import Request
+from operators.settings import settings
+from operators.steps.plan import open_study
+from operators.steps.run import Run, artefacts, open_store, stage
+from results import recordings as recording_files
+from results.recordings import ExpertRecording
+from results.records import Recording
+from tuning.balance import balance
+from tuning.placement import place, trivial
+from tuning.space import Placements, redundant_experts
+
+_INDEX = "placements.json"
+_CHOSEN = "redundancy.json"
+
+
+def analyse(params: Mapping[str, Any], recordings: Mapping[str, str], run: Run) -> Placements:
+    """Judge the recordings of each role and make a placement for every redundancy of the sweep."""
+    request = Request.from_params(params)
+    spec = request.spec("analyse")
+    files: dict[str, str] = {}
+    with stage(run, "experts"):
+        for worker in spec.workers:
+            uris = [uri for component, uri in sorted(recordings.items()) if component.startswith(worker.role)]
+            recording = recorded(uris, run)
+            files.update(_place(request, worker, recording, run))
+            _record(spec, worker, recording, uris[0], run)
+        keep = artefacts()
+        keep.put_json(files, "cycles", run.cycle_id, _INDEX)
+    return placements(run)
+
+
+def recorded(uris: list[str], run: Run) -> ExpertRecording:
+    """The recordings at ``uris``, of workers of one role, as one.
+
+    Raises:
+        TargetError: there are none.
+    """
+    if not uris:
+        raise TargetError("no expert recording was kept")
+    scratch = settings().home / "scratch" / run.cycle_id
+    found = []
+    for number, uri in enumerate(uris):
+        local = scratch / f"{number}-{Path(uri).name}"
+        found.append(recording_files.load(artefacts().get_file(uri, local)))
+    return recording_files.merged(found)
+
+
+def _place(request: Request, worker: WorkerSpec, recording: ExpertRecording, run: Run) -> dict[str, str]:
+    """Make and keep a placement for each number of slots in the space; returns URI by key."""
+    low, high = open_study(request, run).space.redundant_slots
+    load = recording.total.astype(float)
+    counts = {redundant_experts(worker, slots) for slots in range(int(low), int(high) + 1)}
+    return dict(_kept(worker.role, worker.layout.ep, load, redundant, run) for redundant in sorted(counts))
+
+
+def _kept(role: Role, ep: int, load: Any, redundant: int, run: Run) -> tuple[str, str]:
+    scratch = settings().home / "scratch" / run.cycle_id
+    scratch.mkdir(parents=True, exist_ok=True)
+    key = Placements.key(role, redundant)
+    local = scratch / f"{key}.json"
+    local.write_text(place(load, ep, redundant).to_json())
+    digest = hashlib.sha256(local.read_bytes()).hexdigest()[:8]
+    return key, artefacts().put_file(local, "cycles", run.cycle_id, "placements", f"{key}-{digest}.json")
+
+
+def _record(spec: DeploymentSpec, worker: WorkerSpec, recording: ExpertRecording, artefact: str, run: Run) -> None:
+    ep, redundant = worker.layout.ep, worker.knobs.redundant_experts
+    load = recording.total.astype(float)
+    own = trivial(recording.layers, recording.experts, redundant, ep)
+    summary = Recording(
+        cycle_id=run.cycle_id,
+        role=worker.role,
+        simulated=engine(spec.engine).simulated,
+        artefact=artefact,
+        layers=recording.layers - len(recording.dense),
+        experts=recording.experts,
+        tokens=recording.tokens(spec.model.top_k),
+        ep=ep,
+        balancedness=balance(load, own),
+        balancedness_placed=balance(load, place(load, ep, redundant)),
+        created_at=datetime.now(UTC),
+    )
+    with open_store() as store:
+        store.put(summary)
+
+
+def placements(run: Run) -> Placements:
+    """The cycle's placements as local files; none when nothing was recorded."""
+    keep = artefacts()
+    uri = _found(run, _INDEX)
+    if uri is None:
+        return Placements()
+    folder = settings().home / "placements" / run.cycle_id
+    files = {}
+    for key, kept in keep.read_json(uri).items():
+        local = folder / Path(kept).name
+        if not local.exists():
+            # A copy that was cut short must not pass for the whole.
+            keep.get_file(kept, local.with_suffix(".part")).replace(local)
+        files[key] = str(local)
+    return Placements(files=files)
+
+
+def placed_spec(request: Request, spec: DeploymentSpec, run: Run) -> DeploymentSpec:
+    """``spec`` with experts placed as the request wants it: by the cycle's recording, or by the engine as it serves.
+
+    Raises:
+        TargetError: nothing was recorded to place by.
+    """
+    known = placements(run)
+    uri = _found(run, _CHOSEN)
+    chosen: dict[str, int] = artefacts().read_json(uri) if uri else {}
+
+    def knobs(worker: WorkerSpec) -> Knobs:
+        if request.eplb == "online":
+            changed: dict[str, Any] = {"eplb": "online", "eplb_rebalance_iterations": request.rebalance_iterations}
+            return worker.knobs.model_copy(update=changed)
+        redundant = chosen.get(worker.role, worker.knobs.redundant_experts)
+        file = known.get(worker.role, redundant)
+        if file is None:
+            raise TargetError(f"no placement of {redundant} redundant experts was made for {worker.role}")
+        changed = {"eplb": "static", "redundant_experts": redundant, "expert_placement": file}
+        return worker.knobs.model_copy(update=changed)
+
+    return spec.with_knobs(spec.name, {worker.role: knobs(worker) for worker in spec.workers})
+
+
+def _found(run: Run, name: str) -> str | None:
+    return next((u for u in artefacts().list("cycles", run.cycle_id) if u.endswith(f"/{name}")), None)

@@ -1,0 +1,125 @@
+"""Experts in the engine's own order against placed ones: what was measured of both, in turns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from results.experts.outputs import Outputs
+from results.experts.rebalances import Rebalances
+from results.records import Measurement
+from results.statistics import paired_gain
+
+#: Names of the two sides, as measurements are filed.
+IN_ORDER, PLACED = "in order", "placed"
+_MEASURES = ("output_tok_s", "input_tok_s", "ttft_ms_p50", "tpot_ms_p50", "tpot_ms_p99")
+
+
+class Change(BaseModel):
+    """A measure on both sides, the mean over pairs, and its relative change, 0.1 for 10 %.
+
+    ``low`` and ``high`` bound the change at 95 % (Student's t over the pairs); None with a single pair.
+    """
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+    before: float
+    after: float
+    change: float
+    low: float | None = None
+    high: float | None = None
+    pairs: int = 1
+
+    @property
+    def certain(self) -> bool:
+        """Whether the interval excludes no change at all."""
+        return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
+
+
+class Level(BaseModel):
+    """One concurrency: the change of every measure, by the measurement's field."""
+
+    model_config = ConfigDict(frozen=True)
+
+    concurrency: int
+    changes: dict[str, Change]
+
+
+class Proof(BaseModel):
+    """Whether one role's placement took effect, and what it did to balance (mean over hottest rank load).
+
+    ``predicted`` is the placement's balance on the first recording, ``measured`` on the second, ``before`` without it.
+    """
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+    state: Literal["honoured", "ignored", "unclear", "untold"]
+    reason: str
+    before: float
+    predicted: float
+    measured: float
+
+
+class Comparison(BaseModel):
+    """All of it, as kept with the cycle."""
+
+    model_config = ConfigDict(frozen=True)
+
+    simulated: bool
+    eplb: Literal["static", "online"]
+    levels: tuple[Level, ...]
+    proofs: dict[str, Proof] = {}
+    outputs: Outputs | None = None
+    rebalances: dict[str, Rebalances] = {}
+    verdict: str = ""
+
+
+def changes(measurements: Sequence[Measurement]) -> tuple[Level, ...]:
+    """What changed from :data:`IN_ORDER` to :data:`PLACED` at each level; the i-th repeats of both are a pair.
+
+    Raises:
+        ValueError: there is no level that was measured on both sides.
+    """
+    sides = {
+        side: {(m.concurrency, m.repeat): m for m in measurements if m.label == side} for side in (IN_ORDER, PLACED)
+    }
+    both = sorted(sides[IN_ORDER].keys() & sides[PLACED].keys())
+    if not both:
+        raise ValueError("no level was measured on both sides")
+    found = []
+    for level in sorted({concurrency for concurrency, _ in both}):
+        pairs = [key for key in both if key[0] == level]
+        ours, theirs = ([sides[side][key] for key in pairs] for side in (PLACED, IN_ORDER))
+        found.append(Level(concurrency=level, changes={name: _change(name, ours, theirs) for name in _MEASURES}))
+    return tuple(found)
+
+
+def _change(name: str, after: Sequence[Measurement], before: Sequence[Measurement]) -> Change:
+    ours, theirs = ([float(getattr(m, name)) for m in side] for side in (after, before))
+    means: dict[str, Any] = {"before": sum(theirs) / len(theirs), "after": sum(ours) / len(ours), "pairs": len(ours)}
+    if min(theirs) <= 0:
+        return Change(**means, change=0.0)
+    if len(ours) < 2:
+        return Change(**means, change=ours[0] / theirs[0] - 1)
+    gain = paired_gain(ours, theirs)
+    return Change(**means, change=gain.gain, low=gain.low, high=gain.high)
+
+
+def concluded(comparison: Comparison) -> str:
+    """What the comparison says, in one or two sentences."""
+    wrong = next((p.reason for p in comparison.proofs.values() if p.state in ("ignored", "unclear")), None)
+    if wrong is not None:
+        return f"Not proven: {wrong}"
+    if comparison.outputs is not None and comparison.outputs.state == "different":
+        return f"Do not use it: {comparison.outputs.reason}"
+    top = comparison.levels[-1]
+    tokens = top.changes["output_tok_s"]
+    interval = "" if tokens.low is None else f" ({tokens.low:+.1%} to {tokens.high:+.1%}, {tokens.pairs} pairs)"
+    said = f"{tokens.change:+.1%} output tok/s at concurrency {top.concurrency}{interval}"
+    if tokens.low is None:
+        return f"{said}; one pair has no interval: measure more"
+    if not tokens.certain:
+        return f"{said}: no difference that the repeats' scatter lets us see"
+    return f"{said}: {'worth it' if tokens.change > 0 else 'it costs more than it gains'}"

@@ -1,0 +1,58 @@
+"""Online rebalances of SGLang's EPLB manager and what they cost, read from a worker's log.
+
+Lines as 0.5.17 to 0.5.23 print them (``srt/eplb/eplb_manager.py``, ``expert_distribution.py``).
+"""
+
+from __future__ import annotations
+
+import re
+import statistics
+from collections.abc import Iterable
+
+from pydantic import BaseModel, ConfigDict
+
+_END = re.compile(r"\[EPLBManager\] rebalance end(?: time=(?P<seconds>[\d.]+)s)?")
+_SKIPPED = "[EPLBManager] Skipped ep rebalancing"
+_BALANCE = re.compile(r"\[Expert Balancedness\] forward_pass_id=\d+ current_pass_balancedness=(?P<value>[\d.]+)")
+
+
+class Rebalances(BaseModel):
+    """Attributes:
+    seconds: of each rebalance, in order, during which nothing was served; None where layers move in chunks.
+    skipped: rebalances left out, as the load was even enough.
+    before, after: mean balancedness of the passes before the first and after the last rebalance, as SGLang counts it
+        (dense layers as 1); None where it was not reported.
+    """
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+    seconds: tuple[float | None, ...] = ()
+    skipped: int = 0
+    before: float | None = None
+    after: float | None = None
+
+    @property
+    def stopped_s(self) -> float:
+        """Seconds that serving stood still in all."""
+        return sum(s for s in self.seconds if s is not None)
+
+
+def read(lines: Iterable[str]) -> Rebalances:
+    """The rebalances in a log of rank 0; other ranks' logs say the same."""
+    seconds: list[float | None] = []
+    skipped = 0
+    first: list[float] = []
+    last: list[float] = []
+    for line in lines:
+        if end := _END.search(line):
+            seconds.append(float(end["seconds"]) if end["seconds"] else None)
+            last = []
+        elif found := _BALANCE.search(line):
+            (last if seconds else first).append(float(found["value"]))
+        elif _SKIPPED in line:
+            skipped += 1
+    return Rebalances(seconds=tuple(seconds), skipped=skipped, before=_mean(first), after=_mean(last))
+
+
+def _mean(values: list[float]) -> float | None:
+    return round(statistics.fmean(values), 4) if values else None
