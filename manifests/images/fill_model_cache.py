@@ -16,10 +16,13 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-import model_files
+if TYPE_CHECKING:
+    from manifests import model_files
+else:
+    sys.path.insert(0, str(Path(__file__).parent))
+    import model_files
 
 _REVISION = ".wideloop-revision"
 _REPORT_S = 10.0
@@ -53,8 +56,9 @@ def main() -> None:
         partial.rename(asked.folder)
     note = asked.folder / _REVISION
     revision = note.read_text() if note.is_file() else ""
-    result = {"reused": reused, "revision": revision, **model_files.measure(asked.folder)}
-    print(f"{asked.folder} is complete: {result['files']} files, {result['bytes'] / 1e9:.1f} GB", flush=True)
+    measured = model_files.measure(asked.folder)
+    result = {"reused": reused, "revision": revision, **measured}
+    print(f"{asked.folder} is complete: {measured['files']} files, {measured['bytes'] / 1e9:.1f} GB", flush=True)
     Path(os.environ["WIDELOOP_RESULT"]).write_text(json.dumps(result))
 
 
@@ -82,8 +86,8 @@ def _make(command: list[str], partial: Path) -> None:
 
 def _download(repository: str, revision: str | None, partial: Path) -> None:
     from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
-    from huggingface_hub.utils import filter_repo_objects
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+    from huggingface_hub.utils import filter_repo_objects  # type: ignore[attr-defined]
 
     try:
         info = HfApi().model_info(repository, revision=revision, files_metadata=True)
@@ -92,24 +96,25 @@ def _download(repository: str, revision: str | None, partial: Path) -> None:
     except RepositoryNotFoundError:
         token = "the token in HF_TOKEN may not see it" if os.environ.get("HF_TOKEN") else "there is no HF_TOKEN"
         sys.exit(f"the hub has no {repository}, or {token}")
-    except (HfHubHTTPError, OSError) as error:
-        sys.exit(f"the hub does not answer for {repository}: {error}")
-    sizes = {f.rfilename: f.size or 0 for f in info.siblings}
+    except Exception as error:  # Whatever its HTTP client raises: it has changed between versions.
+        _come_again(f"the hub does not answer for {repository}: {type(error).__name__}: {error}")
+    commit = info.sha or revision or ""
+    sizes = {f.rfilename: f.size or 0 for f in info.siblings or ()}
     wanted = list(filter_repo_objects(sizes, ignore_patterns=_IGNORED))
     total = sum(sizes[name] for name in wanted)
     there = _on_disk(partial)
     free = shutil.disk_usage(partial).free
-    print(f"{repository} at {info.sha}: {len(wanted)} files, {total / 1e9:.1f} GB, {there / 1e9:.1f} there", flush=True)
+    print(f"{repository} at {commit}: {len(wanted)} files, {total / 1e9:.1f} GB, {there / 1e9:.1f} there", flush=True)
     if free < total - there:
         sys.exit(f"the claim has {free / 1e9:.1f} GB free and {(total - there) / 1e9:.1f} are missing: enlarge it")
-    (partial / _REVISION).write_text(info.sha)
+    (partial / _REVISION).write_text(commit)
     over = threading.Event()
     reporter = threading.Thread(target=_report, args=(partial, total, over), daemon=True)
     reporter.start()
     try:
-        snapshot_download(repository, revision=info.sha, local_dir=partial, ignore_patterns=_IGNORED)
-    except (HfHubHTTPError, OSError) as error:
-        sys.exit(f"the download broke off: {error}. What is whole is kept; the next try goes on from there")
+        snapshot_download(repository, revision=commit, local_dir=partial, ignore_patterns=_IGNORED)
+    except Exception as error:
+        _come_again(f"the download broke off: {type(error).__name__}: {error}. What is whole is kept")
     finally:
         over.set()
         reporter.join()
@@ -117,7 +122,13 @@ def _download(repository: str, revision: str | None, partial: Path) -> None:
         found = (partial / name).stat().st_size
         if found != sizes[name]:
             (partial / name).unlink()
-            sys.exit(f"{name} has {found} bytes where the hub has {sizes[name]}. Start the task again")
+            _come_again(f"{name} has {found} bytes where the hub has {sizes[name]}")
+
+
+def _come_again(reason: str) -> NoReturn:
+    """End in a way that tells the Job that another try may do better; every other failure ends it for good."""
+    print(reason, file=sys.stderr, flush=True)
+    sys.exit(os.EX_TEMPFAIL)
 
 
 def _report(partial: Path, total: int, over: threading.Event) -> None:

@@ -47,6 +47,7 @@ class ClusterOptions(BaseModel):
         storage_class: of claims that are made; None: the cluster's default.
         model_claim_size: of the model claim when it is made, e.g. ``2Ti``; None: what the model needs.
         files_claim_size: of the files claim when it is made.
+        autoscaled: nodes are added when pods ask for them, so that too few are no error.
         hub_endpoint: a mirror of the Hugging Face hub.
         model_revisions: commit to download by hub id, beyond those that are known (``manifests/hub.py``).
     """
@@ -91,8 +92,19 @@ class ClusterOptions(BaseModel):
     storage_class: str | None = None
     model_claim_size: str | None = None
     files_claim_size: str = "100Gi"
+    autoscaled: bool = False
     hub_endpoint: str | None = None
     model_revisions: dict[str, str] = {}
+
+    @property
+    def login_secret(self) -> str | None:
+        """The secret whose login registries are asked with."""
+        return self.registry_secret or self.image_pull_secret
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Names of the secrets that Airflow itself reads."""
+        return tuple(name for name in (self.hf_token_secret, self.login_secret) if name)
 
     def image(self, digest: str) -> str:
         """The engine's image by digest; as it was given when ``digest`` is not known yet, or given already."""

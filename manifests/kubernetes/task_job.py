@@ -30,7 +30,7 @@ class Task(BaseModel):
         name: of its Job, equal for equal work: a second caller finds the first one's Job.
         command: writes its result to the file that ``WIDELOOP_RESULT`` names.
         limit_s: the cluster ends it after this time.
-        tries: how many pods may try.
+        tries: how many pods may try; exit status 1 says that no other try will do better.
         files: small files that the command finds in a folder, mounted at ``files_at`` and named by the
             environment variable ``files_variable``.
         secrets: environment variables from a secret, as ``(variable, secret, key)``.
@@ -69,7 +69,7 @@ def task_documents(options: ClusterOptions, task: Task) -> list[dict[str, Any]]:
         "namespace": options.namespace,
         "labels": {MANAGED_BY: MANAGER, TASK: task.kind},
     }
-    job = {
+    job: dict[str, Any] = {
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": metadata,
@@ -81,6 +81,9 @@ def task_documents(options: ClusterOptions, task: Task) -> list[dict[str, Any]]:
             "template": {"metadata": {"labels": metadata["labels"]}, "spec": _pod(options, task)},
         },
     }
+    if task.tries > 1:
+        final = {"containerName": CONTAINER, "operator": "In", "values": [1]}
+        job["spec"]["podFailurePolicy"] = {"rules": [{"action": "FailJob", "onExitCodes": final}]}
     if not task.files:
         return [job]
     data = {name: base64.b64encode(content).decode() for name, content in task.files.items()}

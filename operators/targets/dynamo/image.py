@@ -46,7 +46,7 @@ def registry(api: Api, options: ClusterOptions) -> Registry:
 
 def _login(api: Api, options: ClusterOptions) -> str:
     """Content of the registry secret; empty where there is none, or where we may not read it."""
-    name = options.registry_secret or options.image_pull_secret
+    name = options.login_secret
     if name is None:
         return ""
     try:

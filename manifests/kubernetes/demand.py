@@ -1,0 +1,55 @@
+"""What the pods of a rendered deployment will ask a cluster for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+GPU = "nvidia.com/gpu"
+
+
+class Demand(NamedTuple):
+    """Pods that are alike.
+
+    Attributes:
+        component: whose they are. pods: how many.
+        requests, limits: amounts of each resource in one pod, as Kubernetes writes them.
+        selector: labels that their node must carry. tolerations: of taints.
+    """
+
+    component: str
+    pods: int
+    requests: Mapping[str, str]
+    limits: Mapping[str, str]
+    selector: Mapping[str, str]
+    tolerations: tuple[Mapping[str, Any], ...]
+
+    def devices(self) -> dict[str, int]:
+        """Whole devices of one pod: extended resources have a slash in their names."""
+        return {name: int(amount) for name, amount in self.limits.items() if "/" in name}
+
+
+def demands(graph: Mapping[str, Any]) -> list[Demand]:
+    """The pods of a DynamoGraphDeployment v1beta1: one for each node of each replica."""
+    return [_demand(component) for component in graph["spec"]["components"]]
+
+
+def _demand(component: Mapping[str, Any]) -> Demand:
+    pod = component["podTemplate"]["spec"]
+    nodes = component.get("multinode", {}).get("nodeCount", 1)
+    resources = [container.get("resources") or {} for container in pod["containers"]]
+    limits = _joined(r.get("limits") or {} for r in resources)
+    return Demand(
+        component=component["name"],
+        pods=component["replicas"] * nodes,
+        # Kubernetes takes the limit for a request that is not given.
+        requests=limits | _joined(r.get("requests") or {} for r in resources),
+        limits=limits,
+        selector=pod.get("nodeSelector") or {},
+        tolerations=tuple(pod.get("tolerations") or ()),
+    )
+
+
+def _joined(amounts: Iterable[Mapping[str, str]]) -> dict[str, str]:
+    """The amounts of a pod's containers; ours has one, so nothing needs to be added up."""
+    return {name: amount for one in amounts for name, amount in one.items()}

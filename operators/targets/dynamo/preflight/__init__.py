@@ -1,0 +1,77 @@
+"""Everything that can be known of a cluster before a GPU of it is taken: one table of checks.
+
+``preflight`` is what a target calls; each other module here looks at one side of a cluster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from manifests.deployment import DeploymentSpec
+from manifests.errors import ApiRefused, Refused
+from manifests.findings import Finding
+from manifests.kubernetes.demand import demands
+from manifests.kubernetes.dynamo import render
+from manifests.kubernetes.options import ClusterOptions
+from operators.targets.dynamo.api import Api
+from operators.targets.dynamo.preflight.accelerators import check_accelerators
+from operators.targets.dynamo.preflight.access import check_access, check_namespace, check_permissions
+from operators.targets.dynamo.preflight.check import Check, table
+from operators.targets.dynamo.preflight.limits import check_priority, check_quota
+from operators.targets.dynamo.preflight.platform import check_admission, check_crd
+from operators.targets.dynamo.preflight.room import survey
+from operators.targets.dynamo.preflight.sources import check_hub, check_images
+from operators.targets.dynamo.preflight.storage import check_storage
+
+
+def preflight(
+    api: Api, options: ClusterOptions, spec: DeploymentSpec, *, say: Callable[[str], None] = print
+) -> list[Finding]:
+    """All findings about a deployment on this cluster; says the table of what was looked at."""
+    checks = [*run_checks(api, options, spec)]
+    say(table(checks))
+    return [finding for check in checks for finding in check.findings]
+
+
+def run_checks(api: Api, options: ClusterOptions, spec: DeploymentSpec) -> Iterator[Check]:
+    """The checks, those first without which others would only repeat the same complaint."""
+    access = check_access(api)
+    yield access
+    if access.state == "error":
+        return
+    namespace = check_namespace(api, options.namespace)
+    yield namespace
+    if namespace.state == "error":
+        return
+    yield check_permissions(api, options)
+    try:
+        # Its older shape has the same pods, and only this one is read here.
+        graph = render(spec, options.model_copy(update={"api_version": "v1beta1"}))[0]
+        applied = render(spec, options)[0]
+    except Refused as refused:
+        yield Check("rendering", "", refused.findings)
+        return
+    yield Check("rendering", f"{len(graph['spec']['components'])} components; names have Grove's length")
+    wanted = demands(graph)
+    crd = check_crd(api, options)
+    yield crd
+    if crd.state != "error":
+        yield from _allowed("admission", lambda: [check_admission(api, options, applied)])
+    yield from _allowed(
+        "GPUs", lambda: check_accelerators(spec, options, wanted, survey(api, options.namespace, spec.name))
+    )
+    yield from _allowed("storage", lambda: check_storage(api, options, spec))
+    yield from _allowed("quota", lambda: [check_quota(api, options, wanted)])
+    yield from _allowed("priority class", lambda: [c for c in (check_priority(api, options),) if c])
+    yield from check_images(api, options, spec)
+    yield check_hub(api, options, spec)
+
+
+def _allowed(name: str, checks: Callable[[], list[Check]]) -> list[Check]:
+    """The checks, or that this account may not look: which permission is missing is said in the line about them."""
+    try:
+        return checks()
+    except ApiRefused as error:
+        if error.status != 403:
+            raise
+        return [Check(name, "may not be looked at", made=False)]

@@ -1,0 +1,73 @@
+"""Whether Dynamo's operator is there and takes the deployment: asked of the API server itself, without making it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from manifests.errors import ApiRefused
+from manifests.findings import Finding
+from manifests.kubernetes.dynamo import GROUP, KIND
+from manifests.kubernetes.options import ClusterOptions
+from operators.targets.dynamo.api import Api, Json
+from operators.targets.dynamo.objects import collection
+from operators.targets.dynamo.preflight.check import Check
+
+_CRD = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/dynamographdeployments.nvidia.com"
+_INSTALL = "Install the Dynamo platform (its Helm chart dynamo-platform), 1.5 or later"
+
+
+def check_crd(api: Api, options: ClusterOptions) -> Check:
+    """The versions that the cluster serves."""
+    name = "Dynamo's CRD"
+    try:
+        found = api.get(_CRD)
+    except ApiRefused as error:
+        if error.status != 403:
+            raise
+        return Check(name, "may not look at it", made=False)
+    if found is None:
+        return Check(name, "missing", (_version(options, "the cluster has no DynamoGraphDeployment", _INSTALL),))
+    served = [v["name"] for v in found["spec"]["versions"] if v["served"]]
+    if options.api_version not in served:
+        known = [v for v in ("v1beta1", "v1alpha1") if v in served]
+        action = f"Set api_version to {known[0]}" if known else _INSTALL
+        return Check(name, "", (_version(options, f"is not served, but {', '.join(served)}", action),))
+    if not _established(found):
+        return Check(name, "", (_version(options, "its CRD is not established yet", "Wait a few seconds"),))
+    return Check(name, f"serves {', '.join(served)}; {options.api_version} is used")
+
+
+def check_admission(api: Api, options: ClusterOptions, graph: Json) -> Check:
+    """Whether the deployment would be taken: its schema, the operator's webhooks and the cluster's policies."""
+    name = "admission"
+    everything = collection(graph["apiVersion"], graph["kind"], options.namespace)
+    query = {"dryRun": "All", "fieldValidation": "Strict", "fieldManager": "wideloop"}
+    try:
+        answer = api.request("POST", everything, query, graph)
+    except ApiRefused as error:
+        return _judge_refusal(name, graph, error)
+    del answer
+    return Check(name, f"the API server takes the {KIND} ({GROUP}/{options.api_version})")
+
+
+def _judge_refusal(name: str, graph: Json, error: ApiRefused) -> Check:
+    if error.reason == "AlreadyExists":
+        return Check(name, f"{KIND} {graph['metadata']['name']} exists already", made=False)
+    if error.status in (403, 404) and error.reason != "Invalid":
+        # Said by the checks of permissions, namespace and CRD, or of a quota: the message has it in any case.
+        action = "See the other lines"
+    elif "failed calling webhook" in error.message:
+        action = "Dynamo's operator does not run: look at its pods (app.kubernetes.io/name=dynamo-operator)"
+    else:
+        action = "Use an operator of the version that this project writes for, 1.5 or later, or another api_version"
+    finding = Finding(field="deployment", value=graph["metadata"]["name"], rule=error.message, suggestion=action)
+    return Check(name, "refused", (finding,))
+
+
+def _version(options: ClusterOptions, rule: str, suggestion: str) -> Finding:
+    return Finding(field="api_version", value=options.api_version, rule=rule, suggestion=suggestion)
+
+
+def _established(crd: Any) -> bool:
+    conditions = (crd.get("status") or {}).get("conditions") or ()
+    return any(c["type"] == "Established" and c["status"] == "True" for c in conditions)

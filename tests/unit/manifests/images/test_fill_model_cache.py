@@ -1,0 +1,147 @@
+"""The program that fills a model cache, as a process of its own against a hub on loopback."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from manifests import profiles
+from tests.tiny_hub import Hub, safetensors, serving, tiny_model
+
+REPOSITORY = "org/tiny-moe"
+SHARD = "model-00002-of-00002.safetensors"
+PROGRAM = Path(profiles.__file__).parent / "images" / "fill_model_cache.py"
+
+
+@pytest.fixture
+def hub() -> Any:
+    config = profiles.model_config_path("Qwen3-30B-A3B").read_bytes()
+    with serving(Hub(REPOSITORY, tiny_model(config))) as one:
+        yield one
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Path:
+    """The program as a pod finds it: two files in a folder, and nothing of ours installed."""
+    folder = tmp_path / "files"
+    folder.mkdir()
+    for file in (PROGRAM, PROGRAM.parents[1] / "model_files.py"):
+        (folder / file.name).write_bytes(file.read_bytes())
+    return folder / PROGRAM.name
+
+
+def fill(program: Path, hub: Hub, folder: Path, *more: str, **env: str) -> tuple[int, dict[str, Any], str]:
+    """Exit status, result and output."""
+    result = folder.with_name("result.json")
+    result.unlink(missing_ok=True)
+    environ = {"PATH": os.environ["PATH"], "HOME": str(folder.parent), "HF_ENDPOINT": hub.url}
+    environ |= {"WIDELOOP_RESULT": str(result), "HF_HUB_DISABLE_PROGRESS_BARS": "1", **env}
+    arguments = more or ("--repository", REPOSITORY)
+    command = [sys.executable, "-P", str(program), "--folder", str(folder), *arguments]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, cwd=folder.parent, check=False)
+    found = json.loads(result.read_text()) if result.exists() else {}
+    return done.returncode, found, done.stdout + done.stderr
+
+
+def test_a_model_is_downloaded_at_the_commit_of_now_and_verified(program: Path, hub: Hub, tmp_path: Path) -> None:
+    status, result, output = fill(program, hub, tmp_path / "m")
+    assert status == 0, output
+    size = sum(len(content) for name, content in hub.files.items() if not name.startswith("original/"))
+    assert result == {"reused": False, "revision": hub.commit, "files": 6, "bytes": size + 40, "has_weights": True}
+    assert "original/consolidated.pth" not in hub.served
+    assert {p.name for p in tmp_path.glob("m*")} == {"m"}
+
+
+def test_a_complete_cache_asks_the_hub_nothing(program: Path, hub: Hub, tmp_path: Path) -> None:
+    fill(program, hub, tmp_path / "m")
+    hub.requests.clear()
+    status, result, _ = fill(program, hub, tmp_path / "m")
+    assert (status, result["reused"], result["revision"], hub.requests) == (0, True, hub.commit, [])
+
+
+def test_only_what_is_damaged_is_fetched_again(program: Path, hub: Hub, tmp_path: Path) -> None:
+    fill(program, hub, tmp_path / "m")
+    shard = tmp_path / "m" / SHARD
+    shard.write_bytes(shard.read_bytes()[:-1])
+    hub.served.clear()
+    status, result, output = fill(program, hub, tmp_path / "m")
+    assert (status, result["reused"]) == (0, False), output
+    assert hub.served == {SHARD: len(hub.files[SHARD])}
+    assert "bytes where its header says" in output
+
+
+def test_a_download_that_was_killed_goes_on_where_it_was(program: Path, hub: Hub, tmp_path: Path) -> None:
+    partial = tmp_path / "m.partial"
+    # As a killed process leaves it: whole files, and no folder of that name yet.
+    fill(program, hub, tmp_path / "m")
+    (tmp_path / "m").rename(partial)
+    (partial / SHARD).unlink()
+    hub.served.clear()
+    status, _, output = fill(program, hub, tmp_path / "m")
+    assert status == 0, output
+    assert hub.served == {SHARD: len(hub.files[SHARD])}
+
+
+def test_a_connection_that_breaks_costs_only_what_was_on_its_way(program: Path, hub: Hub, tmp_path: Path) -> None:
+    hub.cut[SHARD] = 100_000
+    statuses = [fill(program, hub, tmp_path / "m")[0] for _ in range(2)]
+    assert statuses[-1] == 0
+    assert (tmp_path / "m" / SHARD).read_bytes() == hub.files[SHARD]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        (SHARD, None, "lacks 1 of 2 weight shards, first model-00002-of-00002.safetensors"),
+        (SHARD, safetensors({"b": 300_000})[:-7], "bytes where its header says"),
+        (SHARD, b"<html>not this</html>", "is no safetensors file, or a part of one"),
+        ("model.safetensors.index.json", b"{}", "is no index of weight shards"),
+        ("tokenizer.json", None, "has no tokenizer.json"),
+    ],
+)
+def test_a_repository_that_is_not_whole_never_becomes_a_cache(
+    name: str, content: bytes | None, said: str, program: Path, hub: Hub, tmp_path: Path
+) -> None:
+    if content is None:
+        del hub.files[name]
+    else:
+        hub.files[name] = content
+    status, result, output = fill(program, hub, tmp_path / "m")
+    assert (status, result) == (1, {})
+    assert said in output
+    assert not (tmp_path / "m").exists()
+
+
+def test_a_gated_model_says_what_to_do(program: Path, hub: Hub, tmp_path: Path) -> None:
+    hub.token = "good"
+    status, _, output = fill(program, hub, tmp_path / "m", HF_TOKEN="bad")
+    assert status == 1
+    assert "is gated: accept its licence" in output
+    status, _, output = fill(program, hub, tmp_path / "m", HF_TOKEN="good")
+    assert status == 0, output
+
+
+def test_a_repository_that_is_not_there_and_a_hub_that_is_not(program: Path, hub: Hub, tmp_path: Path) -> None:
+    status, _, output = fill(program, hub, tmp_path / "m", "--repository", "org/other")
+    assert status == 1
+    assert "the hub has no org/other, or there is no HF_TOKEN" in output
+    status, _, output = fill(program, hub, tmp_path / "m", HF_ENDPOINT="http://127.0.0.1:9")
+    assert status == os.EX_TEMPFAIL
+    assert "the hub does not answer for org/tiny-moe" in output
+
+
+def test_a_model_that_an_engine_makes(program: Path, hub: Hub, tmp_path: Path) -> None:
+    folder = tmp_path / "made"
+    script = f"mkdir {folder}.partial; echo '{{}}' | tee {folder}.partial/config.json {folder}.partial/tokenizer.json"
+    for reused in (False, True):
+        status, result, output = fill(program, hub, folder, "--make", "sh", "-c", script)
+        assert status == 0, output
+        assert result == {"reused": reused, "revision": "", "files": 2, "bytes": 6, "has_weights": False}
+    status, _, output = fill(program, hub, tmp_path / "other", "--make", "sh", "-c", "exit 3")
+    assert (status, "sh -c ... failed with 3" in output) == (1, True)
