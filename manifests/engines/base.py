@@ -82,6 +82,7 @@ class Engine(ABC):
         imports: modules that must import in its environment (the smoke test of the image).
         needs_weights: the model directory must hold the weight shards.
         start_timeout_s: how long a deployment may take to its first answer.
+        stop_grace_s: how long its processes may take to end when asked politely.
         flush_path, record_start_path, record_stop_path, record_dump_path, metrics_path: HTTP paths on a
             worker's ``control`` port.
         generate_path: OpenAI-style chat completions on the frontend's ``http`` port.
@@ -95,6 +96,7 @@ class Engine(ABC):
     imports: tuple[str, ...]
     needs_weights: bool = True
     start_timeout_s: float = 180.0
+    stop_grace_s: float = 10.0
     generate_path = "/v1/chat/completions"
     flush_path = "/flush_cache"
     record_start_path = "/start_expert_distribution_record"
@@ -142,8 +144,11 @@ class Engine(ABC):
         return None
 
     def recorded_copies(self, worker: WorkerSpec) -> int:
-        """How often a recording counts one token: once per EP rank where no all-to-all back end divides them."""
-        return worker.layout.ep
+        """How often a recording counts one token: on every rank where no all-to-all back end divides them.
+
+        SGLang adds up the counts of all processes of the worker, tensor-parallel ones too.
+        """
+        return worker.layout.tp if worker.knobs.deepep_mode is None else 1
 
     @abstractmethod
     def resolve(self, spec: DeploymentSpec) -> DeploymentSpec:

@@ -82,6 +82,9 @@ class SimulatedEngine(Engine):
 
     def validate(self, spec: DeploymentSpec) -> list[Finding]:
         findings = validate(spec)
+        if spec.record_experts in ("per_token", "stat_approx"):
+            rule = "only the recorder's modes 'stat' and 'per_pass' are simulated"
+            findings.append(Finding(field="recorder", value=spec.record_experts, rule=rule, suggestion="Use 'stat'"))
         findings += [
             Finding(
                 field=f"{w.role}.eplb",

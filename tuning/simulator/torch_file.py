@@ -18,13 +18,13 @@ _STORAGE = {np.dtype(np.int32): "IntStorage", np.dtype(np.int64): "LongStorage",
 
 
 def save(path: Path, content: dict[str, Any]) -> None:
-    """Write a flat dict of None, int and numpy arrays (int32, int64, float32) as torch would.
+    """Write dicts and lists of None, whole numbers, texts and arrays (int32, int64, float32) as torch would.
 
     Raises:
         TypeError: a value of another type.
     """
     arrays: list[npt.NDArray[Any]] = []
-    pickled = b"\x80\x02}(" + b"".join(_text(k) + _value(v, arrays) for k, v in content.items()) + b"u."
+    pickled = b"\x80\x02" + _value(content, arrays) + b"."
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         archive.writestr("archive/data.pkl", pickled)
         archive.writestr("archive/byteorder", "little")
@@ -38,6 +38,12 @@ def _value(value: Any, arrays: list[npt.NDArray[Any]]) -> bytes:
         return b"N"
     if isinstance(value, int) and not isinstance(value, bool):
         return _int(value)
+    if isinstance(value, str):
+        return _text(value)
+    if isinstance(value, list):
+        return b"](" + b"".join(_value(v, arrays) for v in value) + b"e"
+    if isinstance(value, dict):
+        return b"}(" + b"".join(_text(k) + _value(v, arrays) for k, v in value.items()) + b"u"
     if isinstance(value, np.ndarray) and value.dtype in _STORAGE:
         arrays.append(np.ascontiguousarray(value))
         return _tensor(arrays[-1], len(arrays) - 1)

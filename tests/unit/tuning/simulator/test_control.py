@@ -9,6 +9,7 @@ import pytest
 
 from results import recordings
 from tests.unit.tuning.test_memory import deployment
+from tuning.balance import drift
 from tuning.placement import place
 from tuning.simulator.control import Control
 from tuning.simulator.plan import WorkerPlan
@@ -73,6 +74,26 @@ def test_a_recording_counts_the_tokens_of_its_window_and_is_read_back(worker):
     assert recordings.tokens(counts, top_k=8, copies=8) == 5000
     shares = counts[3:] / counts[3:].sum(axis=1, keepdims=True)
     assert np.corrcoef(shares.ravel(), plan.popularity.ravel())[0, 1] > 0.98
+
+
+@pytest.mark.parametrize("deepep", [None, "low_latency"])
+def test_every_rank_writes_its_passes(tmp_path, deepep):
+    spec = deployment("DeepSeek-R1", "h200-16").model_copy(update={"record_experts": "per_pass"})
+    load = np.vstack([np.zeros((3, 256)), WorkerPlan.of(spec, "decode").popularity])
+    (tmp_path / "placement.json").write_text(place(load, 8, 16).to_json())
+    knobs = {"deepep_mode": deepep, "redundant_experts": 16, "expert_placement": str(tmp_path / "placement.json")}
+    changed = spec.worker("decode").knobs.model_copy(update=knobs)
+    plan, activity = WorkerPlan.of(spec.with_knobs("p", {"decode": changed}), "decode"), Activity()
+    recorder = Recorder(plan, activity, tmp_path)
+    recorder.start()
+    activity.processed = 5000
+    recorder.dump()
+    files = list(tmp_path.glob("expert_distribution_recorder_*.pt"))
+    copies = 8 if deepep is None else 1
+    found = recordings.read(files, "decode", layers=61, experts=256, ranks=8, copies=copies)
+    assert found.tokens(top_k=8) == 5000
+    assert found.dense == (0, 1, 2)
+    assert drift(found.total, load, 8).correlation.min() > 0.98
 
 
 def test_metrics_say_what_they_are(worker):

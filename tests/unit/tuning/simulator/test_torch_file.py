@@ -18,6 +18,13 @@ def test_torch_reads_what_was_written(tmp_path, dtype):
     assert content["logical_count"].is_contiguous()
 
 
+def test_nested_values_keep_their_shape(tmp_path):
+    torch = pytest.importorskip("torch")
+    content = {"records": [{"id": 1, "key": "primary"}, {"id": 2, "key": None}], "none": []}
+    torch_file.save(tmp_path / "x.pt", content)
+    assert torch.load(tmp_path / "x.pt", weights_only=True) == content
+
+
 def test_a_transposed_array_keeps_its_meaning(tmp_path):
     torch = pytest.importorskip("torch")
     array = np.arange(6, dtype=np.int32).reshape(2, 3).T
@@ -25,7 +32,7 @@ def test_a_transposed_array_keeps_its_meaning(tmp_path):
     np.testing.assert_array_equal(torch.load(tmp_path / "x.pt", weights_only=True)["a"].numpy(), array)
 
 
-@pytest.mark.parametrize("value", ["text", True, np.zeros(2, dtype=np.float64), [1]])
+@pytest.mark.parametrize("value", [b"bytes", True, 1.5, np.zeros(2, dtype=np.float64), {1}])
 def test_other_types_are_refused(tmp_path, value):
     with pytest.raises(TypeError):
         torch_file.save(tmp_path / "x.pt", {"a": value})
