@@ -21,7 +21,7 @@ def check_accelerators(
     spec: DeploymentSpec, options: ClusterOptions, demands: Sequence[Demand], room: Room
 ) -> list[Check]:
     """GPUs, the kind of GPU, RDMA devices."""
-    return [_gpus(spec, options, demands, room), _kind(spec, room), _rdma(options, demands, room)]
+    return [_gpus(spec, options, demands, room), _kind(spec, demands, room), _rdma(options, demands, room)]
 
 
 def _gpus(spec: DeploymentSpec, options: ClusterOptions, demands: Sequence[Demand], room: Room) -> Check:
@@ -71,14 +71,16 @@ def _why(demands: Sequence[Demand], failed: Demand, nodes: Sequence[Node]) -> tu
     return "there are too few", "Add nodes, or choose a smaller hardware profile"
 
 
-def _kind(spec: DeploymentSpec, room: Room) -> Check:
+def _kind(spec: DeploymentSpec, demands: Sequence[Demand], room: Room) -> Check:
     name = "kind of GPU"
-    products = sorted({n.product for n in room.nodes if n.product})
-    known = [n.gpu_gib for n in room.nodes if n.gpu_gib is not None]
+    # A cluster may have several kinds: what counts is where workers may go.
+    nodes = [n for n in room.nodes if any(d.devices() and n.takes(d) for d in demands)] or room.nodes
+    products = ", ".join(sorted({n.product for n in nodes if n.product}))
+    known = [n.gpu_gib for n in nodes if n.gpu_gib is not None]
     if not known:
         return Check(name, "nodes have no label nvidia.com/gpu.memory", made=False)
     if min(known) >= spec.hardware.gpu.memory_gib * _SAME_MEMORY:
-        return Check(name, f"{', '.join(products)}, {min(known):.0f} GiB")
+        return Check(name, f"{products}, {min(known):.0f} GiB")
     rule = f"counts on {spec.hardware.gpu.memory_gib:.0f} GiB per GPU, and nodes have {min(known):.0f} ({products})"
     finding = Finding(
         field="hardware",
@@ -87,7 +89,7 @@ def _kind(spec: DeploymentSpec, room: Room) -> Check:
         suggestion="Choose the profile of the GPUs that are there, or select nodes by gpu_node_selector",
         severity="warning",
     )
-    return Check(name, ", ".join(products), (finding,))
+    return Check(name, products, (finding,))
 
 
 def _rdma(options: ClusterOptions, demands: Sequence[Demand], room: Room) -> Check:

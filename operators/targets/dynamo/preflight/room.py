@@ -121,8 +121,16 @@ def _node(item: Json) -> Node:
         labels=metadata.get("labels") or {},
         taints=spec.get("taints") or (),
         ready=ready and not spec.get("unschedulable"),
-        devices={name: int(amount) for name, amount in allocatable.items() if "/" in name and amount.isdigit()},
+        devices=_devices(allocatable),
     )
+
+
+def _devices(amounts: Mapping[str, str]) -> dict[str, int]:
+    """Extended resources; the API server writes 1000 of one as ``1k``."""
+    from kubernetes.utils.quantity import parse_quantity
+
+    whole = {name: amount for name, amount in amounts.items() if "/" in name}
+    return {name: int(amount) if amount.isdigit() else int(parse_quantity(amount)) for name, amount in whole.items()}
 
 
 def _count(nodes: Mapping[str, Node], pods: Iterable[Json], deployment: str) -> None:
@@ -133,8 +141,7 @@ def _count(nodes: Mapping[str, Node], pods: Iterable[Json], deployment: str) -> 
             continue
         held: Counter[str] = Counter()
         for container in pod["spec"]["containers"]:
-            limits = (container.get("resources") or {}).get("limits") or {}
-            held.update({name: int(amount) for name, amount in limits.items() if "/" in name and amount.isdigit()})
+            held.update(_devices((container.get("resources") or {}).get("limits") or {}))
         node.held += held
         if held[GPU]:
             node.holders.append(f"{metadata['namespace']}/{metadata['name']}")
