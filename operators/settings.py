@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from functools import lru_cache
 from pathlib import Path
 
@@ -23,6 +24,9 @@ class Settings(BaseSettings):
             keeps a migration table of its own.
         artefacts_url: root of the artefact store, anything ``ObjectStoragePath`` takes.
         local_deployments: how many deployments the local target's accelerators hold at once.
+        sglang_python: the interpreter of a GPU host's own SGLang, for engine ``sglang`` on the local target.
+        benchmark_python: an interpreter with aiperf; None: the environment that is built from its lock file.
+        sglang_options: flags that every SGLang server of this host gets besides those of its deployment.
         kubeconfig: of the Kubernetes cluster; None: the pod's service account, ``KUBECONFIG``, ``~/.kube/config``.
         kube_context: of the kubeconfig; None: its current one.
         cluster: what is decided once for all deployments on that cluster. Without a namespace, the context's.
@@ -36,6 +40,9 @@ class Settings(BaseSettings):
     study_url: str = ""
     artefacts_url: str = ""
     local_deployments: int = Field(1, ge=1)
+    sglang_python: Path | None = None
+    benchmark_python: Path | None = None
+    sglang_options: str = ""
     kubeconfig: Path | None = None
     kube_context: str | None = None
     cluster: ClusterOptions = ClusterOptions()
@@ -55,6 +62,14 @@ class Settings(BaseSettings):
     def environments(self) -> Path:
         """The virtual environments, one per lock file, as ``operators.bootstrap`` makes them."""
         return self.home / "venvs"
+
+    def interpreter(self, environment: str) -> Path | None:
+        """The interpreter that the users of this host name for an environment, None where it is ours to build."""
+        return {"sglang": self.sglang_python, "benchmark": self.benchmark_python}.get(environment)
+
+    def engine_options(self, environment: str) -> tuple[str, ...]:
+        """Flags that users of this host add to the engine of that environment."""
+        return tuple(shlex.split(self.sglang_options)) if environment == "sglang" else ()
 
     @property
     def models(self) -> Path:

@@ -133,6 +133,12 @@ class Target(ABC):
     def preflight(self, spec: DeploymentSpec) -> list[Finding]:
         """What would go wrong, found before anything is started."""
 
+    def stand_by(self, spec: DeploymentSpec, owner: Owner) -> None:  # noqa: B027
+        """Do now what a later :meth:`apply` of that name need not wait for; may do nothing.
+
+        It holds no accelerators, and the knobs of ``spec`` may be others by then.
+        """
+
     @abstractmethod
     def apply(self, spec: DeploymentSpec, owner: Owner) -> None:
         """Start the deployment, or leave it be when exactly this one already runs.

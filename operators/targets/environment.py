@@ -15,6 +15,7 @@ from manifests.errors import TargetError
 from manifests.smoke_test import SCRIPT, versions
 from operators.bootstrap import PROJECT, READY
 from operators.settings import Settings
+from operators.targets import installed
 from operators.targets.base import Image
 from operators.targets.files import read_as, write_whole
 
@@ -36,7 +37,10 @@ def lock_digest(environment: str) -> str:
     """
     lock = _LOCKS / f"{environment}.txt"
     if not lock.is_file():
-        raise TargetError(f"no lock file {lock.name} among {sorted(p.name for p in _LOCKS.glob('*.txt'))}")
+        raise TargetError(
+            f"no lock file {lock.name} among {sorted(p.name for p in _LOCKS.glob('*.txt'))}: where the host has its "
+            f"own {environment}, set WIDELOOP_{environment.upper()}_PYTHON to the interpreter it is installed in"
+        )
     return "sha256:" + hashlib.sha256(lock.read_bytes()).hexdigest()
 
 
@@ -44,11 +48,18 @@ def environment_python(settings: Settings, environment: str) -> Path:
     """The interpreter of an environment that was built.
 
     Raises:
-        TargetError: it was not.
+        TargetError: it was not, or the interpreter that the settings name is none.
     """
+    named = settings.interpreter(environment)
+    if named is not None:
+        if not named.exists():
+            raise TargetError(f"WIDELOOP_{environment.upper()}_PYTHON names {named}, which does not exist")
+        return named
     python = settings.environments / environment / "bin" / "python"
     if not python.exists():
-        raise TargetError(f"the environment {environment!r} has not been built below {settings.environments}")
+        has_lock = (_LOCKS / f"{environment}.txt").is_file()
+        own = "" if has_lock else f"; where the host has its own, set WIDELOOP_{environment.upper()}_PYTHON"
+        raise TargetError(f"the environment {environment!r} has not been built below {settings.environments}{own}")
     return python
 
 
@@ -58,15 +69,20 @@ def prepare_environment(settings: Settings, environment: str, imports: tuple[str
     Raises:
         TargetError: it has no lock file, could not be built, or lacks one of ``imports``.
     """
-    digest = lock_digest(environment)
+    named = settings.interpreter(environment)
+    if named is None:
+        digest = lock_digest(environment)
+    else:
+        digest = installed.digest(named, settings.engine_options(environment))
     note = settings.environments / f"{environment}.verified.json"
     known = read_as(Verified, note)
-    python = settings.environments / environment / "bin" / "python"
+    python = named or settings.environments / environment / "bin" / "python"
     if known is not None and known.digest == digest and python.exists():
         return Image(digest=digest, versions=known.versions, reused=True)
-    if not _is_built(settings, environment, digest):
+    if named is None and not _is_built(settings, environment, digest):
         _build(settings, environment)
     found = _smoke_test(environment_python(settings, environment), imports)
+    note.parent.mkdir(parents=True, exist_ok=True)
     write_whole(note, Verified(digest=digest, versions=found).model_dump_json())
     return Image(digest=digest, versions=found, reused=False)
 

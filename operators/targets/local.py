@@ -13,23 +13,22 @@ from manifests import benchmark
 from manifests.deployment import DeploymentSpec
 from manifests.diagnosis import Diagnosis
 from manifests.engines import engine
-from manifests.engines.base import Command, Component, Engine, Site
+from manifests.engines.base import Command, Engine
 from manifests.errors import TargetBusy, TargetError
 from manifests.findings import Finding
 from operators.settings import Settings
+from operators.targets import gpus, installed, local_start
 from operators.targets.base import ClientStatus, Endpoints, Image, Owned, Owner, Status, Target, Weights
 from operators.targets.environment import environment_python, prepare_environment
 from operators.targets.files import write_whole
 from operators.targets.generation import unanswered
 from operators.targets.http import request
 from operators.targets.model_directory import prepare_model_directory
-from operators.targets.ports import free_ports
 from operators.targets.process import end_marked
 from operators.targets.state import Deployment, State
 
-_HOST = "127.0.0.1"
-#: What of this process's environment an engine or client may see: no credentials of Airflow's.
-_INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "HF_HOME")
+#: Lines of a log that can hold the tracebacks of all ranks.
+_WHOLE_TRACEBACK = 600
 _LOG_TAIL = 12
 
 
@@ -38,14 +37,16 @@ class LocalTarget(Target):
 
     Args:
         settings: where state, environments and models are.
-        grace_s: how long a process may take to end when asked politely.
-        start_timeout_s: how long a deployment may take to answer its first generation.
+        grace_s: how long a process may take to end when asked politely; None: as the engine says.
+        start_timeout_s: how long a deployment may take to answer its first generation; None: as the engine says.
     """
 
     name = "local"
     patience_s = 30.0
 
-    def __init__(self, settings: Settings, *, grace_s: float = 10.0, start_timeout_s: float = 180.0) -> None:
+    def __init__(
+        self, settings: Settings, *, grace_s: float | None = None, start_timeout_s: float | None = None
+    ) -> None:
         self._settings = settings
         self._state = State(settings.local)
         self._grace_s = grace_s
@@ -83,27 +84,56 @@ class LocalTarget(Target):
                 findings.append(
                     Finding(field="engine", value=spec.engine, rule=str(error), suggestion="Run wideep_image first")
                 )
+        if not findings and not engine(spec.engine).simulated:
+            findings = self._gpu_findings(spec)
         return findings
+
+    def _gpu_findings(self, spec: DeploymentSpec) -> list[Finding]:
+        """What the GPUs and the installed engine say; whether one of our own holds the GPUs is for apply to say."""
+        python = environment_python(self._settings, engine(spec.engine).environment)
+        packages = installed.packages(python)
+        findings = [f for f in (_other_version(spec, python),) if f is not None]
+        if self._holding():
+            return findings
+        return findings + gpus.findings(spec, gpus.read(), gpus.cuda_of(packages))
+
+    def stand_by(self, spec: DeploymentSpec, owner: Owner) -> None:
+        with self._state.locked(spec.name):
+            if self._state.read(spec.name) is None:
+                local_start.stand_by(self._settings, self._state, spec, owner)
 
     def apply(self, spec: DeploymentSpec, owner: Owner) -> None:
         with self._state.locked(spec.name):
             if self._runs(spec):
                 return
-            self._state.remove(spec.name, self._grace_s)
+            if local_start.standing_by(self._state, spec) is None:
+                self._remove(spec.name)
             try:
                 # Between the look and the start nobody else may start, or both would find the host free.
                 with self._state.all_locked():
                     self._require_room(spec.name)
-                    self._start(spec, owner)
+                    local_start.start(self._settings, self._state, spec, owner)
             except BaseException as error:
-                self._state.remove(spec.name, self._grace_s)
+                self._remove(spec.name)
                 if isinstance(error, OSError):
                     raise TargetError(f"{spec.name} could not be started: {error}") from error
                 raise
 
+    def _remove(self, name: str) -> None:
+        deployment = self._state.read(name)
+        serving = engine(deployment.spec.engine) if deployment else None
+        self._state.remove(name, self._grace(serving))
+        if deployment and serving and not serving.simulated and not deployment.standby:
+            gpus.wait_until_free(deployment.spec.gpus)
+
+    def _grace(self, serving: Engine | None = None) -> float:
+        if self._grace_s is not None:
+            return self._grace_s
+        return serving.stop_grace_s if serving else Engine.stop_grace_s
+
     def _require_room(self, name: str) -> None:
         """Refuse when others hold all this host has. One whose processes are all dead holds nothing."""
-        holding = sorted(self._state.alive() - {name})
+        holding = [other for other in self._holding() if other != name]
         if len(holding) < self._settings.local_deployments:
             return
         holder = self._state.read(holding[0])
@@ -111,47 +141,23 @@ class LocalTarget(Target):
         run = f"{owner.dag_id}/{owner.run_id}" if owner else None
         raise TargetBusy(holding[0], run, owner.keep_until if owner else None)
 
+    def _holding(self) -> list[str]:
+        """The deployments that hold accelerators."""
+        waiting = {d.spec.name for d in self._state.deployments() if d.standby}
+        return sorted(self._state.alive() - waiting)
+
     def _runs(self, spec: DeploymentSpec) -> bool:
         deployment = self._state.read(spec.name)
-        if deployment is None or deployment.spec != spec:
+        if deployment is None or deployment.spec != spec or deployment.standby:
             return False
         return all(self._state.component(spec.name, c.name).alive() for c in engine(spec.engine).components(spec))
-
-    def _start(self, spec: DeploymentSpec, owner: Owner) -> None:
-        serving = engine(spec.engine)
-        components = serving.components(spec)
-        folder = self._state.folder(spec.name)
-        (folder / "shared").mkdir(parents=True)
-        deployment = Deployment(spec=spec, owner=owner, created_at=datetime.now(UTC), ports=self._ports(components))
-        spec_file = folder / "spec.json"
-        spec_file.write_text(spec.model_dump_json())
-        # Written before anything runs: whatever happens next, the janitor knows whose it is.
-        write_whole(folder / "deployment.json", deployment.model_dump_json())
-        python = environment_python(self._settings, serving.environment)
-        for component in components:
-            process = self._state.component(spec.name, component.name)
-            process.folder.mkdir(parents=True)
-            site = Site(
-                python=str(python),
-                host=_HOST,
-                ports=deployment.ports[component.name],
-                spec_file=str(spec_file),
-                work_dir=str(process.folder),
-                shared_dir=str(folder / "shared"),
-                model_path=spec.model_path,
-            )
-            command = serving.command(spec, component, site)
-            process.start(command.argv, {**_base_environment(), **command.env})
-
-    def _ports(self, components: tuple[Component, ...]) -> dict[str, dict[str, int]]:
-        taken = {p for d in self._state.deployments() for ports in d.ports.values() for p in ports.values()}
-        free = iter(free_ports(sum(len(c.ports) for c in components), taken, _HOST))
-        return {c.name: {port: next(free) for port in c.ports} for c in components}
 
     def status(self, name: str) -> Status:
         deployment = self._state.read(name)
         if deployment is None:
             return Status(state="absent", reason=f"there is no deployment {name}")
+        if deployment.standby:
+            return Status(state="absent", reason=f"{name} stands by and was not applied yet")
         dead = self._dead(deployment)
         if dead is not None:
             return Status(state="failed", reason=dead.message, diagnosis=dead)
@@ -164,26 +170,29 @@ class LocalTarget(Target):
             write_whole(ready, str(seconds))
             return Status(state="ready", start_seconds=seconds)
         age = (datetime.now(UTC) - deployment.created_at).total_seconds()
-        if age < self._start_timeout_s:
+        patience = self._start_timeout_s or engine(deployment.spec.engine).start_timeout_s
+        if age < patience:
             return Status(state="pending", reason=answer)
+        front = next(c for c, ports in deployment.ports.items() if "http" in ports)
         late = Diagnosis(
             kind="timed_out",
-            component="frontend",
-            message=f"no generation was answered within {self._start_timeout_s:.0f} s: {answer}",
+            component=front,
+            message=f"no generation was answered within {patience:.0f} s: {answer}",
             action="read the components' logs",
-            log_tail=self.logs(name, "frontend", _LOG_TAIL),
+            log_tail=self.logs(name, front, _LOG_TAIL),
         )
         return Status(state="failed", reason=late.message, diagnosis=late)
 
     def _dead(self, deployment: Deployment) -> Diagnosis | None:
-        """The diagnosis of a component that has died; one that says why wins over one that just went along."""
+        """The diagnosis of a component that has died, or will; one that says why wins over one that went along."""
         spec = deployment.spec
         serving = engine(spec.engine)
         found: Diagnosis | None = None
         for component in serving.components(spec):
             process = self._state.component(spec.name, component.name)
-            if not process.alive():
-                diagnosis = serving.diagnose(component, process.tail(200), process.exit_code())
+            alive = process.alive()
+            if not alive or serving.doomed(process.tail(_LOG_TAIL)):
+                diagnosis = serving.diagnose(component, process.tail(_WHOLE_TRACEBACK), process.exit_code())
                 if diagnosis.kind != "crashed":
                     return diagnosis
                 found = found or diagnosis
@@ -211,9 +220,12 @@ class LocalTarget(Target):
 
     def endpoints(self, name: str) -> Endpoints:
         ports = self._require(name).ports
+        front = next(c for c, p in ports.items() if "http" in p)
+        # A server that is frontend and worker at once is controlled where it is asked.
+        control = {c: p.get("control", p.get("http")) for c, p in ports.items() if c != "frontend"}
         return Endpoints(
-            frontend=f"http://{_HOST}:{ports['frontend']['http']}",
-            control={c: f"http://{_HOST}:{p['control']}" for c, p in ports.items() if "control" in p},
+            frontend=f"http://{local_start.HOST}:{ports[front]['http']}",
+            control={c: f"http://{local_start.HOST}:{port}" for c, port in control.items() if port is not None},
         )
 
     def logs(self, name: str, component: str, lines: int = 50) -> tuple[str, ...]:
@@ -225,7 +237,7 @@ class LocalTarget(Target):
 
     def delete(self, name: str) -> None:
         with self._state.locked(name):
-            self._state.remove(name, self._grace_s)
+            self._remove(name)
 
     def list_owned(self) -> list[Owned]:
         return self._state.owned()
@@ -250,10 +262,10 @@ class LocalTarget(Target):
             if process.started is not None:
                 return
             # An earlier starter may have died before it could leave a record of what it started.
-            end_marked(process.folder, self._grace_s)
+            end_marked(process.folder, self._grace())
             shutil.rmtree(process.folder, ignore_errors=True)
             self.client_dir(name, client)
-            process.start(command.argv, {**_base_environment(), **path, **command.env})
+            process.start(command.argv, {**local_start.base_environment(), **path, **command.env})
 
     def client_status(self, name: str, client: str) -> ClientStatus:
         process = self._state.client(name, client)
@@ -271,7 +283,7 @@ class LocalTarget(Target):
 
     def stop_client(self, name: str, client: str) -> None:
         folder = self._state.client(name, client).folder
-        end_marked(folder, self._grace_s)
+        end_marked(folder, self._grace())
         shutil.rmtree(folder, ignore_errors=True)
 
     def _require(self, name: str) -> Deployment:
@@ -281,5 +293,10 @@ class LocalTarget(Target):
         return deployment
 
 
-def _base_environment() -> dict[str, str]:
-    return {k: os.environ[k] for k in _INHERITED if k in os.environ} | {"PYTHONUNBUFFERED": "1"}
+def _other_version(spec: DeploymentSpec, python: Path) -> Finding | None:
+    """The engine's flags are those of the version asked for, which must be the one that is there."""
+    found = installed.version(python, spec.engine)
+    if found is None or found == spec.engine_version:
+        return None
+    rule = f"{python} has {spec.engine} {found}"
+    return Finding(field="engine_version", value=spec.engine_version, rule=rule, suggestion=f"Use {found}")

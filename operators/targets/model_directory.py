@@ -14,6 +14,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from manifests import model_files, profiles
+from manifests.engine_side.random_model import MARKER as RANDOM_WEIGHTS
 from manifests.engines.base import Engine
 from manifests.errors import Refused, TargetError
 from manifests.findings import Finding
@@ -104,8 +105,9 @@ def verify(settings: Settings, folder: Path, *, needs_weights: bool) -> Weights:
     if known is not None and known.signature == signature:
         return known.weights.model_copy(update={"reused": True})
     ModelSpec.from_path(folder)
+    drawn = (folder / RANDOM_WEIGHTS).is_file()
     try:
-        model_files.check(folder, needs_weights=needs_weights)
+        model_files.check(folder, needs_weights=needs_weights and not drawn)
     except model_files.Incomplete as incomplete:
         suggestion = _DOWNLOAD if incomplete.path.is_file() else "Download the model again"
         raise Refused([_finding(incomplete.path, incomplete.rule, suggestion)]) from incomplete

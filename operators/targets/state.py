@@ -32,7 +32,7 @@ _ALL = ".all"
 
 
 class Deployment(BaseModel):
-    """What ``deployment.json`` holds."""
+    """What ``deployment.json`` holds. A standby has processes that wait for the rest of their flags, and no GPU."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -40,6 +40,7 @@ class Deployment(BaseModel):
     owner: Owner
     created_at: datetime
     ports: dict[str, dict[str, int]]
+    standby: bool = False
 
 
 class State:

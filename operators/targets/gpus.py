@@ -1,0 +1,145 @@
+"""The GPUs of this host, by the driver's own tool, and what keeps a deployment from using them."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+import subprocess
+import time
+from collections.abc import Iterable, Sequence
+
+from pydantic import BaseModel, ConfigDict
+
+from manifests.deployment import DeploymentSpec
+from manifests.errors import TargetError
+from manifests.findings import Finding
+
+_QUERY = "index,uuid,name,memory.total,memory.used,driver_version"
+#: What the driver keeps for itself on a GPU that nobody uses stays far below this.
+BUSY_MIB = 1024
+#: Oldest driver (major version) of each CUDA major version, with minor-version compatibility; NVIDIA's CUDA
+#: compatibility guide.
+_OLDEST_DRIVER = {"11": 450, "12": 525, "13": 580}
+_LOOK_AGAIN_S = 0.25
+
+
+class Gpu(BaseModel):
+    """One GPU as ``nvidia-smi`` describes it; memory in MiB."""
+
+    model_config = ConfigDict(frozen=True)
+
+    index: int
+    uuid: str
+    name: str
+    total_mib: int
+    used_mib: int
+    driver: str
+
+
+def read() -> list[Gpu]:
+    """The GPUs that processes of ours would see (``CUDA_VISIBLE_DEVICES``); none where there is no driver."""
+    try:
+        rows = _smi(f"--query-gpu={_QUERY}")
+    except (OSError, TargetError):
+        return []
+    found = [
+        Gpu(index=int(i), uuid=u, name=n, total_mib=_mib(total), used_mib=_mib(used), driver=d)
+        for i, u, n, total, used, d in rows
+    ]
+    wanted = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if wanted is None:
+        return found
+    names = [part.strip() for part in wanted.split(",") if part.strip()]
+    return [g for name in names for g in found if name == str(g.index) or g.uuid.startswith(name)]
+
+
+def findings(spec: DeploymentSpec, gpus: Sequence[Gpu], cuda: str | None) -> list[Finding]:
+    """Why ``spec`` cannot run on ``gpus`` now. ``cuda``: major version of CUDA the engine was built with, if known."""
+    if len(gpus) < spec.gpus:
+        return [_too_few(spec, gpus)]
+    used = gpus[: spec.gpus]
+    found = [f for gpu in used if (f := _busy(gpu)) is not None]
+    oldest = _OLDEST_DRIVER.get(cuda or "", 0)
+    if int(used[0].driver.split(".")[0]) < oldest:
+        rule = f"the engine was built with CUDA {cuda}, which needs driver {oldest} or newer"
+        suggestion = f"Install driver {oldest} or newer, or an engine built with an older CUDA"
+        found.append(Finding(field="driver", value=used[0].driver, rule=rule, suggestion=suggestion))
+    name = spec.hardware.gpu.device_name
+    other = next((g for g in used if name and g.name.replace(" ", "_") != name), None)
+    if other is not None:
+        found.append(
+            Finding(
+                field="hardware",
+                value=spec.hardware.name,
+                rule=f"is a profile of {spec.hardware.gpu.name}, and GPU {other.index} here is {other.name}",
+                suggestion="Use a profile of that GPU: memory is judged by the profile",
+                severity="warning",
+            )
+        )
+    return found
+
+
+def wait_until_free(count: int, patience_s: float = 30.0) -> None:
+    """Return when the first ``count`` GPUs hold no more memory, which takes the driver a moment after a process' end.
+
+    Raises:
+        TargetError: they still do after ``patience_s``.
+    """
+    deadline = time.monotonic() + patience_s
+    while held := [g for g in read()[:count] if g.used_mib > BUSY_MIB]:
+        if time.monotonic() > deadline:
+            raise TargetError("; ".join(f"GPU {g.index} still holds {g.used_mib} MiB{_holders(g)}" for g in held))
+        time.sleep(_LOOK_AGAIN_S)
+
+
+def cuda_of(versions: Iterable[str]) -> str | None:
+    """The major version of CUDA among an environment's packages (``name==version``), None when they do not tell."""
+    for package in versions:
+        name, _, version = package.partition("==")
+        if name == "nvidia-cuda-runtime":
+            return version.split(".")[0]
+        if named := re.fullmatch(r"nvidia-cuda-runtime-cu(\d+)", name):
+            return named[1]
+    return None
+
+
+def _too_few(spec: DeploymentSpec, gpus: Sequence[Gpu]) -> Finding:
+    have = f"this host has {len(gpus)}" if gpus else "no GPU can be seen here (nvidia-smi)"
+    suggestion = "Use a smaller hardware profile, or a host with more GPUs"
+    return Finding(
+        field="hardware", value=spec.hardware.name, rule=f"needs {spec.gpus} GPUs; {have}", suggestion=suggestion
+    )
+
+
+def _busy(gpu: Gpu) -> Finding | None:
+    if gpu.used_mib <= BUSY_MIB:
+        return None
+    return Finding(
+        field="hardware",
+        value=f"GPU {gpu.index}",
+        rule=f"is in use: {gpu.used_mib} of {gpu.total_mib} MiB are taken{_holders(gpu)}, not by a deployment of ours",
+        suggestion="Wait for it, or set CUDA_VISIBLE_DEVICES to free GPUs; nobody's process is ended from here",
+    )
+
+
+def _holders(gpu: Gpu) -> str:
+    """Who computes on ``gpu``, where the driver tells."""
+    try:
+        rows = _smi("--query-compute-apps=gpu_uuid,pid,process_name")
+    except (OSError, TargetError):
+        return ""
+    names = [f"{name} (process {pid})" for uuid, pid, name in rows if uuid == gpu.uuid]
+    return f" by {', '.join(names)}" if names else ""
+
+
+def _smi(query: str) -> list[list[str]]:
+    command = ["nvidia-smi", query, "--format=csv,noheader,nounits"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    if done.returncode:
+        raise TargetError(f"nvidia-smi ended with {done.returncode}: {(done.stderr or done.stdout).strip()[:200]}")
+    return [[cell.strip() for cell in row] for row in csv.reader(done.stdout.splitlines()) if row]
+
+
+def _mib(cell: str) -> int:
+    return int(cell) if cell.isdigit() else 0

@@ -1,0 +1,161 @@
+"""Starting the processes of a deployment on this host, at once or in two halves with a standby in between."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+
+from manifests.deployment import DeploymentSpec
+from manifests.engine_side.random_model import MARKER as RANDOM_WEIGHTS
+from manifests.engines import engine
+from manifests.engines.base import Component, Engine, Site
+from operators.settings import Settings
+from operators.targets.base import Owner
+from operators.targets.environment import environment_python
+from operators.targets.files import write_whole
+from operators.targets.ports import free_ports
+from operators.targets.state import Deployment, State
+
+HOST = "127.0.0.1"
+#: What of this process's environment an engine or client may see: no credentials of Airflow's.
+_INHERITED: tuple[str, ...] = (
+    "PATH",
+    "HOME",
+    "LANG",
+    "LC_ALL",
+    "TZ",
+    "TMPDIR",
+    "LD_LIBRARY_PATH",
+    "CUDA_VISIBLE_DEVICES",
+    "HF_HOME",
+)
+#: What engines on GPUs see besides: how the host's users set up CUDA, its libraries and their caches.
+_INHERITED_ON_GPUS: tuple[str, ...] = (
+    "CUDA_",
+    "NCCL_",
+    "NVSHMEM_",
+    "GLOO_",
+    "UCX_",
+    "TORCH_",
+    "PYTORCH_",
+    "TRITON_",
+    "TVM_FFI_",
+)
+_INHERITED_ON_GPUS += ("FLASHINFER_", "SGLANG_", "DG_", "OMP_")
+
+
+def base_environment(*, gpus: bool = False) -> dict[str, str]:
+    """The environment variables that every process of ours starts from."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name in _INHERITED or (gpus and name.startswith(_INHERITED_ON_GPUS))
+    }
+    return kept | {"PYTHONUNBUFFERED": "1"}
+
+
+def stand_by(settings: Settings, state: State, spec: DeploymentSpec, owner: Owner) -> None:
+    """Start what can be started of ``spec`` without its knobs; nothing where the engine has no standby.
+
+    Raises:
+        TargetError: the engine's environment is not there, or there are no ports.
+    """
+    serving = engine(spec.engine)
+    components = serving.components(spec)
+    deployment = _described(state, spec, owner, components, standby=True)
+    commands = {c: serving.standby(spec, c, _site(settings, state, deployment, c)) for c in components}
+    if any(command is None for command in commands.values()):
+        return
+    _write(state, deployment)
+    for component, command in commands.items():
+        if command is not None:
+            process = state.component(spec.name, component.name)
+            process.start(command.argv, base_environment(gpus=not serving.simulated) | command.env)
+
+
+def start(settings: Settings, state: State, spec: DeploymentSpec, owner: Owner) -> None:
+    """Start every process of ``spec``, or let those that stand by for it go on.
+
+    Raises:
+        TargetError: the engine's environment is not there, or there are no ports.
+    """
+    serving = engine(spec.engine)
+    components = serving.components(spec)
+    waiting = standing_by(state, spec)
+    deployment = _described(state, spec, owner, components, ports=waiting.ports if waiting else None)
+    # Written before anything runs: whatever happens next, the janitor knows whose it is.
+    _write(state, deployment)
+    for component in components:
+        site = _site(settings, state, deployment, component)
+        command = serving.command(spec, component, site)
+        if waiting is not None:
+            path, order = serving.hand_over(site, command)
+            write_whole(Path(path), order)
+        else:
+            environment = base_environment(gpus=not serving.simulated) | command.env
+            state.component(spec.name, component.name).start(command.argv, environment)
+
+
+def standing_by(state: State, spec: DeploymentSpec) -> Deployment | None:
+    """The standby that can become ``spec``: alive, and of the same engine, image and layout."""
+    waiting = state.read(spec.name)
+    if waiting is None or not waiting.standby:
+        return None
+    if _lasting(waiting.spec) != _lasting(spec):
+        return None
+    alive = all(state.component(spec.name, c.name).alive() for c in engine(spec.engine).components(spec))
+    return waiting if alive else None
+
+
+def _lasting(spec: DeploymentSpec) -> DeploymentSpec:
+    """``spec`` without what a standby does not depend on."""
+    bare = {w.role: type(w.knobs)() for w in spec.workers}
+    return spec.with_knobs(spec.name, bare).model_copy(update={"record_experts": None})
+
+
+def _described(
+    state: State,
+    spec: DeploymentSpec,
+    owner: Owner,
+    components: tuple[Component, ...],
+    *,
+    ports: dict[str, dict[str, int]] | None = None,
+    standby: bool = False,
+) -> Deployment:
+    now = datetime.now(UTC)
+    ports = ports or _ports(state, components)
+    return Deployment(spec=spec, owner=owner, created_at=now, ports=ports, standby=standby)
+
+
+def _write(state: State, deployment: Deployment) -> None:
+    spec = deployment.spec
+    folder = state.folder(spec.name)
+    (folder / "shared").mkdir(parents=True, exist_ok=True)
+    for component in engine(spec.engine).components(spec):
+        state.component(spec.name, component.name).folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / "spec.json", spec.model_dump_json())
+    write_whole(folder / "deployment.json", deployment.model_dump_json())
+
+
+def _site(settings: Settings, state: State, deployment: Deployment, component: Component) -> Site:
+    spec = deployment.spec
+    serving: Engine = engine(spec.engine)
+    folder = state.folder(spec.name)
+    return Site(
+        python=str(environment_python(settings, serving.environment)),
+        host=HOST,
+        ports=deployment.ports[component.name],
+        spec_file=str(folder / "spec.json"),
+        work_dir=str(state.component(spec.name, component.name).folder),
+        shared_dir=str(folder / "shared"),
+        model_path=spec.model_path,
+        random_weights=(Path(spec.model_path) / RANDOM_WEIGHTS).is_file(),
+        options=settings.engine_options(serving.environment),
+    )
+
+
+def _ports(state: State, components: tuple[Component, ...]) -> dict[str, dict[str, int]]:
+    taken = {p for d in state.deployments() for ports in d.ports.values() for p in ports.values()}
+    free = iter(free_ports(sum(len(c.ports) for c in components), taken, HOST))
+    return {c.name: {port: next(free) for port in c.ports} for c in components}
