@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 from collections.abc import Callable, Iterator
@@ -13,12 +12,12 @@ from typing import Any, NoReturn
 import pytest
 
 from manifests import profiles
-from operators.settings import Settings
-from tests.cluster import dynamo_crd, nodes
-from tests.cluster.agent import CannotRun, NodeAgent, claims
+from tests.cluster import local, nodes
+from tests.cluster.agent import CannotRun, NodeAgent
 from tests.cluster.binaries import NotHere, find
 from tests.cluster.cluster import Cluster, wait_for
 from tests.cluster.control_plane import ControlPlane
+from tests.cluster.dynamo_operator import DynamoOperator
 
 
 def unavailable(reason: str) -> NoReturn:
@@ -44,32 +43,12 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     plane = ControlPlane(binaries, tmp_path_factory.mktemp("controlplane"))
     try:
         plane.start()
-        yield prepare(Cluster(plane.kubeconfig, str(binaries["kubectl"]), plane))
+        cluster = Cluster(plane.kubeconfig, str(binaries["kubectl"]), plane)
+        local.prepare(cluster)
+        yield cluster
     finally:
         plane.stop()
     assert plane.pids() == {}
-
-
-def prepare(cluster: Cluster) -> Cluster:
-    """Definitions of our resources, and a class for claims, in a cluster that is new."""
-    crds = os.environ.get("DYNAMO_CRDS")
-    if crds:
-        cluster.kubectl("apply", "--server-side", "-f", crds)
-    else:
-        openapi = json.loads(cluster.kubectl("get", "--raw", dynamo_crd.OPENAPI))
-        cluster.apply([dynamo_crd.definition(openapi)])
-    cluster.apply([claims.storage_class("folders", default=True)])
-    resource = f"{dynamo_crd.PLURAL}.v1beta1.{dynamo_crd.GROUP}"
-    wait_for(lambda: _served(cluster, resource), 30, f"{resource} is served")
-    return cluster
-
-
-def _served(cluster: Cluster, resource: str) -> bool:
-    status = json.loads(cluster.kubectl("get", "crd", f"{dynamo_crd.PLURAL}.{dynamo_crd.GROUP}", "-o", "json"))[
-        "status"
-    ]
-    established = {one["type"]: one["status"] for one in status.get("conditions", ())}.get("Established")
-    return established == "True" and bool(cluster.kubectl("get", resource, "--ignore-not-found", "-o", "name") or True)
 
 
 @pytest.fixture
@@ -89,7 +68,7 @@ def agent(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     if cluster.own is None:
         unavailable("pods of the tests run on nodes of the tests, not on those of an existing cluster")
     try:
-        agent = local_agent(cluster, cluster.own, tmp_path_factory.mktemp("agent"))
+        agent = local.node_agent(cluster, cluster.own, tmp_path_factory.mktemp("agent"))
     except CannotRun as error:
         unavailable(f"no pods here: {error}")
     agent.start()
@@ -97,16 +76,16 @@ def agent(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     agent.stop()
 
 
-def local_agent(cluster: Cluster, plane: ControlPlane, folder: Path) -> NodeAgent:
-    """An agent whose images are this project's environments."""
-    environments = Settings().environments
-    images: dict[str, Path | None] = {
-        "simulated": environments / "simulated" / "bin",
-        "benchmark": environments / "benchmark" / "bin",
-        "python": None,
-    }
-    certificates = plane.ca.parent
-    return NodeAgent(cluster.kubeconfig, folder, images, plane.ca, certificates / "apiserver.key")
+@pytest.fixture(scope="session")
+def dynamo_operator(cluster: Cluster) -> Iterator[DynamoOperator | None]:
+    """A stand-in for Dynamo's operator; none in an existing cluster, which has the operator itself."""
+    if cluster.own is None:
+        yield None
+        return
+    operator = DynamoOperator(cluster.kubeconfig)
+    operator.start()
+    yield operator
+    operator.stop()
 
 
 @pytest.fixture

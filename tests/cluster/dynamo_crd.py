@@ -17,6 +17,7 @@ from tests.cluster.openapi_schema import embedded
 
 GROUP = "nvidia.com"
 PLURAL = "dynamographdeployments"
+VERSIONS = ("v1alpha1", "v1beta1")
 KIND = "DynamoGraphDeployment"
 #: The OpenAPI document of the API server that knows pod templates.
 OPENAPI = "/openapi/v3/apis/apps/v1"

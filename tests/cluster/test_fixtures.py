@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Callable
+from typing import Any
 
+import psutil
 import pytest
 
+from tests.cluster.agent import NodeAgent
+from tests.cluster.agent.faults import Fault
 from tests.cluster.cluster import Cluster, wait_for
 
 pytestmark = pytest.mark.cluster
@@ -49,3 +54,108 @@ def test_a_job_runs_to_its_end_and_its_log_is_read_through_the_api_server(
     assert found.status.phase == "Succeeded"
     answer = core.read_namespaced_pod_log(found.metadata.name, namespace, tail_lines=5, _preload_content=False)
     assert answer.data.decode() == f"hello from {found.metadata.name} on {found.metadata.name}\n"
+
+
+def test_the_service_proxy_reaches_a_server_in_a_pod_and_pods_find_it_by_name(
+    cluster: Cluster, namespace: str, add_nodes: AddNodes
+) -> None:
+    add_nodes("h200-8")
+    server = pod("web", "exec python3 -m http.server 8000 --directory /data")
+    server["spec"]["containers"][0] |= {
+        "volumeMounts": [{"name": "data", "mountPath": "/data"}],
+        "readinessProbe": {"httpGet": {"path": "/x", "port": 8000}, "periodSeconds": 1},
+    }
+    server["spec"]["volumes"] = [{"name": "data", "configMap": {"name": "data"}}]
+    data = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "data"}, "data": {"x": "from a volume"}}
+    service = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "web"},
+        "spec": {"selector": {"app": "web"}, "ports": [{"name": "http", "port": 8000}]},
+    }
+    cluster.apply([data, server, service], namespace)
+    cluster.kubectl("wait", "--for=condition=Ready", "pod/web", "-n", namespace, "--timeout=30s")
+    proxied = f"/api/v1/namespaces/{namespace}/services/web:8000/proxy/x"
+    assert wait_for(lambda: answered(cluster, proxied)) == "from a volume"
+    assert cluster.kubectl("get", "--raw", f"/api/v1/namespaces/{namespace}/pods/web:8000/proxy/x") == "from a volume"
+
+    script = "import urllib.request as u; print(u.urlopen('http://web:8000/x').read().decode())"
+    cluster.apply([pod("caller", f'python3 -c "{script}"')], namespace)
+    done = "--for=jsonpath={.status.phase}=Succeeded"
+    cluster.kubectl("wait", done, "pod/caller", "-n", namespace, "--timeout=30s")
+    assert cluster.kubectl("logs", "caller", "-n", namespace) == "from a volume\n"
+
+
+def answered(cluster: Cluster, path: str) -> str:
+    """What the API server answers, nothing for as long as it has no endpoint."""
+    try:
+        return cluster.kubectl("get", "--raw", path)
+    except subprocess.CalledProcessError:
+        return ""
+
+
+def test_the_scheduler_says_that_gpus_are_missing(cluster: Cluster, namespace: str, add_nodes: AddNodes) -> None:
+    add_nodes("h200-8")
+    greedy = pod("greedy", "true")
+    greedy["spec"]["containers"][0]["resources"] = {"limits": {"nvidia.com/gpu": "9"}}
+    cluster.apply([greedy], namespace)
+
+    def reason() -> str:
+        conditions = get(cluster, namespace, "pod", "greedy")["status"].get("conditions", ())
+        return next((one["message"] for one in conditions if one["type"] == "PodScheduled"), "")
+
+    assert "Insufficient nvidia.com/gpu" in wait_for(reason)
+
+
+def test_a_watch_goes_on_after_the_api_server_was_killed(cluster: Cluster, namespace: str, add_nodes: AddNodes) -> None:
+    assert cluster.own
+    add_nodes("h200-8")
+    cluster.apply([pod("before", "sleep 1000")], namespace)
+    cluster.kubectl("wait", "--for=condition=Ready", "pod/before", "-n", namespace, "--timeout=30s")
+    cluster.own.restart_apiserver(down_s=1)
+    cluster.apply([pod("after", "true")], namespace)
+    done = "--for=jsonpath={.status.phase}=Succeeded"
+    cluster.kubectl("wait", done, "pod/after", "-n", namespace, "--timeout=30s")
+    assert get(cluster, namespace, "pod", "before")["status"]["phase"] == "Running"
+
+
+def test_a_deleted_pod_leaves_no_process(
+    cluster: Cluster, namespace: str, agent: NodeAgent, add_nodes: AddNodes
+) -> None:
+    add_nodes("h200-8")
+    cluster.apply([pod("family", "sleep 1000 & sleep 1000 & wait")], namespace)
+    cluster.kubectl("wait", "--for=condition=Ready", "pod/family", "-n", namespace, "--timeout=30s")
+    family = psutil.Process(agent.processes(namespace)["family/main"])
+    everyone = wait_for(lambda: len(all := [family, *family.children(recursive=True)]) == 3 and all)
+    cluster.kubectl("delete", "pod", "family", "-n", namespace, "--timeout=30s")
+    assert not any(one.is_running() for one in everyone)
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"), [("pull", "ImagePullBackOff"), ("exit", "CrashLoopBackOff")], ids=["image", "crash"]
+)
+def test_pods_fail_as_a_test_asks(
+    fault: Any, reason: str, cluster: Cluster, namespace: str, agent: NodeAgent, add_nodes: AddNodes
+) -> None:
+    add_nodes("h200-8")
+    with agent.fault(Fault(fault, namespace, code=3)):
+        cluster.apply([pod("victim", "sleep 1000", restartPolicy="Always")], namespace)
+
+        def waiting() -> bool:
+            states = get(cluster, namespace, "pod", "victim")["status"].get("containerStatuses", ())
+            return any(one["state"].get("waiting", {}).get("reason") == reason for one in states)
+
+        wait_for(waiting)
+    cluster.kubectl("wait", "--for=condition=Ready", "pod/victim", "-n", namespace, "--timeout=30s")
+
+
+def test_a_container_killed_for_memory_says_so(
+    cluster: Cluster, namespace: str, agent: NodeAgent, add_nodes: AddNodes
+) -> None:
+    add_nodes("h200-8")
+    cluster.apply([pod("big", "sleep 1000")], namespace)
+    cluster.kubectl("wait", "--for=condition=Ready", "pod/big", "-n", namespace, "--timeout=30s")
+    agent.kill(namespace, "big", out_of_memory=True)
+    cluster.kubectl("wait", "--for=jsonpath={.status.phase}=Failed", "pod/big", "-n", namespace, "--timeout=30s")
+    (state,) = get(cluster, namespace, "pod", "big")["status"]["containerStatuses"]
+    assert (state["state"]["terminated"]["exitCode"], state["state"]["terminated"]["reason"]) == (137, "OOMKilled")

@@ -16,6 +16,9 @@ import psutil
 from tests.cluster.agent.volumes import Mount
 
 _SANDBOX = Path(__file__).with_name("sandbox.sh")
+#: Stays outside of the PID namespace, so that it lives to say how the first process in it ended: 128 + signal when
+#: killed by one. What a shell remarks on that is not part of the container's log.
+_PARENT = 'exec 3>&2 2>/dev/null; setpriv --pdeathsig KILL sh "$@" 2>&3 3>&-; exit $?'
 #: File systems whose content is not this machine's files, or that a container has of its own.
 _OWN = ("/proc", "/sys", "/dev", "/run")
 _LINE = 1 << 20
@@ -60,8 +63,8 @@ class Run:
         table.write_text("".join(f"{'ro' if m.read_only else 'rw'}\t{m.source}\t{m.target}\n" for m in every))
         arguments = [
             *("setpriv", "--pdeathsig", "KILL", "nsenter", f"--net=/run/netns/{namespace}"),
-            *("unshare", "--mount", "--uts", "--ipc", "--pid", "--fork", "--kill-child=KILL", "--propagation=private"),
-            *("sh", str(_SANDBOX), str(scratch), hostname[:63], workdir, str(table), "--", *command),
+            *("unshare", "--mount", "--uts", "--ipc", "--pid", "--propagation=private", "sh", "-c", _PARENT, "sh"),
+            *(str(_SANDBOX), str(scratch), hostname[:63], workdir, str(table), "--", *command),
         ]
         self.started_at = datetime.now(UTC)
         self._process = await asyncio.create_subprocess_exec(

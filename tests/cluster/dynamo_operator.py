@@ -1,0 +1,139 @@
+"""A stand-in for Dynamo's operator: it turns a DynamoGraphDeployment into Deployments, StatefulSets and Services.
+
+It is **not** the operator, which cannot be had from a package registry. It does what the operator's API reference
+and guide (docs.nvidia.com/dynamo, 1.5) say of names, labels, environment, ports, default probes and status, so that
+what is rendered for the operator runs here. Different from it: the components of a graph are Deployments (the
+operator's choice without Grove); the nodes of a multi-node worker are StatefulSets in place of a LeaderWorkerSet or
+Grove's PodCliqueSet, without gang scheduling; there are no rolling updates, no conversion between versions, and no
+admission webhook.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import copy
+import threading
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tests.cluster import dynamo_pods
+from tests.cluster.agent.api import Api, ApiError
+from tests.cluster.dynamo_crd import GROUP, KIND, PLURAL
+from tests.cluster.dynamo_pods import NAME_LABEL
+
+Document = dict[str, Any]
+
+_MANAGER = "dynamo-stand-in"
+_ALL = f"/apis/{GROUP}/v1beta1/{PLURAL}"
+_APPS = {"Deployment": "deployments", "StatefulSet": "statefulsets"}
+
+
+class DynamoOperator:
+    """Reconciles every DynamoGraphDeployment of a cluster, in a thread of its own."""
+
+    def __init__(self, kubeconfig: Path) -> None:
+        self._kubeconfig = kubeconfig
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name="dynamo operator", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._loop.call_soon_threadsafe(self._work.cancel)
+        self._thread.join()
+        self._loop.close()
+
+    def _run(self) -> None:
+        self._work = self._loop.create_task(self._watch())
+        with contextlib.suppress(asyncio.CancelledError):
+            self._loop.run_until_complete(self._work)
+
+    async def _watch(self) -> None:
+        """A change of a graph, or of what it is made of, has the graph looked at again."""
+        async with Api(self._kubeconfig) as self._api:
+            queue: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
+            own = f"?labelSelector={NAME_LABEL}"
+            paths = [_ALL, *(f"/apis/apps/v1/{plural}{own}" for plural in _APPS.values())]
+            async with asyncio.TaskGroup() as group:
+                for path in paths:
+                    group.create_task(self._listen(path, queue))
+                while True:
+                    await self._reconcile(*await queue.get())
+
+    async def _listen(self, path: str, queue: asyncio.Queue[tuple[str, str]]) -> None:
+        async for kind, found in self._api.watch(path):
+            for one in found if kind == "LIST" else [found]:
+                metadata = one["metadata"]
+                name = metadata["name"] if path == _ALL else metadata["labels"][NAME_LABEL]
+                await queue.put((metadata["namespace"], name))
+
+    async def _reconcile(self, namespace: str, name: str) -> None:
+        path = f"/apis/{GROUP}/v1beta1/namespaces/{namespace}/{PLURAL}/{name}"
+        graph = await self._api.find(path)
+        if graph is None or "deletionTimestamp" in graph["metadata"]:
+            return  # what it is made of goes with it, by owner references
+        if not graph.get("spec", {}).get("components"):
+            alpha = await self._api.get(path.replace("v1beta1", "v1alpha1"))
+            graph["spec"] = dynamo_pods.from_alpha(alpha["spec"])
+        try:
+            documents = dynamo_pods.documents(graph)
+            statuses = {one: await self._apply(graph, made) for one, made in documents.items()}
+        except (ApiError, dynamo_pods.Invalid) as error:
+            await self._report(path, graph, {}, str(error))
+            return
+        await self._report(path, graph, statuses, "")
+
+    async def _apply(self, graph: Document, documents: list[Document]) -> Document:
+        """Make the objects of one component; its replicas as the status of a graph has them."""
+        metadata = graph["metadata"]
+        owner = {"apiVersion": graph["apiVersion"], "kind": KIND, "name": metadata["name"], "uid": metadata["uid"]}
+        workloads = []
+        for document in documents:
+            made = copy.deepcopy(document)
+            made["metadata"] |= {"ownerReferences": [owner | {"controller": True, "blockOwnerDeletion": True}]}
+            plural = _APPS.get(made["kind"], "services")
+            prefix = "/apis/apps/v1" if made["kind"] in _APPS else "/api/v1"
+            path = f"{prefix}/namespaces/{metadata['namespace']}/{plural}/{made['metadata']['name']}"
+            applied = await self._api.apply(path, made, _MANAGER)
+            if made["kind"] in _APPS:
+                workloads.append(applied)
+        wanted = sum(one["spec"]["replicas"] for one in workloads)
+        ready = sum(one.get("status", {}).get("readyReplicas", 0) for one in workloads)
+        return {
+            "componentKind": "Deployment" if workloads[0]["kind"] == "Deployment" else "LeaderWorkerSet",
+            "componentNames": [one["metadata"]["name"] for one in workloads],
+            "replicas": sum(one.get("status", {}).get("replicas", 0) for one in workloads),
+            "updatedReplicas": sum(one.get("status", {}).get("updatedReplicas", 0) for one in workloads),
+            "readyReplicas": ready,
+            "_missing": wanted - ready,
+        }
+
+    async def _report(self, path: str, graph: Document, components: dict[str, Document], error: str) -> None:
+        missing = {name: status.pop("_missing") for name, status in components.items()}
+        waiting = [name for name, count in missing.items() if count]
+        ready = not waiting and not error
+        reason = "all_resources_are_ready" if ready else "failed" if error else "some_resources_are_not_ready"
+        message = error or (f"resources not ready: {', '.join(waiting)}" if waiting else "All resources are ready")
+        condition = {"type": "Ready", "status": str(ready), "reason": reason, "message": message}
+        condition["observedGeneration"] = graph["metadata"]["generation"]
+        status = graph.get("status", {})
+        before = next((one for one in status.get("conditions", ()) if one["type"] == "Ready"), {})
+        changed = before.get("status") != condition["status"]
+        condition["lastTransitionTime"] = _now() if changed else before["lastTransitionTime"]
+        wanted = {
+            "observedGeneration": graph["metadata"]["generation"],
+            "state": "successful" if ready else "failed" if error else "pending",
+            "conditions": [condition],
+            "components": components,
+        }
+        if all(status.get(key) == value for key, value in wanted.items()):
+            return
+        with contextlib.suppress(ApiError):  # deleted meanwhile
+            await self._api.patch(f"{path}/status", {"status": wanted})
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

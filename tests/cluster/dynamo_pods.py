@@ -1,0 +1,261 @@
+"""The objects that stand for the components of a DynamoGraphDeployment, as pure functions."""
+
+from __future__ import annotations
+
+import copy
+import re
+from typing import Any
+
+Document = dict[str, Any]
+
+NAME_LABEL = "nvidia.com/dynamo-graph-deployment-name"
+FRONTEND_PORT = 8000
+SYSTEM_PORT = 9090
+_NIXL_PORT = 19090
+_FPM_PORT = 20380
+_DIST_PORT = 29500
+_WORKERS = ("worker", "prefill", "decode")
+_RANK_LABEL = "apps.kubernetes.io/pod-index"
+
+
+class Invalid(Exception):
+    """A graph that the operator's admission would refuse."""
+
+
+def documents(graph: Document) -> dict[str, list[Document]]:
+    """Deployments or StatefulSets, and Services, by the name of the component they stand for (spec of v1beta1).
+
+    Raises:
+        Invalid: a rule of the operator's admission is broken.
+    """
+    return {one["name"]: _component(graph, one) for one in graph["spec"].get("components", ())}
+
+
+def _component(graph: Document, component: Document) -> list[Document]:
+    base = f"{graph['metadata']['name']}-{component['name'].lower()}"
+    nodes = component.get("multinode", {}).get("nodeCount", 1)
+    replicas = component.get("replicas", 1)
+    if nodes == 1:
+        labels = _labels(graph, component) | {"nvidia.com/selector": base}
+        workload = _workload("Deployment", base, labels, _template(graph, component, labels), replicas)
+        return [workload, *_services(graph, component, base, labels)]
+    made = []
+    for number in range(replicas):
+        made += _group(graph, component, f"{base}-{number}", nodes)
+    return made
+
+
+def _group(graph: Document, component: Document, name: str, nodes: int) -> list[Document]:
+    """One multi-node worker: its leader (rank 0, with probes), the other nodes (without), and their names."""
+    found: list[Document] = []
+    for role, count in (("ldr", 1), ("wkr", nodes - 1)):
+        labels = _labels(graph, component) | {"nvidia.com/selector": f"{name}-{role}"}
+        template = _template(graph, component, labels)
+        main = _main(template)
+        if role == "wkr":
+            for probe in ("livenessProbe", "readinessProbe", "startupProbe"):
+                main.pop(probe, None)
+        rank = {"fieldRef": {"fieldPath": f"metadata.labels['{_RANK_LABEL}']"}}
+        main["env"].append({"name": "NODE_RANK", "valueFrom": rank})
+        _add_flags(main, f"{name}-ldr-0.{name}", nodes)
+        workload = _workload("StatefulSet", f"{name}-{role}", labels, template, count)
+        workload["spec"] |= {"serviceName": name, "podManagementPolicy": "Parallel"}
+        if role == "wkr":
+            workload["spec"]["ordinals"] = {"start": 1}
+        template["metadata"]["labels"]["nvidia.com/dynamo-component-pod"] = name
+        found.append(workload)
+    # Names exist before the pods are ready: they find each other by them to become so.
+    spec = {"clusterIP": "None", "publishNotReadyAddresses": True, "ports": [_port("system", SYSTEM_PORT)]}
+    spec["selector"] = {"nvidia.com/dynamo-component-pod": name}
+    return [*found, _object("Service", "v1", name, _labels(graph, component), spec)]
+
+
+def _add_flags(main: Document, leader: str, nodes: int) -> None:
+    """What tells SGLang of the other nodes, at the end of a Python command or of a shell's script."""
+    flags = ["--dist-init-addr", f"{leader}:{_DIST_PORT}", "--nnodes", str(nodes), "--node-rank", "$(NODE_RANK)"]
+    if main.get("command", [""])[0] in ("sh", "bash", "/bin/sh", "/bin/bash"):
+        main["args"][-1] += " " + " ".join(flags)
+    else:
+        main["args"] = [*main.get("args", ()), *flags]
+
+
+def _workload(kind: str, name: str, labels: dict[str, str], template: Document, replicas: int) -> Document:
+    selector = {"nvidia.com/selector": labels["nvidia.com/selector"]}
+    spec = {"replicas": replicas, "selector": {"matchLabels": selector}, "template": template}
+    return _object(kind, "apps/v1", name, labels, spec)
+
+
+def _services(graph: Document, component: Document, name: str, labels: dict[str, str]) -> list[Document]:
+    port = _port("http", FRONTEND_PORT) if component.get("type") == "frontend" else _port("system", SYSTEM_PORT)
+    spec = {"selector": {"nvidia.com/selector": labels["nvidia.com/selector"]}, "ports": [port]}
+    return [_object("Service", "v1", name, labels, spec)]
+
+
+def _object(kind: str, version: str, name: str, labels: dict[str, str], spec: Document) -> Document:
+    return {"apiVersion": version, "kind": kind, "metadata": {"name": name, "labels": labels}, "spec": spec}
+
+
+def _port(name: str, number: int) -> Document:
+    return {"name": name, "port": number, "targetPort": number, "protocol": "TCP"}
+
+
+def _namespace(graph: Document) -> str:
+    """Dynamo's namespace of a graph."""
+    return f"{graph['metadata']['namespace']}-{graph['metadata']['name'].replace('.', '-')}"
+
+
+def _labels(graph: Document, component: Document) -> dict[str, str]:
+    found = dict(graph["spec"].get("labels", {}))
+    kind = component.get("type", "")
+    found |= {
+        NAME_LABEL: graph["metadata"]["name"],
+        "nvidia.com/dynamo-component": component["name"],
+        "nvidia.com/dynamo-component-type": kind,
+        "nvidia.com/dynamo-namespace": _namespace(graph),
+        "nvidia.com/metrics-enabled": "true",
+    }
+    return found | ({"nvidia.com/dynamo-component-class": "worker"} if kind in _WORKERS else {})
+
+
+def _template(graph: Document, component: Document, labels: dict[str, str]) -> Document:
+    """The pod template of a component with what the operator adds to its container ``main``."""
+    template = copy.deepcopy(component.get("podTemplate", {}))
+    metadata = template.setdefault("metadata", {})
+    metadata["labels"] = dict(graph["spec"].get("labels", {})) | metadata.get("labels", {}) | labels
+    metadata["annotations"] = dict(graph["spec"].get("annotations", {})) | metadata.get("annotations", {})
+    spec = template.setdefault("spec", {"containers": []})
+    spec.setdefault("terminationGracePeriodSeconds", 60)
+    if graph["spec"].get("priorityClassName"):
+        spec.setdefault("priorityClassName", graph["spec"]["priorityClassName"])
+    main = _main(template)
+    defaults = _frontend() if component.get("type") == "frontend" else _worker()
+    mine = {one["name"]: one for one in [*_environment(graph, component), *defaults.pop("env")]}
+    theirs = {one["name"]: one for one in [*graph["spec"].get("env", ()), *main.get("env", ())]}
+    for key, value in defaults.items():
+        main.setdefault(key, value)
+    main["env"] = list((mine | theirs).values())
+    if not main.get("image"):
+        raise Invalid(f"component {component['name']}: container main needs an image")
+    if not component.get("runtimeVersionOverride") and not re.search(r":v?\d+\.\d+\.\d+", main["image"]):
+        rule = "runtimeVersionOverride is required when the image's tag is not a semantic version"
+        raise Invalid(f"component {component['name']}: {rule} ({main['image']})")
+    _shared_memory(spec, main, component.get("sharedMemorySize", "8Gi"))
+    return template
+
+
+def _main(template: Document) -> Document:
+    containers = template["spec"].setdefault("containers", [])
+    main = next((one for one in containers if one["name"] == "main"), None)
+    if main is None:
+        main = {"name": "main"}
+        containers.insert(0, main)
+    return main
+
+
+def _environment(graph: Document, component: Document) -> list[Document]:
+    fields = {"POD_NAME": "metadata.name", "POD_NAMESPACE": "metadata.namespace", "POD_UID": "metadata.uid"}
+    values = {
+        "DYN_NAMESPACE": _namespace(graph),
+        "DYN_COMPONENT": component.get("type", ""),
+        "DYN_PARENT_DGD_K8S_NAME": graph["metadata"]["name"],
+        "DYN_PARENT_DGD_K8S_NAMESPACE": graph["metadata"]["namespace"],
+        "DYN_DISCOVERY_BACKEND": "kubernetes",
+    }
+    found = [{"name": name, "value": value} for name, value in values.items()]
+    return found + [{"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}} for name, path in fields.items()]
+
+
+def _values(values: dict[str, str | int]) -> list[Document]:
+    return [{"name": name, "value": str(value)} for name, value in values.items()]
+
+
+def _frontend() -> Document:
+    def probe(path: str, delay_s: int, timeout_s: int) -> Document:
+        action = {"path": path, "port": "http"}
+        times = {"initialDelaySeconds": delay_s, "periodSeconds": 10, "timeoutSeconds": timeout_s}
+        return {"httpGet": action, "failureThreshold": 3} | times
+
+    return {
+        "command": ["python3"],
+        "args": ["-m", "dynamo.frontend"],
+        "ports": [{"name": "http", "containerPort": FRONTEND_PORT, "protocol": "TCP"}],
+        "livenessProbe": probe("/live", 15, 1),
+        "readinessProbe": probe("/health", 10, 3),
+        "env": _values({"DYNAMO_PORT": FRONTEND_PORT, "DYN_HTTP_PORT": FRONTEND_PORT}),
+    }
+
+
+def _worker() -> Document:
+    def probe(path: str, period_s: int, timeout_s: int, failures: int) -> Document:
+        action = {"path": path, "port": "system"}
+        times = {"periodSeconds": period_s, "timeoutSeconds": timeout_s, "failureThreshold": failures}
+        return {"httpGet": action} | times
+
+    return {
+        "ports": [
+            {"name": "system", "containerPort": SYSTEM_PORT, "protocol": "TCP"},
+            {"name": "nixl", "containerPort": _NIXL_PORT, "protocol": "TCP"},
+        ],
+        "livenessProbe": probe("/live", 5, 4, 1),
+        "readinessProbe": probe("/health", 10, 4, 3),
+        "startupProbe": probe("/live", 10, 5, 720),
+        "env": _values(
+            {
+                "DYN_SYSTEM_ENABLED": "true",
+                "DYN_SYSTEM_USE_ENDPOINT_HEALTH_STATUS": '["generate"]',
+                "DYN_SYSTEM_PORT": SYSTEM_PORT,
+                "DYN_HEALTH_CHECK_ENABLED": "false",
+                "DYN_FORWARDPASS_METRIC_PORT": _FPM_PORT,
+            }
+        ),
+    }
+
+
+def _shared_memory(spec: Document, main: Document, size: str | int) -> None:
+    if str(size) == "0" or any(one["mountPath"] == "/dev/shm" for one in main.get("volumeMounts", ())):
+        return
+    volume = {"name": "shared-memory", "emptyDir": {"medium": "Memory", "sizeLimit": str(size)}}
+    spec["volumes"] = [*spec.get("volumes", ()), volume]
+    main["volumeMounts"] = [*main.get("volumeMounts", ()), {"name": "shared-memory", "mountPath": "/dev/shm"}]
+
+
+def from_alpha(spec: Document) -> Document:
+    """A v1beta1 spec of a v1alpha1 one: what the operator's conversion does, as far as anything here writes it."""
+    claims = [
+        {"name": claim["name"], "persistentVolumeClaim": {"claimName": claim["name"]}} for claim in spec.get("pvcs", ())
+    ]
+    components = [_from_service(name, one, claims) for name, one in spec.get("services", {}).items()]
+    kept = {key: spec[key] for key in ("annotations", "labels", "backendFramework") if key in spec}
+    return kept | {"env": spec.get("envs", []), "components": components}
+
+
+def _from_service(name: str, service: Document, claims: list[Document]) -> Document:
+    pod = copy.deepcopy(service.get("extraPodSpec", {}))
+    main = {"name": "main"} | pod.pop("mainContainer", {})
+    main["env"] = [*service.get("envs", ()), *main.get("env", ())]
+    if secret := service.get("envFromSecret"):
+        main["envFrom"] = [*main.get("envFrom", ()), {"secretRef": {"name": secret}}]
+    mounts = [{"name": one["name"], "mountPath": one["mountPoint"]} for one in service.get("volumeMounts", ())]
+    main["volumeMounts"] = [*main.get("volumeMounts", ()), *mounts]
+    used = {one["name"] for one in mounts}
+    pod["volumes"] = [*pod.get("volumes", ()), *(claim for claim in claims if claim["name"] in used)]
+    for part, wanted in service.get("resources", {}).items():
+        main.setdefault("resources", {})[part] = _resources(wanted)
+    for probe in ("livenessProbe", "readinessProbe"):
+        if probe in service:
+            main[probe] = service[probe]
+    pod["containers"] = [*pod.get("containers", ()), main]
+    memory = service.get("sharedMemory", {})
+    kind = service.get("subComponentType") or service.get("componentType", "")
+    result = {"name": name, "type": kind, "podTemplate": {"metadata": service.get("extraPodMetadata", {}), "spec": pod}}
+    if memory:
+        result["sharedMemorySize"] = "0" if memory.get("disabled") else memory["size"]
+    return result | {key: service[key] for key in ("replicas", "multinode") if key in service}
+
+
+def _resources(wanted: Document) -> dict[str, str]:
+    """Names as pods have them: ``gpu`` is NVIDIA's, ``custom`` ones are what they are called."""
+    found = {key: wanted[key] for key in ("cpu", "memory") if key in wanted}
+    if "gpu" in wanted:
+        found[wanted.get("gpuType") or "nvidia.com/gpu"] = wanted["gpu"]
+    return found | wanted.get("custom", {})

@@ -1,0 +1,52 @@
+"""What makes a bare control plane the cluster that the tests want."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+from operators.settings import Settings
+from tests.cluster import dynamo_crd
+from tests.cluster.agent import NodeAgent, claims
+from tests.cluster.cluster import Cluster, wait_for
+from tests.cluster.control_plane import ControlPlane
+
+
+def prepare(cluster: Cluster) -> None:
+    """Dynamo's resources served in both versions, and a default class for claims of any access mode.
+
+    ``DYNAMO_CRDS`` names a file or folder with the definitions of Dynamo's operator to use in place of ours.
+    """
+    if crds := os.environ.get("DYNAMO_CRDS"):
+        cluster.kubectl("apply", "--server-side", "-f", crds)
+    else:
+        openapi = json.loads(cluster.kubectl("get", "--raw", dynamo_crd.OPENAPI))
+        cluster.apply([dynamo_crd.definition(openapi)])
+    cluster.apply([claims.storage_class("folders", default=True)])
+    for version in dynamo_crd.VERSIONS:
+        path = f"/apis/{dynamo_crd.GROUP}/{version}/{dynamo_crd.PLURAL}"
+        wait_for(lambda path=path: _answers(cluster, path), 30, f"{path} is served")
+
+
+def _answers(cluster: Cluster, path: str) -> bool:
+    try:
+        return bool(cluster.kubectl("get", "--raw", path))
+    except subprocess.CalledProcessError:
+        return False
+
+
+def node_agent(cluster: Cluster, plane: ControlPlane, folder: Path) -> NodeAgent:
+    """An agent whose images are this project's environments, and any Python.
+
+    Raises:
+        CannotRun: this machine cannot run pods.
+    """
+    environments = Settings().environments
+    images: dict[str, Path | None] = {
+        "simulated": environments / "simulated" / "bin",
+        "benchmark": environments / "benchmark" / "bin",
+        "python": None,
+    }
+    return NodeAgent(cluster.kubeconfig, folder, images, plane.ca, plane.ca.with_suffix(".key"))

@@ -1,0 +1,86 @@
+"""The stand-in for Dynamo's operator, and the definition of its resource."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.cluster.agent import NodeAgent
+from tests.cluster.cluster import Cluster, wait_for
+from tests.cluster.dynamo_operator import DynamoOperator
+
+pytestmark = pytest.mark.cluster
+
+AddNodes = Callable[[str], list[str]]
+
+IMAGE = "example.com/python:3.11.0"
+
+
+def component(name: str, kind: str, port: int, **more: Any) -> dict[str, Any]:
+    probe = {"tcpSocket": {"port": port}, "periodSeconds": 1, "failureThreshold": 30}
+    main = {
+        "name": "main",
+        "image": IMAGE,
+        "command": ["python3", "-c", f"import http.server as h; h.test(h.SimpleHTTPRequestHandler, port={port})"],
+        "startupProbe": probe,
+        "readinessProbe": probe,
+        "livenessProbe": probe,
+    }
+    spec = {"containers": [main], "terminationGracePeriodSeconds": 1}
+    return {"name": name, "type": kind, "replicas": 1, "podTemplate": {"spec": spec}, **more}
+
+
+def graph(name: str, *components: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "apiVersion": "nvidia.com/v1beta1",
+        "kind": "DynamoGraphDeployment",
+        "metadata": {"name": name},
+        "spec": {"backendFramework": "sglang", "components": list(components)},
+    }
+
+
+def pods(cluster: Cluster, namespace: str) -> list[dict[str, Any]]:
+    return json.loads(cluster.kubectl("get", "pods", "-n", namespace, "-o", "json"))["items"]
+
+
+def test_a_graph_becomes_ready_is_reached_by_its_frontend_service_and_goes_as_a_whole(
+    cluster: Cluster, namespace: str, agent: NodeAgent, add_nodes: AddNodes, dynamo_operator: DynamoOperator
+) -> None:
+    add_nodes("h200-32")
+    decode = component("decode", "decode", 9090, multinode={"nodeCount": 2})
+    decode["podTemplate"]["spec"]["containers"][0]["resources"] = {"limits": {"nvidia.com/gpu": "8", "rdma/ib": "8"}}
+    cluster.apply([graph("g", component("Frontend", "frontend", 8000), decode)], namespace)
+    cluster.kubectl("wait", "--for=condition=Ready", "dgd/g", "-n", namespace, "--timeout=60s")
+
+    address = f"/api/v1/namespaces/{namespace}/services/g-frontend:8000/proxy/"
+    assert "Directory listing" in cluster.kubectl("get", "--raw", address)
+    by_name = {pod["metadata"]["name"]: pod for pod in pods(cluster, namespace)}
+    assert {"g-decode-0-ldr-0", "g-decode-0-wkr-1"} < set(by_name)
+    (worker,) = by_name["g-decode-0-wkr-1"]["spec"]["containers"]
+    assert worker["args"][:2] == ["--dist-init-addr", "g-decode-0-ldr-0.g-decode-0:29500"]
+    assert worker["args"][2:] == ["--nnodes", "2", "--node-rank", "$(NODE_RANK)"]
+    assert "startupProbe" not in worker
+    leader, other = (by_name[name]["spec"]["nodeName"] for name in ("g-decode-0-ldr-0", "g-decode-0-wkr-1"))
+    assert leader != other
+
+    cluster.kubectl("delete", "dgd", "g", "-n", namespace)
+    wait_for(lambda: pods(cluster, namespace) == [], 60, "the pods are gone with their graph")
+    assert agent.processes(namespace) == {}
+
+
+def test_both_versions_are_served_and_a_misspelt_field_is_refused(cluster: Cluster, namespace: str) -> None:
+    alpha = {
+        "apiVersion": "nvidia.com/v1alpha1",
+        "kind": "DynamoGraphDeployment",
+        "metadata": {"name": "old"},
+        "spec": {"services": {"Frontend": {"componentType": "frontend", "replicas": 0}}},
+    }
+    cluster.apply([alpha], namespace)
+    wrong = graph("new", component("Frontend", "frontend", 8000))
+    wrong["spec"]["components"][0]["podTemplate"]["spec"]["containers"][0]["livenesProbe"] = {}
+    with pytest.raises(subprocess.CalledProcessError, match="livenesProbe"):
+        cluster.apply([wrong], namespace)
