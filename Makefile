@@ -12,7 +12,7 @@ demo:  ## run a whole cycle and show the results page; EXIT=1 ends with the cycl
 	@exec $(AIRFLOW)/wideloop demo $(DEMO)
 
 test:  ## everything CI runs
-	@$(PYTHON) operators/bootstrap.py
+	@$(PYTHON) operators/bootstrap.py --tests
 	@$(PYTHON) tests/system_packages.py
 	@$(MAKE) --no-print-directory lint
 	$(AIRFLOW)/python -m pytest $(ARGS)

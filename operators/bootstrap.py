@@ -41,11 +41,15 @@ PROJECT_STAMP = "wideloop-project"
 
 @dataclass(frozen=True)
 class Environment:
-    """One environment: its name, its size on disk in GB (measured), whether the project is in it."""
+    """One environment: its name, its size on disk in GB (measured), whether the project is in it.
+
+    One of which little is ever imported is not ``compiled`` when it is built.
+    """
 
     name: str
     gb: float
     with_project: bool
+    compiled: bool = True
 
     @property
     def lock(self) -> Path:
@@ -56,6 +60,12 @@ ENVIRONMENTS = (
     Environment("airflow", 5.2, with_project=True),
     Environment("simulated", 0.5, with_project=True),
     Environment("benchmark", 1.0, with_project=False),
+)
+#: For tests only: SGLang's wheels, whose argument parsers run on any machine with the torch of "airflow".
+TEST_ENVIRONMENTS = (
+    Environment("sglang-parser-0.5.17", 0.09, with_project=False, compiled=False),
+    Environment("sglang-parser-0.5.21", 0.11, with_project=False, compiled=False),
+    Environment("sglang-parser-0.5.23", 0.14, with_project=False, compiled=False),
 )
 
 
@@ -251,7 +261,8 @@ def build(environment: Environment, home: Path, uv: Path) -> None:
     purpose = f"installing environment {environment.name}"
     run([str(uv), "venv", "--quiet", "--no-python-downloads", "--python", sys.executable, str(folder)], purpose)
     # The lock is complete, so nothing is resolved again; compiled once here, as each start would compile.
-    run([*pip_install(uv, folder), "--compile-bytecode", "--requirements", str(environment.lock)], purpose)
+    compiled = ["--compile-bytecode"] if environment.compiled else []
+    run([*pip_install(uv, folder), *compiled, "--requirements", str(environment.lock)], purpose)
     (folder / READY).write_text(key_of(environment, home))
     switch_link(home / "venvs" / environment.name, folder)
     for old in (home / "venvs").glob(environment.name + "-*"):
@@ -319,10 +330,13 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "--check", action="store_true", help="only say what is ready; exit status 1 when something is not"
     )
-    parser.add_argument("--only", action="append", choices=[e.name for e in ENVIRONMENTS], help="only this environment")
+    known = ENVIRONMENTS + TEST_ENVIRONMENTS
+    parser.add_argument("--only", action="append", choices=[e.name for e in known], help="only this environment")
+    parser.add_argument("--tests", action="store_true", help="those that only tests need, too")
     options = parser.parse_args(arguments)
     home = home_folder()
-    chosen = [e for e in ENVIRONMENTS if not options.only or e.name in options.only]
+    usual = known if options.tests else ENVIRONMENTS
+    chosen = [e for e in known if e.name in options.only] if options.only else [*usual]
     try:
         check_python(sys.version_info[:3])
         check_system(platform.system())

@@ -77,6 +77,19 @@ def test_a_first_run_builds_and_a_second_calls_nothing(world: World) -> None:
     assert world.make() == []
 
 
+def test_what_is_hardly_imported_is_not_compiled(world: World) -> None:
+    bootstrap.make([Environment("airflow", 0.001, with_project=False, compiled=False)], world.home)
+    assert "--compile-bytecode" not in world.log.read_text()
+    assert "--requirements" in world.log.read_text()
+
+
+def test_a_demo_builds_nothing_that_only_tests_need() -> None:
+    needed = {e.name for e in bootstrap.ENVIRONMENTS}
+    assert needed == {"airflow", "simulated", "benchmark"}
+    for environment in bootstrap.TEST_ENVIRONMENTS:
+        assert environment.lock.read_text().splitlines()[-1].startswith("sglang==")
+
+
 def test_a_changed_lock_file_builds_again_and_removes_the_old(world: World) -> None:
     world.make()
     old = world.link.resolve()

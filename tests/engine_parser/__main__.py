@@ -1,0 +1,81 @@
+"""Parse command lines with the engine's own argument parser.
+
+    python -m tests.engine_parser [--dynamo] --append SITE_PACKAGES ...
+
+Runs in an environment that has SGLang but not all it imports: ``--append`` adds folders of other environments (torch),
+``stubs`` stands in for the rest. Answers each line of its input, a JSON list of arguments, by a line of JSON, either
+``{"parsed": {...}}`` or ``{"error": "..."}``. With ``--dynamo`` the lines are those of ``python -m dynamo.sglang``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from tests.engine_parser import stubs
+
+Parse = Callable[[list[str]], argparse.Namespace]
+
+
+def main() -> None:
+    options = argparse.ArgumentParser()
+    options.add_argument("--append", action="append", default=[])
+    options.add_argument("--dynamo", action="store_true")
+    chosen = options.parse_args()
+    sys.path.extend(chosen.append)
+    stubs.install()
+    with contextlib.redirect_stdout(sys.stderr):  # Imports print.
+        parse = dynamo_parser() if chosen.dynamo else sglang_parser()
+    for line in sys.stdin:
+        print(json.dumps(answer(parse, json.loads(line)), default=str), flush=True)
+
+
+def sglang_parser() -> Parse:
+    """The parser of ``python -m sglang.launch_server``."""
+    from sglang.srt.server_args import ServerArgs
+
+    parser = argparse.ArgumentParser()
+    ServerArgs.add_cli_args(parser)
+    return parser.parse_args
+
+
+def dynamo_parser() -> Parse:
+    """The parsers of ``python -m dynamo.sglang`` in its order: Dynamo's own, then SGLang's for what is left."""
+    from dynamo.common.configuration.groups import DynamoRuntimeArgGroup
+    from dynamo.sglang.backend_args import DynamoSGLangArgGroup
+    from dynamo.sglang.engine_routes import parse_engine_route_descriptors
+    from sglang.srt.server_args import ServerArgs
+
+    own = argparse.ArgumentParser()
+    DynamoRuntimeArgGroup().add_arguments(own)
+    DynamoSGLangArgGroup().add_arguments(own)
+    sglang = argparse.ArgumentParser(add_help=False)
+    ServerArgs.add_cli_args(sglang)
+
+    def parse(line: list[str]) -> argparse.Namespace:
+        known, rest = own.parse_known_args(line)
+        routes = parse_engine_route_descriptors(known.engine_routes)
+        left = vars(sglang.parse_args(rest))
+        return argparse.Namespace(**{**vars(known), **left, "engine_routes": [f"{r.path}:{r.target}" for r in routes]})
+
+    return parse
+
+
+def answer(parse: Parse, line: list[str]) -> dict[str, Any]:
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return {"parsed": vars(parse(line))}
+    except SystemExit:
+        return {"error": said.getvalue().strip().splitlines()[-1]}
+    except ValueError as error:
+        return {"error": str(error)}
+
+
+if __name__ == "__main__":
+    main()

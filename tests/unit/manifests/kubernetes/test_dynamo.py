@@ -1,0 +1,194 @@
+"""What must hold of every rendered deployment, whatever its shape, and what is refused."""
+
+import json
+import re
+
+import pytest
+
+from manifests.deployment import MAX_NAME, DeploymentSpec, Knobs
+from manifests.errors import Refused
+from manifests.kubernetes.dynamo import render
+from manifests.kubernetes.labels import SPEC_KEY, is_ours, owner_annotations
+from manifests.kubernetes.naming import GROVE_LIMIT, frontend_service, grove_length
+from manifests.kubernetes.options import ClusterOptions
+from tests.unit.manifests.kubernetes.golden_cases import CASES, DIGEST, PLACEMENT
+
+BY_NAME = {case.name: case for case in CASES}
+R1 = BY_NAME["r1-16"]
+SIMULATED = BY_NAME["simulated-8"]
+#: What survives being joined to one line for a shell, as the operator does for ranks it numbers there.
+PLAIN = re.compile(r"[A-Za-z0-9_./:=@,+-]+|\$\((POD_IP|POD_NAME)\)|/[A-Za-z0-9_./-]+\$\(POD_NAME\)")
+
+
+def components(case, version="v1beta1"):
+    graph, _ = case.documents(version)
+    return {c["name"]: c for c in graph["spec"]["components"]}
+
+
+def main_of(component):
+    (container,) = component["podTemplate"]["spec"]["containers"]
+    return container
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
+def test_every_shape_asks_for_the_gpus_of_its_layout(case):
+    spec = case.spec()
+    found = components(case)
+    assert set(found) == {"frontend", *("worker" if w.role == "aggregated" else w.role for w in spec.workers)}
+    gpus = 0
+    for component in found.values():
+        limits = main_of(component)["resources"].get("limits", {})
+        nodes = component.get("multinode", {}).get("nodeCount", 1)
+        gpus += int(limits.get("nvidia.com/gpu", 0)) * nodes * component["replicas"]
+    assert gpus == spec.gpus
+    assert "nvidia.com/gpu" not in str(main_of(found["frontend"])["resources"])
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
+def test_ranks_are_the_operators_and_arguments_survive_its_shell(case):
+    for component in components(case).values():
+        main = main_of(component)
+        assert main["command"][:2] == ["python3", "-m"] and len(main["command"]) == 3
+        assert not {"--dist-init-addr", "--nnodes", "--node-rank"} & set(main["args"])
+        for argument in main["args"]:
+            assert PLAIN.fullmatch(argument), argument
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
+def test_variables_are_defined_before_they_are_used(case):
+    for component in components(case).values():
+        main = main_of(component)
+        names = [v["name"] for v in main["env"]]
+        assert len(set(names)) == len(names)
+        assert names[:2] == ["POD_NAME", "POD_IP"]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
+def test_every_mount_has_its_volume_and_the_image_is_pinned(case):
+    for component in components(case).values():
+        pod, main = component["podTemplate"]["spec"], main_of(component)
+        assert {m["name"] for m in main["volumeMounts"]} == {v["name"] for v in pod["volumes"]}
+        assert main["image"].endswith(f"@{DIGEST}")
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
+def test_both_versions_say_the_same(case):
+    new, (old, old_config) = components(case), case.documents("v1alpha1")
+    assert old_config["data"] == case.documents("v1beta1")[1]["data"]
+    assert list(old["spec"]["services"]) == list(new)
+    for name, service in old["spec"]["services"].items():
+        main, before = main_of(new[name]), service["extraPodSpec"]["mainContainer"]
+        assert [before[key] for key in ("image", "command", "args", "env")] == [
+            main[key] for key in ("image", "command", "args", "env")
+        ]
+        assert service.get("multinode") == new[name].get("multinode")
+        assert service["extraPodSpec"]["volumes"] == new[name]["podTemplate"]["spec"]["volumes"]
+        gpus = service["resources"].get("limits", {}).get("gpu")
+        assert gpus == main["resources"].get("limits", {}).get("nvidia.com/gpu")
+
+
+def test_a_worker_has_two_hours_to_load():
+    for name in ("prefill", "decode"):
+        probe = main_of(components(R1)[name])["startupProbe"]
+        assert probe["periodSeconds"] * probe["failureThreshold"] >= 7200
+
+
+def test_the_config_map_gives_the_spec_back_and_pods_see_the_placements():
+    case = BY_NAME["every-option"]
+    _, config = case.documents("v1beta1")
+    assert DeploymentSpec.model_validate_json(config["data"][SPEC_KEY]) == case.spec()
+    inside = json.loads(config["data"]["worker-spec.json"])
+    paths = [w["knobs"]["expert_placement"] for w in inside["workers"]]
+    assert paths == ["/wideloop/config/placement-prefill.json", "/wideloop/config/placement-decode.json"]
+    assert config["data"]["placement-decode.json"] == PLACEMENT.read_text()
+    args = main_of(components(case)["decode"])["args"]
+    assert args[args.index("--init-expert-location") + 1] == paths[1]
+
+
+def test_another_placement_replaces_the_pods(tmp_path):
+    case = BY_NAME["every-option"]
+    spec = case.spec()
+    moved = tmp_path / "moved.json"
+    moved.write_text('{"physical_to_logical_map": [[1, 0]]}')
+    knobs = {w.role: w.knobs.model_copy(update={"expert_placement": str(moved)}) for w in spec.workers}
+    other = render(spec.with_knobs(spec.name, knobs), case.cluster("v1beta1"))[0]
+    ours = case.documents("v1beta1")[0]
+    digests = [
+        d["spec"]["components"][0]["podTemplate"]["metadata"]["annotations"]["wideloop/config-digest"]
+        for d in (ours, other)
+    ]
+    assert digests[0] != digests[1]
+
+
+def test_everything_is_ours_and_says_whose_it_is():
+    owner = owner_annotations("wideep_cycle", "manual__2026", "2026-11-22T00:00:00+00:00")
+    for document in render(R1.spec(), R1.cluster("v1beta1"), owner):
+        assert is_ours(document)
+        assert document["metadata"]["annotations"].items() >= owner.items()
+    for component in components(R1).values():
+        assert is_ours(component["podTemplate"])
+
+
+def test_a_model_in_the_cache_is_mounted_read_only_and_needs_no_token():
+    main = main_of(components(R1)["decode"])
+    assert {"name": "model", "mountPath": "/model-cache", "readOnly": True} in main["volumeMounts"]
+    assert not {"HF_TOKEN", "HF_HOME"} & {v["name"] for v in main["env"]}
+
+
+def test_simulated_workers_take_no_rights_of_the_kernel():
+    assert "securityContext" not in main_of(components(SIMULATED)["decode"])
+    assert main_of(components(R1)["decode"])["securityContext"]["capabilities"]["add"] == ["IPC_LOCK", "SYS_PTRACE"]
+
+
+def test_the_longest_name_still_fits_grove():
+    spec = BY_NAME["r1-32"].spec().model_copy(update={"name": "n" * MAX_NAME})
+    assert grove_length(spec) == GROVE_LIMIT
+    render(spec, ClusterOptions())
+    too_long = spec.model_copy(update={"name": "n" * (MAX_NAME + 1)})
+    with pytest.raises(Refused, match="at most 27 characters"):
+        render(too_long, ClusterOptions())
+    render(too_long, ClusterOptions(grove=False))
+    assert frontend_service("r1") == "r1-frontend"
+
+
+@pytest.mark.parametrize("tag", ["main", "latest", "dynamo-wideep"])
+def test_an_image_whose_tag_is_no_version_needs_one(tag):
+    options = ClusterOptions(engine_image=f"registry.example:5000/x:{tag}")
+    with pytest.raises(Refused, match="engine_runtime_version"):
+        render(R1.spec(), options)
+    graph, _ = render(R1.spec(), options.model_copy(update={"engine_runtime_version": "1.6.1"}))
+    assert {c["runtimeVersionOverride"] for c in graph["spec"]["components"]} == {"1.6.1"}
+
+
+def test_a_placement_that_cannot_be_read_is_refused(tmp_path):
+    spec = R1.spec()
+    for content in (None, b"\x80\x04pickle"):
+        file = tmp_path / "placement.pt"
+        if content:
+            file.write_bytes(content)
+        placed = spec.with_knobs(spec.name, {"decode": Knobs(eplb="static", expert_placement=str(file))})
+        with pytest.raises(Refused, match=r"decode\.expert_placement"):
+            render(placed, R1.cluster("v1beta1"))
+
+
+def test_placements_too_large_for_a_config_map_are_refused(tmp_path):
+    file = tmp_path / "placement.json"
+    file.write_text("1" * 1024 * 1024)
+    spec = R1.spec()
+    placed = spec.with_knobs(spec.name, {"decode": Knobs(eplb="static", expert_placement=str(file))})
+    with pytest.raises(Refused, match="a ConfigMap takes 1048576"):
+        render(placed, R1.cluster("v1beta1"))
+
+
+def test_workers_across_an_nvlink_domain_without_its_claim_are_warned_of():
+    from manifests.kubernetes.checks import findings
+
+    spec = BY_NAME["r1-gb200"].spec()
+    assert [f.severity for f in findings(spec, ClusterOptions())] == ["warning"]
+    assert findings(spec, ClusterOptions(compute_domain_claim="nvl72-channel")) == []
+
+
+def test_a_server_of_its_own_does_not_run_under_dynamo():
+    spec = R1.spec().model_copy(update={"engine": "sglang"})
+    with pytest.raises(Refused, match="Use 'dynamo-sglang'"):
+        render(spec, R1.cluster("v1beta1"))
