@@ -48,9 +48,19 @@ class TargetTrigger(BaseTrigger):
         from operators.targets import target
 
         where = await asyncio.to_thread(target, self.target)
-        while await asyncio.to_thread(self._waiting):
+        while await asyncio.to_thread(self._still_waiting):
             await where.changed(self.deployment, self.client)
         yield TriggerEvent({"deployment": self.deployment})  # type: ignore[no-untyped-call]
+
+    def _still_waiting(self) -> bool:
+        """As :meth:`_waiting`. A cluster that cannot be asked has not said that anything is over."""
+        from manifests.errors import ApiUnreachable
+
+        try:
+            return self._waiting()
+        except ApiUnreachable as error:
+            self.log.warning("waiting on: %s", error)
+            return True
 
     def _waiting(self) -> bool:
         from operators.targets import target
@@ -102,9 +112,9 @@ class TargetOperator(BaseOperator):
             time.sleep(_POLL_S)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
-        """After a deferred wait: look for oneself, the event only says when."""
+        """After a deferred wait: look for oneself, the event only says when. What goes on is waited for again."""
         self.log.debug("woken by %s", event)
-        return self.conclude(context)
+        return self.execute(context)
 
     def conclude(self, context: Context) -> Any:
         """Finish, after the wait."""

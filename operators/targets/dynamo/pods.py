@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -13,9 +14,9 @@ Json = dict[str, Any]
 
 _MAIN = "main"
 # A worker on several nodes is a group of pods, of which the leader serves HTTP. LeaderWorkerSet numbers a group's
-# pods; Grove has one clique for leaders and one for the others, told apart by the end of their names.
+# pods; with Grove, Dynamo names those of leaders ``...-ldr-<random>`` and those of the others ``...-wkr-<random>``.
 _LWS_MEMBER = "leaderworkerset.sigs.k8s.io/worker-index"
-_GROVE_CLIQUE = "grove.io/podclique"
+_FOLLOWER = re.compile(r"-wkr-[a-z0-9]+$")
 _GROUP_INDEX = (
     "leaderworkerset.sigs.k8s.io/group-index",
     "grove.io/podcliquescalinggroup-replica-index",
@@ -132,7 +133,7 @@ def in_words(pod: Json) -> str:
 
 def _leads(pod: Json) -> bool:
     marks = pod["metadata"].get("labels") or {}
-    return marks.get(_LWS_MEMBER, "0") == "0" and not str(marks.get(_GROVE_CLIQUE, "")).endswith("-wkr")
+    return marks.get(_LWS_MEMBER, "0") == "0" and not _FOLLOWER.search(pod["metadata"]["name"])
 
 
 def _group(pod: Json) -> int:

@@ -31,6 +31,7 @@ from operators.targets.dynamo.files import Files
 from operators.targets.dynamo.image import prepare_image
 from operators.targets.dynamo.objects import log_lines
 from operators.targets.dynamo.pods import component_pods
+from operators.targets.dynamo.preflight import preflight
 from operators.targets.dynamo.status import Verdict, judge
 from operators.targets.dynamo.view import READY, View
 from operators.targets.dynamo.weights import prepare_weights
@@ -79,7 +80,7 @@ class DynamoTarget(Target):
     # ---- deployments
 
     def preflight(self, spec: DeploymentSpec) -> list[Finding]:
-        raise NotImplementedError
+        return preflight(self._cluster.api, self._cluster.options, spec)
 
     def apply(self, spec: DeploymentSpec, owner: Owner) -> None:
         runs = self.status(spec.name).state in ("pending", "ready")

@@ -77,16 +77,16 @@ def test_the_pods_that_speak_are_the_leaders_in_the_order_of_their_groups() -> N
         return running_pod(name=f"x-{9 - group}-{member}", marks=marks)
 
     def grove(group: int, clique: str) -> dict[str, Any]:
-        marks = {
-            "grove.io/podcliquescalinggroup-replica-index": str(group),
-            "grove.io/podclique": f"{NAME}-0-decode-{group}-decode-{clique}",
-        }
-        return running_pod(name=f"y-{9 - group}-{clique}", marks=marks)
+        name = f"{NAME}-0-decode-{group}-decode-{clique}-x{9 - group}"
+        return running_pod(name=name, marks={"grove.io/podcliquescalinggroup-replica-index": str(group)})
 
     two_groups = [lws(1, 0), lws(0, 1), lws(0, 0), lws(1, 1)]
     assert [p["metadata"]["name"] for p in pod_facts.component_pods(two_groups, "decode")] == ["x-9-0", "x-8-0"]
     cliques = [grove(1, "ldr"), grove(0, "wkr"), grove(0, "ldr"), grove(1, "wkr")]
-    assert [p["metadata"]["name"] for p in pod_facts.component_pods(cliques, "decode")] == ["y-9-ldr", "y-8-ldr"]
+    assert [p["metadata"]["name"] for p in pod_facts.component_pods(cliques, "decode")] == [
+        f"{NAME}-0-decode-0-decode-ldr-x9",
+        f"{NAME}-0-decode-1-decode-ldr-x8",
+    ]
 
 
 @given(st.permutations(range(4)))
