@@ -9,7 +9,7 @@ from operators import groups, params, tasks
 from results.experts.comparison import IN_ORDER, PLACED
 
 #: Deployments of each side. The first pair records; an interval of the gain needs two at least.
-PAIRS = max(int(os.environ.get("WIDELOOP_EXPERT_PAIRS", "2")), 1)
+PAIRS = max(int(os.environ.get("WIDELOOP_EXPERT_PAIRS", "3")), 1)
 
 
 @dag(

@@ -189,5 +189,6 @@ def _logical(total: Counts, experts_of_slots: Array | None, experts: int | None)
     count = experts or int(experts_of_slots.max()) + 1
     result = np.zeros((*total.shape[:2], count), dtype=np.int64)
     for layer, of_slot in enumerate(experts_of_slots):
-        np.add.at(result, (slice(None), layer, of_slot), total[:, layer])
+        for slot, expert in enumerate(of_slot):
+            result[:, layer, expert] += total[:, layer, slot]
     return result

@@ -82,12 +82,13 @@ def test_a_run_waits_while_another_deployment_holds_the_accelerators(
 
 def test_experts_are_placed_by_what_was_recorded(airflow: AirflowServer) -> None:
     run = airflow.run("wideep_experts", **_load())
-    airflow.wait("wideep_experts", run, 180)
+    airflow.wait("wideep_experts", run, 480)
     with airflow.store() as store:
         cycle = next(c for c in store.cycles() if c.dag_run_id == run)
-        measured = {m.label: m for m in store.measurements(cycle_id=cycle.cycle_id)}
+        found = store.measurements(cycle_id=cycle.cycle_id)
         recordings = store.recordings(cycle.cycle_id)
-    assert set(measured) == {"in order", "placed"}
+    assert {(m.label, m.repeat) for m in found} == {(s, k) for s in ("in order", "placed") for k in range(3)}
+    measured = {m.label: m for m in found}
     assert measured["placed"].spec_fingerprint != measured["in order"].spec_fingerprint
     assert {r.role for r in recordings} == {"prefill", "decode"}
     assert cycle.state == "success"

@@ -6,9 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from manifests.deployment import DeploymentSpec
 from manifests.engines import engine
 from manifests.errors import WideloopError
+from manifests.hardware import Role
 from operators.request import Request
 from operators.steps.experts.examine import Examined
 from operators.steps.experts.place import placed_spec, recorded
@@ -20,6 +24,8 @@ from results.records import Measurement
 from tuning.balance import balance
 from tuning.effect import effect
 from tuning.placement import read, trivial
+
+Floats = npt.NDArray[np.floating[Any]]
 
 
 def compare(params: Mapping[str, Any], before: Examined, after: Examined, run: Run) -> Comparison:
@@ -61,10 +67,7 @@ def _proofs(
     """By role: is the second recording what the placement should have made of the traffic of the first?"""
     proofs: dict[str, Proof] = {}
     for worker in placed.workers:
-        first, second = (
-            recorded([u for n, u in sorted(side.recordings.items()) if n.startswith(worker.role)], run).total.astype(float)
-            for side in (before, after)
-        )
+        first, second = (_load(side, worker.role, run) for side in (before, after))
         ep, knobs = worker.layout.ep, worker.knobs
         layers, experts = first.shape
         placement = read(Path(knobs.expert_placement or ""), ep, experts, layers=layers)
@@ -78,6 +81,12 @@ def _proofs(
             measured=balance(second, placement),
         )
     return proofs
+
+
+def _load(side: Examined, role: Role, run: Run) -> Floats:
+    """[layers, experts] of all workers of a role."""
+    uris = [uri for component, uri in sorted(side.recordings.items()) if component.startswith(role)]
+    return recorded(uris, run).total.astype(np.float64)
 
 
 def _outputs(before: Examined, after: Examined) -> Outputs | None:

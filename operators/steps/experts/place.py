@@ -14,13 +14,14 @@ from manifests.errors import TargetError
 from manifests.hardware import Role
 from operators.request import Request
 from operators.settings import settings
+from operators.steps.experts.report import report
 from operators.steps.plan import open_study
 from operators.steps.run import Run, artefacts, open_store, stage
 from results import recordings as recording_files
+from results.experts.report import RoleReport
 from results.recordings import ExpertRecording
 from results.records import Recording
-from tuning.balance import balance
-from tuning.placement import place, trivial
+from tuning.placement import place
 from tuning.space import Placements, redundant_experts
 
 _INDEX = "placements.json"
@@ -32,15 +33,26 @@ def analyse(params: Mapping[str, Any], recordings: Mapping[str, str], run: Run) 
     request = Request.from_params(params)
     spec = request.spec("analyse")
     files: dict[str, str] = {}
+    chosen: dict[str, int] = {}
+    keep = artefacts()
     with stage(run, "experts"):
         for worker in spec.workers:
             uris = [uri for component, uri in sorted(recordings.items()) if component.startswith(worker.role)]
             recording = recorded(uris, run)
-            files.update(_place(request, worker, recording, run))
-            _record(spec, worker, recording, uris[0], run)
-        keep = artefacts()
+            judged = report(spec, worker, recording, request.workload)
+            keep.put_json(judged.model_dump(mode="json"), "cycles", run.cycle_id, "experts", f"{worker.role}.json")
+            print(f"{worker.role}: {_said(judged)}")
+            chosen[worker.role] = judged.redundant
+            files.update(_place(request, worker, recording, judged.redundant, run))
+            _record(spec, worker, recording, judged, uris[0], run)
         keep.put_json(files, "cycles", run.cycle_id, _INDEX)
+        keep.put_json(chosen, "cycles", run.cycle_id, _CHOSEN)
     return placements(run)
+
+
+def _said(judged: RoleReport) -> str:
+    """The verdict, for the task's log."""
+    return judged.note if judged.own is None else f"{judged.own.text}: " + "; ".join(judged.own.reasons)
 
 
 def recorded(uris: list[str], run: Run) -> ExpertRecording:
@@ -59,11 +71,11 @@ def recorded(uris: list[str], run: Run) -> ExpertRecording:
     return recording_files.merged(found)
 
 
-def _place(request: Request, worker: WorkerSpec, recording: ExpertRecording, run: Run) -> dict[str, str]:
-    """Make and keep a placement for each number of slots in the space; returns URI by key."""
+def _place(request: Request, worker: WorkerSpec, recording: ExpertRecording, advised: int, run: Run) -> dict[str, str]:
+    """Make and keep a placement for each number of slots in the space and the advised one; returns URI by key."""
     low, high = open_study(request, run).space.redundant_slots
     load = recording.total.astype(float)
-    counts = {redundant_experts(worker, slots) for slots in range(int(low), int(high) + 1)}
+    counts = {advised, *(redundant_experts(worker, slots) for slots in range(int(low), int(high) + 1))}
     return dict(_kept(worker.role, worker.layout.ep, load, redundant, run) for redundant in sorted(counts))
 
 
@@ -77,10 +89,9 @@ def _kept(role: Role, ep: int, load: Any, redundant: int, run: Run) -> tuple[str
     return key, artefacts().put_file(local, "cycles", run.cycle_id, "placements", f"{key}-{digest}.json")
 
 
-def _record(spec: DeploymentSpec, worker: WorkerSpec, recording: ExpertRecording, artefact: str, run: Run) -> None:
-    ep, redundant = worker.layout.ep, worker.knobs.redundant_experts
-    load = recording.total.astype(float)
-    own = trivial(recording.layers, recording.experts, redundant, ep)
+def _record(
+    spec: DeploymentSpec, worker: WorkerSpec, recording: ExpertRecording, judged: RoleReport, artefact: str, run: Run
+) -> None:
     summary = Recording(
         cycle_id=run.cycle_id,
         role=worker.role,
@@ -89,9 +100,9 @@ def _record(spec: DeploymentSpec, worker: WorkerSpec, recording: ExpertRecording
         layers=recording.layers - len(recording.dense),
         experts=recording.experts,
         tokens=recording.tokens(spec.model.top_k),
-        ep=ep,
-        balancedness=balance(load, own),
-        balancedness_placed=balance(load, place(load, ep, redundant)),
+        ep=worker.layout.ep,
+        balancedness=sum(judged.before) / len(judged.before),
+        balancedness_placed=sum(judged.after) / len(judged.after),
         created_at=datetime.now(UTC),
     )
     with open_store() as store:

@@ -1,0 +1,9 @@
+"""Is balancing experts worth it here, and with how many redundant ones? From a recording, before anything is paid.
+
+:func:`options` says of every valid number of redundant experts what it gains and costs; :func:`verdict` chooses.
+"""
+
+from tuning.advice.options import Option, Traffic, halves, layouts, options
+from tuning.advice.verdict import Verdict, verdict
+
+__all__ = ["Option", "Traffic", "Verdict", "halves", "layouts", "options", "verdict"]

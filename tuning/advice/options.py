@@ -1,0 +1,199 @@
+"""Every valid number of redundant experts of a worker: balance, on traffic seen and not seen, gain and cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from manifests.deployment import WorkerSpec
+from manifests.hardware import HardwareProfile, Role
+from manifests.model import ModelSpec
+from tuning.advice.cost import UNTUNED_DECODE, UNTUNED_PREFILL, Cost, cost
+from tuning.performance import WorkerModel
+from tuning.placement import Placement, balancedness, optimise, trivial
+from tuning.placement.solve import Plan
+
+Floats = npt.NDArray[np.floating[Any]]
+
+#: Redundant experts that are looked at, at most.
+MOST = 128
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """The load that throughput is predicted for: tokens in and out of a request, requests of the whole worker."""
+
+    isl: int
+    osl: int
+    concurrency: int
+
+
+@dataclass(frozen=True)
+class Option:
+    """One number of redundant experts, or none and the engine's own order (``placed`` False).
+
+    Attributes:
+        balance, worst: mean over hottest rank load, averaged over layers and of the worst layer; 1 is perfect.
+        gap: how much the hottest rank could cool at most, averaged over layers, as a share (0 is proven best).
+        unseen: balance of a placement made from half of the recording, on the other half.
+        gain: predicted change of the worker's throughput against no balancing, 0.1 for 10 %.
+        gain_unseen: the same with the placement made from one half, on the other half's traffic.
+        experts_gib: GiB per GPU beyond those of no redundancy. kv_displaced: tokens of KV cache per rank lost to it.
+        cost: everything else it costs.
+    """
+
+    role: Role
+    ep: int
+    redundant: int
+    placed: bool
+    slots_per_gpu: int
+    balance: float
+    worst: float
+    gap: float
+    unseen: float
+    gain: float
+    gain_unseen: float
+    experts_gib: float
+    kv_displaced: int
+    cost: Cost
+
+    @property
+    def possible(self) -> bool:
+        return self.cost.fits and self.cost.dispatch_ok
+
+
+def options(
+    model: ModelSpec,
+    hardware: HardwareProfile,
+    worker: WorkerSpec,
+    seen: Floats,
+    unseen: Floats,
+    traffic: Traffic,
+    version: str,
+    *,
+    most: int = MOST,
+) -> list[Option]:
+    """The engine's own order, and a placement for each valid redundancy up to ``most``, by redundancy.
+
+    Args:
+        worker: its knobs resolved; its own redundancy is what the engine's own order has.
+        seen, unseen: two parts of a recording, or two recordings, [layers, experts]; placements are made of both
+            together, and of the first alone to be judged on the second.
+        version: of SGLang, for its tuned kernels.
+
+    Raises:
+        ValueError: the two are not of one shape, or a layer with load in one has none in the other.
+    """
+    seen, unseen = _shares(seen, unseen)
+    both = (seen + unseen) / 2
+    base = worker.knobs.redundant_experts
+    own = trivial(len(both), both.shape[1], base, worker.layout.ep)
+    off = _Judge(model, hardware, worker, traffic, version)
+    before = off.throughput(both, own), off.throughput(unseen, own)
+    found = [_option(off, off, own, None, both, seen, unseen, before)]
+    for redundant in valid(both.shape[1], worker.layout.ep, most):
+        changed = worker.knobs.model_copy(update={"redundant_experts": redundant})
+        judge = _Judge(model, hardware, worker.model_copy(update={"knobs": changed}), traffic, version)
+        plan = optimise(both, worker.layout.ep, redundant, effort="quick")
+        found.append(_option(judge, off, plan.placement, plan, both, seen, unseen, before))
+    return found
+
+
+def valid(experts: int, ep: int, most: int) -> range:
+    """The numbers of redundant experts that engines accept: all slots divide by ``ep``."""
+    return range(-experts % ep, most + 1, ep)
+
+
+def halves(windows: Floats) -> tuple[Floats, Floats]:
+    """``windows`` [windows, layers, experts] as two loads: the first half of time and the second.
+
+    A single window is taken for both, so that nothing is unseen.
+    """
+    if len(windows) < 2:
+        return windows[0], windows[0]
+    middle = len(windows) // 2
+    return windows[:middle].sum(axis=0), windows[middle:].sum(axis=0)
+
+
+def layouts(worker: WorkerSpec, eps: Sequence[int]) -> Iterator[WorkerSpec]:
+    """``worker`` on other numbers of GPUs, each an expert-parallel rank; the batch of a rank stays."""
+    old = worker.layout
+    for ep in eps:
+        nodes = -(-ep // old.gpus_per_node)
+        shape = {"nodes": nodes, "gpus_per_node": ep // nodes, "tp": ep, "ep": ep, "dp": ep if old.dp > 1 else 1}
+        yield worker.model_copy(update={"layout": old.model_copy(update=shape)})
+
+
+class _Judge:
+    """Cost and throughput of one worker."""
+
+    def __init__(
+        self, model: ModelSpec, hardware: HardwareProfile, worker: WorkerSpec, traffic: Traffic, version: str
+    ) -> None:
+        self.model, self.hardware, self.worker, self.traffic = model, hardware, worker, traffic
+        self.cost = cost(model, hardware, worker, version)
+
+    def throughput(self, share: Floats, placement: Placement, untuned: bool = False) -> float:
+        """Requests per millisecond and attention-DP rank, prefill and decode one after the other."""
+        timing = WorkerModel(self.model, self.hardware, self.worker, share, placement)
+        knobs, layout, traffic = self.worker.knobs, self.worker.layout, self.traffic
+        ms = 0.0
+        if self.worker.role != "decode":
+            chunk = max((knobs.chunked_prefill_size or 0) // layout.dp, 1)
+            ms += traffic.isl * float(timing.prefill_ms(chunk)) / chunk / (UNTUNED_PREFILL if untuned else 1)
+        if self.worker.role != "prefill":
+            context = traffic.isl + traffic.osl / 2
+            batch = max(min(traffic.concurrency / layout.dp, self.cost.kv_tokens // (traffic.isl + traffic.osl)), 1)
+            ms += traffic.osl * float(timing.decode_ms(batch, context)) / batch / (UNTUNED_DECODE if untuned else 1)
+        return 1 / ms
+
+
+def _option(
+    judge: _Judge,
+    off: _Judge,
+    placement: Placement,
+    plan: Plan | None,
+    both: Floats,
+    seen: Floats,
+    unseen: Floats,
+    before: tuple[float, float],
+) -> Option:
+    ep, redundant = placement.ep, judge.worker.knobs.redundant_experts
+    by_half = optimise(seen, ep, redundant, effort="quick").placement if plan else placement
+    by_layer = balancedness(both, placement)
+    # What is lost is the difference to today's kernel: without a tuned one before, nothing is.
+    untuned = judge.cost.kernel == "default" and off.cost.kernel == "tuned"
+    now = judge.throughput(both, placement, untuned), judge.throughput(unseen, by_half, untuned)
+    return Option(
+        role=judge.worker.role,
+        ep=ep,
+        redundant=redundant,
+        placed=plan is not None,
+        slots_per_gpu=placement.slots // ep,
+        balance=float(by_layer.mean()),
+        worst=float(by_layer.min()),
+        gap=float(plan.gap.mean()) if plan else float("nan"),
+        unseen=float(balancedness(unseen, by_half).mean()),
+        gain=now[0] / before[0] - 1,
+        gain_unseen=now[1] / before[1] - 1,
+        experts_gib=judge.cost.experts_gib - off.cost.experts_gib,
+        kv_displaced=off.cost.kv_tokens - judge.cost.kv_tokens,
+        cost=judge.cost,
+    )
+
+
+def _shares(seen: Floats, unseen: Floats) -> tuple[Floats, Floats]:
+    """Both as shares of each layer's tokens, layers without any (dense ones) left out."""
+    seen, unseen = np.asarray(seen, dtype=np.float64), np.asarray(unseen, dtype=np.float64)
+    if seen.shape != unseen.shape or seen.ndim != 2:
+        raise ValueError(f"loads of {seen.shape} and {unseen.shape} are not of the same model")
+    busy, also = seen.any(axis=1), unseen.any(axis=1)
+    if (busy != also).any() or not busy.any():
+        layers = np.flatnonzero(busy != also).tolist()
+        raise ValueError(f"layers {layers} have traffic in one part only: record for longer" if layers else "no load")
+    first, second = (load[busy] / load[busy].sum(axis=1, keepdims=True) for load in (seen, unseen))
+    return first, second

@@ -1,0 +1,98 @@
+"""Off, rearrange only, or so many redundant experts: the choice among options, with its reasons."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from tuning.advice.options import Option
+
+#: A predicted gain below this is none: run-to-run scatter of a server is that large.
+WORTH = 0.01
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Attributes:
+    kind: ``off``, ``rearrange`` (no redundant experts) or ``replicate``.
+    option: the chosen one. reasons: sentences, the most important first.
+    """
+
+    kind: Literal["off", "rearrange", "replicate"]
+    option: Option
+    reasons: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        """The verdict in three words."""
+        if self.kind == "off":
+            return "EPLB off"
+        return "rearrange only" if self.kind == "rearrange" else f"R = {self.option.redundant}"
+
+
+def verdict(options: Sequence[Option]) -> Verdict:
+    """Choose among the ``options`` of one worker, of which the first is the engine's own order.
+
+    The cheapest of those whose gain, on traffic that the placement has not seen, is within a percent of the best.
+    """
+    off, *placed = options
+    usable = [o for o in placed if o.possible]
+    if not usable:
+        return Verdict("off", off, ("no number of redundant experts fits this worker's memory and buffers",))
+    best = max(usable, key=_sure)
+    if _sure(best) < WORTH:
+        return Verdict("off", off, (_why_off(off, best), *_remarks(off, best, placed)))
+    chosen = next(o for o in usable if _sure(o) > _sure(best) - WORTH)
+    kind: Literal["rearrange", "replicate"] = "replicate" if chosen.redundant else "rearrange"
+    gained = (
+        f"predicted {chosen.gain:+.1%}, {chosen.gain_unseen:+.1%} on traffic that it has not seen: balance"
+        f" {off.balance:.2f} to {chosen.balance:.2f} (worst layer {off.worst:.2f} to {chosen.worst:.2f})"
+    )
+    return Verdict(kind, chosen, (gained, *_price(chosen, best), *_remarks(off, chosen, placed)))
+
+
+def _sure(option: Option) -> float:
+    return min(option.gain, option.gain_unseen)
+
+
+def _why_off(off: Option, best: Option) -> str:
+    if off.balance > 0.97:
+        return f"the load is even as it is (balance {off.balance:.2f})"
+    if best.gain >= WORTH:
+        return (
+            f"the hot experts change: a placement gains {best.gain:+.1%} on the traffic it was made from and"
+            f" {best.gain_unseen:+.1%} on other; online balancing may follow it"
+        )
+    return (
+        f"balance would rise from {off.balance:.2f} to {best.balance:.2f}, but experts are not what takes this"
+        f" worker's time: predicted {best.gain:+.1%}"
+    )
+
+
+def _price(chosen: Option, best: Option) -> list[str]:
+    said = []
+    if chosen.redundant:
+        said.append(f"costs {chosen.experts_gib:.2f} GiB per GPU and {chosen.kv_displaced} tokens of KV cache per rank")
+    if best.redundant > chosen.redundant:
+        said.append(f"R = {best.redundant} would add {_sure(best) - _sure(chosen):+.1%}, which is not worth its memory")
+    return said
+
+
+def _remarks(off: Option, chosen: Option, placed: Sequence[Option]) -> list[str]:
+    """What else the table shows that a reader would ask about."""
+    said = []
+    lost = [o.redundant for o in placed if o.cost.kernel == "default" and off.cost.kernel == "tuned"]
+    if lost:
+        some = ", ".join(map(str, lost[:6])) + (" ..." if len(lost) > 6 else "")
+        said.append(f"R = {some} would lose the tuned MoE kernel (-30 % prefill, -14 % decode where it was measured)")
+    if chosen.cost.kernel == "default" and off.cost.kernel == "default":
+        said.append("SGLang has no tuned MoE kernel for this shape, with or without redundancy")
+    tight = [o.redundant for o in placed if not o.cost.fits]
+    if tight:
+        said.append(f"R = {tight[0]} and more do not fit in memory")
+    beyond = [o for o in placed if not o.cost.dispatch_ok]
+    if beyond:
+        limit = beyond[0].cost.dispatch_limit
+        said.append(f"R = {beyond[0].redundant} and more leave DeepEP's buffers room for {limit} tokens per rank only")
+    return said
