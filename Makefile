@@ -5,7 +5,7 @@ AIRFLOW := $(HOME_DIR)/venvs/airflow/bin
 UV := $(HOME_DIR)/tools/bin/uv
 DEMO := $(if $(EXIT),--exit) $(if $(TRIALS),--trials $(TRIALS)) $(if $(PORT),--port $(PORT))
 
-.PHONY: demo test lint bench locks clean
+.PHONY: demo test controlplane lint bench locks clean
 
 demo:  ## run a whole cycle and show the results page; EXIT=1 ends with the cycle, TRIALS=n, PORT=n
 	@$(PYTHON) operators/bootstrap.py
@@ -14,8 +14,12 @@ demo:  ## run a whole cycle and show the results page; EXIT=1 ends with the cycl
 test:  ## everything CI runs
 	@$(PYTHON) operators/bootstrap.py --tests
 	@$(PYTHON) tests/system_packages.py
+	@$(PYTHON) tests/cluster/controlplane/build.py --background
 	@$(MAKE) --no-print-directory lint
 	$(AIRFLOW)/python -m pytest $(ARGS)
+
+controlplane:  ## build the Kubernetes control plane of the cluster tests, once
+	@$(PYTHON) tests/cluster/controlplane/build.py
 
 lint:
 	$(AIRFLOW)/ruff check

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Bring what the tests need from the operating system: a browser and a PostgreSQL server.
+"""Bring what the tests need from the operating system: a browser, a PostgreSQL server, network namespaces.
 
 Installs by apt-get when it may (root on Debian or Ubuntu), else says in one line what to install.
 """
@@ -18,6 +18,8 @@ def missing() -> "list[str]":
         wanted.append("chromium")
     if not shutil.which("initdb") and not list(Path("/usr/lib/postgresql").glob("*/bin/initdb")):
         wanted.append("postgresql")
+    if sys.platform == "linux" and not shutil.which("ip"):
+        wanted.append("iproute2")
     return wanted
 
 

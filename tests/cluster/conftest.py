@@ -41,10 +41,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     except NotHere as error:
         unavailable(f"no control plane: {error}")
     plane = ControlPlane(binaries, tmp_path_factory.mktemp("controlplane"))
+    cluster = Cluster(plane.kubeconfig, str(binaries["kubectl"]), plane)
     try:
-        plane.start()
-        cluster = Cluster(plane.kubeconfig, str(binaries["kubectl"]), plane)
-        local.prepare(cluster)
+        plane.start(lambda: local.prepare(cluster))
         yield cluster
     finally:
         plane.stop()

@@ -6,6 +6,7 @@ stays ready without a heartbeat), node address management, cloud parts.
 
 from __future__ import annotations
 
+import json
 import secrets
 import socket
 import ssl
@@ -13,7 +14,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -60,11 +61,14 @@ class ControlPlane:
 
     # ---- its life
 
-    def start(self) -> None:
-        """Start everything and wait until the API server is ready (about 8 s).
+    def start(self, before_controllers: Callable[[], None] = lambda: None) -> None:
+        """Start everything and wait until it works (about 4 s).
+
+        ``before_controllers`` is called when the API server answers: resources defined there are known to the
+        garbage collector from the beginning, which looks for new ones every 30 s only.
 
         Raises:
-            DidNotStart: a process ended, or the API server was not ready in time.
+            DidNotStart: a process ended, or was not ready in time.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "tokens.csv").write_text(f'{self.token},admin,admin,"system:masters"\n')
@@ -72,9 +76,10 @@ class ControlPlane:
         self._start_etcd()
         self.start_apiserver()
         self.kubeconfig.write_text(yaml.safe_dump(kubeconfig(self.url, self.ca, self.token)))
+        before_controllers()
         self._start("kube-controller-manager", *self._manager_arguments())
         self._start("kube-scheduler", *self._client_arguments(self._scheduler), "--leader-elect=false")
-        self._wait(lambda: self._get("/api/v1/namespaces/default/serviceaccounts/default"), "kube-controller-manager")
+        self._wait_for_controllers()
 
     def stop(self) -> None:
         """End everything, clients before servers. The folder stays."""
@@ -91,13 +96,17 @@ class ControlPlane:
     def start_apiserver(self) -> None:
         """Start the API server, on its old port and data when it ran before, and wait until it is ready."""
         self._start("kube-apiserver", *self._apiserver_arguments())
-        self._wait(lambda: self._get("/readyz"), "kube-apiserver")
+        self._wait(lambda: self._request("/readyz"), "kube-apiserver")
 
     def restart_apiserver(self, down_s: float = 0.0) -> None:
-        """Kill the API server and start it again after ``down_s`` seconds of silence."""
+        """Kill the API server and start it again after ``down_s`` seconds of silence.
+
+        Returns when the controllers have found it again: before that pods are bound to nodes that are gone.
+        """
         self.kill_apiserver()
         time.sleep(down_s)
         self.start_apiserver()
+        self._wait_for_controllers()
 
     # ---- how to use it
 
@@ -187,11 +196,33 @@ class ControlPlane:
     def _tail(self, name: str) -> str:
         return self.log(name).read_text(errors="replace")[-2000:]
 
-    def _get(self, path: str) -> bool:
-        request = urllib.request.Request(self.url + path, headers={"Authorization": f"Bearer {self.token}"})
+    def _wait_for_controllers(self) -> None:
+        """Until a pod may be made (it has a service account) and is bound to a node that is new."""
+        name = f"probe-{secrets.token_hex(4)}"
+        node, pods = "/api/v1/nodes", "/api/v1/namespaces/default/pods"
+        labels = {"kubernetes.io/hostname": name}
+        room = {"allocatable": {"cpu": "1", "memory": "1Gi", "pods": "1"}}
+        container = {"name": "main", "image": "none"}
+        spec = {"containers": [container], "nodeSelector": labels, "tolerations": [{"operator": "Exists"}]}
+        pod = {"metadata": {"name": name}, "spec": spec}
+        self._request(node, {"metadata": {"name": name, "labels": labels}, "status": room})
+        try:
+            self._wait(lambda: self._request(pods, pod), "kube-controller-manager")
+            self._wait(lambda: "nodeName" in self._request(f"{pods}/{name}")["spec"], "kube-scheduler")
+        finally:
+            self._request(f"{pods}/{name}?gracePeriodSeconds=0", method="DELETE")
+            self._request(f"{node}/{name}", method="DELETE")
+
+    def _request(self, path: str, body: dict[str, Any] | None = None, method: str | None = None) -> dict[str, Any]:
+        """The answer's document; ``{"text": ...}`` when it is none. A body is created."""
+        data = None if body is None else json.dumps(body).encode()
+        headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
+        request = urllib.request.Request(self.url + path, data, headers, method=method)
         context = ssl.create_default_context(cafile=self.ca)
         with urllib.request.urlopen(request, timeout=5, context=context) as answer:
-            return bool(answer.status == 200)
+            text = answer.read().decode()
+        document: dict[str, Any] = json.loads(text) if text.startswith("{") else {"text": text}
+        return document
 
 
 def kubeconfig(url: str, ca: Path, token: str, namespace: str = "default") -> dict[str, Any]:
