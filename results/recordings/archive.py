@@ -163,7 +163,8 @@ class Archive:
             raise Unreadable("is damaged (a checksum does not match)")
 
     def _at(self, offset: int, count: int) -> bytes:
-        data = os.pread(self._file.fileno(), count, offset)
+        # A damaged list of members may name any place, one before the file's beginning too.
+        data = os.pread(self._file.fileno(), count, offset) if offset >= 0 else b""
         if len(data) != count:
             raise Unreadable("is truncated")
         return data
