@@ -95,7 +95,6 @@ def _v1alpha1(spec: DeploymentSpec, options: ClusterOptions, templates: Mapping[
         pod = dict(template["spec"])
         (main,) = pod.pop("containers")
         main = dict(main)
-        del main["name"]
         probes = {probe: main.pop(probe) for probe in ("livenessProbe", "readinessProbe")}
         resources = {
             kind: _resource_item(amounts) for kind, amounts in main.pop("resources").items() if kind != "claims"
