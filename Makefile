@@ -12,9 +12,9 @@ demo:  ## run a whole cycle and show the results page; EXIT=1 ends with the cycl
 	@exec $(AIRFLOW)/wideloop demo $(DEMO)
 
 test:  ## everything CI runs
+	@$(PYTHON) tests/cluster/controlplane/build.py --background
 	@$(PYTHON) operators/bootstrap.py --tests
 	@$(PYTHON) tests/system_packages.py
-	@$(PYTHON) tests/cluster/controlplane/build.py --background
 	@$(MAKE) --no-print-directory lint
 	$(AIRFLOW)/python -m pytest $(ARGS)
 

@@ -13,7 +13,7 @@ import pytest
 
 from manifests import profiles
 from tests.cluster import local, nodes
-from tests.cluster.agent import CannotRun, NodeAgent
+from tests.cluster.agent import CannotRun, NodeAgent, network
 from tests.cluster.binaries import NotHere, find
 from tests.cluster.cluster import Cluster, wait_for
 from tests.cluster.control_plane import ControlPlane
@@ -73,18 +73,19 @@ def agent(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     agent.start()
     yield agent
     agent.stop()
+    assert network.left_behind(os.getpid()) == []
 
 
 @pytest.fixture(scope="session")
-def dynamo_operator(cluster: Cluster) -> Iterator[DynamoOperator | None]:
+def operator(cluster: Cluster) -> Iterator[DynamoOperator | None]:
     """A stand-in for Dynamo's operator; none in an existing cluster, which has the operator itself."""
     if cluster.own is None:
         yield None
         return
-    operator = DynamoOperator(cluster.kubeconfig)
-    operator.start()
-    yield operator
-    operator.stop()
+    found = DynamoOperator(cluster.kubeconfig)
+    found.start()
+    yield found
+    found.stop()
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from manifests import profiles
 from manifests.hardware import HardwareProfile
 
 Document = dict[str, Any]
@@ -31,6 +32,12 @@ def gpu_nodes(profile: HardwareProfile, prefix: str) -> Iterator[Document]:
     }
     for number in range(profile.nodes):
         yield node(f"{prefix}-{number}", resources, labels)
+
+
+def many(count: int, prefix: str) -> Iterator[Document]:
+    """A large cluster: ``count`` hosts of eight H200 with RDMA."""
+    host = profiles.hardware("h200-8").model_copy(update={"nodes": count, "rdma_resource": "rdma/ib"})
+    return gpu_nodes(host, prefix)
 
 
 def node(name: str, resources: dict[str, str] | None = None, labels: dict[str, str] | None = None) -> Document:

@@ -48,7 +48,7 @@ def pods(cluster: Cluster, namespace: str) -> list[dict[str, Any]]:
 
 
 def test_a_graph_becomes_ready_is_reached_by_its_frontend_service_and_goes_as_a_whole(
-    cluster: Cluster, namespace: str, agent: NodeAgent, add_nodes: AddNodes, dynamo_operator: DynamoOperator
+    cluster: Cluster, namespace: str, agent: NodeAgent, add_nodes: AddNodes, operator: DynamoOperator
 ) -> None:
     add_nodes("h200-32")
     decode = component("decode", "decode", 9090, multinode={"nodeCount": 2})

@@ -30,6 +30,7 @@ sys.path.insert(0, str(MODULE.parents[2]))
 from operators.bootstrap import home_folder  # noqa: E402
 
 NAMES = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl")
+_PARTIAL = "building-"
 #: What ``go install`` calls a binary that we call otherwise.
 _INSTALLED_AS = {"etcd": "server"}
 #: Without a version kube-apiserver calls itself 0.0.0, and clients that compare versions go astray.
@@ -85,7 +86,9 @@ def build(home: Path) -> Path:
 def _install(there: Path) -> None:
     started = time.monotonic()
     print(f"wideloop: building the control plane of the cluster tests, Kubernetes {kubernetes_version()}", flush=True)
-    with tempfile.TemporaryDirectory(dir=there.parent) as temporary:
+    for abandoned in there.parent.glob(f"{_PARTIAL}*"):  # by a build that was killed: the lock is ours
+        shutil.rmtree(abandoned)
+    with tempfile.TemporaryDirectory(prefix=_PARTIAL, dir=there.parent) as temporary:
         binaries = Path(temporary) / "bin"
         environment = {**os.environ, "GOBIN": str(binaries), "GOWORK": "off"}
         command = ["go", "install", "-p", "2", "-mod=readonly", "-ldflags", linker_flags(), "tool"]
