@@ -21,6 +21,7 @@ _RESULT = "/dev/termination-log"
 RESULT_VARIABLE = "WIDELOOP_RESULT"
 #: A Job that nobody came back for is removed by the cluster itself.
 _KEPT_S = 3600
+_GRACE_S = 5
 
 
 class Task(BaseModel):
@@ -117,6 +118,8 @@ def _pod(options: ClusterOptions, task: Task) -> dict[str, Any]:
         container["resources"] = dict(task.resources)
     pod: dict[str, Any] = {
         "restartPolicy": "Never",
+        # A task keeps what it has as it goes: nothing is gained by waiting for it.
+        "terminationGracePeriodSeconds": _GRACE_S,
         "automountServiceAccountToken": False,
         "containers": [container],
         "volumes": volumes,

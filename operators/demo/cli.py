@@ -11,6 +11,7 @@ from rich.console import Console
 
 from manifests.errors import WideloopError
 from operators.bench.command import bench
+from operators.cluster_commands import preflight, rbac
 from operators.demo.airflow_home import AirflowHome
 from operators.demo.run import Demo
 from operators.settings import settings
@@ -18,7 +19,8 @@ from operators.settings import settings
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
 
-app.command()(bench)
+for command in (bench, rbac, preflight):
+    app.command()(command)
 
 
 @app.callback()

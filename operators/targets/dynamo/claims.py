@@ -6,6 +6,8 @@ from manifests.findings import Finding
 from operators.targets.dynamo.api import Api, Json
 
 _SHARED = {"ReadWriteMany", "ReadOnlyMany"}
+#: Checkpoints hold layers that are not served (multi-token prediction), and files beside the weights.
+_BESIDE = 1.03
 
 
 def find_claim(api: Api, namespace: str, name: str) -> Json | None:
@@ -26,6 +28,7 @@ def judge_claim(claim: Json, needed_bytes: int) -> list[Finding]:
         rule = f"is {', '.join(modes)}: only one node can mount it"
         findings.append(_finding(name, rule, "Make one with access mode ReadWriteMany and name it in the settings"))
     size = claim_bytes(claim)
+    needed_bytes = int(needed_bytes * _BESIDE)
     if size < needed_bytes:
         rule = f"has {size / 1e9:.0f} GB where the model takes {needed_bytes / 1e9:.0f} GB"
         larger = f"{-(-needed_bytes * 11 // 10) // 1024**3 + 1}Gi"

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from manifests.errors import ApiRefused, ApiUnreachable, TargetError
+from manifests.kubernetes.labels import MANAGER
 from operators.targets.dynamo.api import MERGE, Api, Json
 from operators.targets.dynamo.objects import apply, collection, delete, follow_log, path_of, require_ours, wait_gone
 from operators.targets.dynamo.task_trouble import trouble
@@ -39,46 +40,58 @@ def run_to_end(
     """
     job = documents[0]
     path = path_of(job)
+    found = _find_or_make(api, job)
+    uid = found["metadata"]["uid"]
     try:
-        _start(api, documents)
+        if found["spec"].get("suspend"):
+            _release(api, documents, uid)
         return _Follower(api, job, say, pending_s).result()
     except TargetError as error:
         if not isinstance(error, ApiUnreachable):
-            delete(api, path)
+            _remove(api, path, uid)
         raise
     finally:
-        _remove_finished(api, path)
+        _remove_finished(api, path, uid)
 
 
-def _start(api: Api, documents: Sequence[Json]) -> None:
-    """Make sure that the Job runs, or has run well."""
-    job, *files = documents
+def _find_or_make(api: Api, job: Json) -> Json:
+    """The Job of this work: one that runs or has run well, else a new one.
+
+    Raises:
+        TargetError: somebody else has a Job of that name.
+    """
     path = path_of(job)
     found = api.get(path)
     if found is not None:
         require_ours(found)
-        if _ended(found) == "Failed" or found["metadata"].get("deletionTimestamp"):
-            delete(api, path)
-            wait_gone(api, path, _GONE_S)
-            found = None
-    if found is None:
-        found = apply(api, job)
-    if not found["spec"].get("suspend"):
-        return
-    reference = {"apiVersion": "batch/v1", "kind": "Job", "name": job["metadata"]["name"]}
-    owned = {"ownerReferences": [reference | {"uid": found["metadata"]["uid"]}]}
+        if _ended(found) != "Failed" and not found["metadata"].get("deletionTimestamp"):
+            return found
+        _remove(api, path, found["metadata"]["uid"])
+    return apply(api, job)
+
+
+def _release(api: Api, documents: Sequence[Json], uid: str) -> None:
+    """Give the Job its files, which go with it, and let it run."""
+    job, *files = documents
+    reference = {"apiVersion": "batch/v1", "kind": "Job", "name": job["metadata"]["name"], "uid": uid}
     for document in files:
-        apply(api, {**document, "metadata": {**document["metadata"], **owned}})
-    api.request("PATCH", path, {"fieldManager": "wideloop"}, {"spec": {"suspend": False}}, content_type=MERGE)
+        apply(api, {**document, "metadata": {**document["metadata"], "ownerReferences": [reference]}})
+    query = {"fieldManager": MANAGER}
+    api.request("PATCH", path_of(job), query, {"spec": {"suspend": False}}, content_type=MERGE)
 
 
-def _remove_finished(api: Api, path: str) -> None:
+def _remove(api: Api, path: str, uid: str) -> None:
+    """Remove this very Job, and its pods before it."""
+    if delete(api, path, propagation="Foreground", uid=uid):
+        wait_gone(api, path, _GONE_S)
+
+
+def _remove_finished(api: Api, path: str, uid: str) -> None:
     """Remove the Job when it is over. It is not when this process is being killed, and then its retry wants it."""
     try:
         found = api.get(path)
         if found is not None and _ended(found):
-            delete(api, path)
-            wait_gone(api, path, _GONE_S)
+            _remove(api, path, uid)
     except TargetError:
         # The error that is on its way says more; the cluster removes a finished Job by itself in the end.
         return
