@@ -29,9 +29,10 @@ class ResultsPage:
 @functools.cache
 def _application() -> ASGIApp:
     from operators.access import guards
+    from operators.steps.run import artefacts
     from results.dashboard.app import create_app
 
-    return create_app(_store, guards())
+    return create_app(_store, guards(), artefacts)
 
 
 @functools.cache

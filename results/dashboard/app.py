@@ -20,7 +20,8 @@ from fastapi.staticfiles import StaticFiles
 from fastapi.templating import Jinja2Templates
 
 from manifests.errors import StoreUnavailable
-from results.dashboard import formats
+from results.artefacts import Artefacts
+from results.dashboard import experts, formats
 from results.dashboard.landing import Landing, landing
 from results.dashboard.view import SIMULATED, CycleView, cycle_view, summaries
 from results.store import Store
@@ -35,17 +36,24 @@ _POLICY = (
 )
 
 
-def create_app(store: Callable[[], Store], guards: Sequence[Depends]) -> FastAPI:
+def create_app(
+    store: Callable[[], Store], guards: Sequence[Depends], artefacts: Callable[[], Artefacts] | None = None
+) -> FastAPI:
     """The application.
 
     Args:
         store: gives the store for one request; it is not closed here.
+        artefacts: gives the artefact store, for the experts' pages; without it there are none.
         guards: FastAPI dependencies that every route with data carries (the login, in Airflow). Static
             files need none: they hold no data.
     """
     app = FastAPI(title="Wide-EP results", docs_url=None, redoc_url=None, openapi_url=None)
     app.include_router(_pages(store), dependencies=list(guards))
     app.include_router(_api(store), prefix="/api", dependencies=list(guards))
+    app.state.experts = artefacts is not None
+    if artefacts is not None:
+        app.include_router(experts.pages(store, artefacts, _render, _NoCycle), dependencies=list(guards))
+        app.include_router(experts.api(store, artefacts, _NoCycle), prefix="/api", dependencies=list(guards))
     app.add_api_route("/static/plotly.min.js", _plotly, methods=["GET"])
     app.mount("/static", StaticFiles(directory=_HERE / "static"), name="static")
     app.middleware("http")(_headers)
@@ -164,5 +172,5 @@ def _problem(request: Request, status: int, title: str, text: str) -> Response:
     path = request.url.path.removeprefix(request.scope.get("root_path", ""))
     if path.startswith("/api/"):
         return JSONResponse({"detail": text}, status_code=status)
-    root = ".." if path.startswith("/cycles/") else "."
+    root = "/".join([".."] * (path.count("/") - 1)) or "."
     return _render(request, "problem.html", root=root, status=status, title=title, text=text)

@@ -41,6 +41,12 @@ class Advice(BaseModel):
     reasons: tuple[str, ...]
     rows: tuple[Row, ...]
 
+    @property
+    def possible(self) -> tuple[Row, ...]:
+        """The rows up to the first that does not fit in memory: more redundancy never fits then."""
+        first = next((i for i, row in enumerate(self.rows) if row.placed and not row.fits), len(self.rows))
+        return self.rows[: first + 1]
+
 
 class Replicated(BaseModel):
     """An expert with more than one slot, and its share of the layer's tokens over the mean expert's."""

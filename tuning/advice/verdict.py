@@ -10,6 +10,8 @@ from tuning.advice.options import Option
 
 #: A predicted gain below this is none: run-to-run scatter of a server is that large.
 WORTH = 0.01
+#: Share of the best gain that may be left to save the memory of more replicas.
+_LEFT = 0.2
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,8 @@ class Verdict:
 def verdict(options: Sequence[Option]) -> Verdict:
     """Choose among the ``options`` of one worker, of which the first is the engine's own order.
 
-    The cheapest of those whose gain, on traffic that the placement has not seen, is within a percent of the best.
+    The one with the fewest replicas of those whose gain, on traffic that the placement has not seen, too, comes near
+    the best: within a percent, or within a fifth of it.
     """
     off, *placed = options
     usable = [o for o in placed if o.possible]
@@ -43,7 +46,8 @@ def verdict(options: Sequence[Option]) -> Verdict:
     best = max(usable, key=_sure)
     if _sure(best) < WORTH:
         return Verdict("off", off, (_why_off(off, best), *_remarks(off, best, placed)))
-    chosen = next(o for o in usable if _sure(o) > _sure(best) - WORTH)
+    enough = _sure(best) - max(WORTH, _LEFT * _sure(best))
+    chosen = next(o for o in usable if _sure(o) >= enough)
     kind: Literal["rearrange", "replicate"] = "replicate" if chosen.redundant else "rearrange"
     gained = (
         f"predicted {chosen.gain:+.1%}, {chosen.gain_unseen:+.1%} on traffic that it has not seen: balance"

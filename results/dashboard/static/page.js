@@ -6,19 +6,6 @@
   let per = "gpu";
   let sort = { column: 0, descending: false };
 
-  // "var(--name)" in a figure becomes the colour that the theme gives it.
-  function themed(value) {
-    if (typeof value === "string") {
-      const match = /^var\((--[\w-]+)\)$/.exec(value);
-      return match ? getComputedStyle(document.documentElement).getPropertyValue(match[1]).trim() : value;
-    }
-    if (Array.isArray(value)) return value.map(themed);
-    if (value && typeof value === "object") {
-      return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, themed(inner)]));
-    }
-    return value;
-  }
-
   function draw() {
     const chart = document.getElementById("chart");
     if (!chart || !window.Plotly) return;
@@ -30,7 +17,7 @@
       modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
       toImageButtonOptions: { filename: page.querySelector(".notice") ? "SIMULATED-pareto" : "pareto", scale: 2 },
     };
-    window.Plotly.react(chart, themed(figure.data), themed(figure.layout), options);
+    window.Plotly.react(chart, window.themed(figure.data), window.themed(figure.layout), options);
   }
 
   function sortTable() {
