@@ -27,7 +27,7 @@ def check_accelerators(
 def _gpus(spec: DeploymentSpec, options: ClusterOptions, demands: Sequence[Demand], room: Room) -> Check:
     name = "GPUs"
     # RDMA devices have a line of their own.
-    wanted = [d._replace(limits={k: v for k, v in d.limits.items() if k == GPU}) for d in demands]
+    wanted = _gpus_only(demands)
     pods = ", ".join(f"{d.component} {d.pods} x {d.devices()[GPU]}" for d in wanted if d.devices())
     free = sum(n.free(GPU) for n in room.nodes if n.ready)
     total = sum(n.devices[GPU] for n in room.nodes)
@@ -97,20 +97,41 @@ def _rdma(options: ClusterOptions, demands: Sequence[Demand], room: Room) -> Che
     wanted = {resource: n for d in demands for resource, n in d.devices().items() if resource != GPU}
     if not wanted:
         return Check(name, "none is asked for: no worker leaves its node")
-    findings = []
-    for resource, each in wanted.items():
-        able = [n for n in room.nodes if n.devices.get(resource, 0) >= each]
-        only = [d._replace(limits={resource: d.limits[resource]}) for d in demands if resource in d.limits]
-        if not unplaced(only, room.nodes, empty=True):
-            continue
-        offered = sorted({r for n in room.nodes for r in n.devices if r != GPU})
-        rule = f"{len(able)} of {len(room.nodes)} GPU nodes offer {each} of it; they offer {_some(offered)}"
-        suggestion = "Set rdma_resource to the one that the network's device plugin offers, or rdma_per_gpu to less"
-        severity = "warning" if options.autoscaled else "error"
-        findings.append(
-            Finding(field="rdma_resource", value=resource, rule=rule, suggestion=suggestion, severity=severity)
+    rules = [rule for resource, each in wanted.items() if (rule := _lacks(resource, each, demands, room.nodes))]
+    suggestion = "Set rdma_resource to the one that the network's device plugin offers, or rdma_per_gpu to less"
+    if not rules and not unplaced(_gpus_only(demands), room.nodes) and unplaced(demands, room.nodes):
+        rules = ["the nodes with free GPUs are not those that offer it"]
+        suggestion = "Select the nodes that have both by gpu_node_selector, or free GPUs there"
+    findings = [
+        Finding(
+            field="rdma_resource",
+            value=", ".join(wanted),
+            rule=rule,
+            suggestion=suggestion,
+            severity="warning" if options.autoscaled else "error",
         )
+        for rule in rules
+    ]
     return Check(name, ", ".join(f"{n} x {r} per pod" for r, n in wanted.items()), tuple(findings))
+
+
+def _lacks(resource: str, each: int, demands: Sequence[Demand], nodes: Sequence[Node]) -> str | None:
+    """What is said when nodes do not offer enough of a resource, whoever may use them."""
+    everywhere = ({"operator": "Exists"},)
+    only = [
+        d._replace(limits={resource: d.limits[resource]}, selector={}, tolerations=everywhere)
+        for d in demands
+        if resource in d.limits
+    ]
+    if not unplaced(only, nodes, empty=True):
+        return None
+    able = [n for n in nodes if n.devices.get(resource, 0) >= each]
+    offered = sorted({r for n in nodes for r in n.devices if r != GPU})
+    return f"{len(able)} of {len(nodes)} GPU nodes offer {each} of it; they offer {_some(offered)}"
+
+
+def _gpus_only(demands: Sequence[Demand]) -> list[Demand]:
+    return [d._replace(limits={k: v for k, v in d.limits.items() if k == GPU}) for d in demands]
 
 
 def _some(names: Sequence[str]) -> str:
