@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from manifests import recorder
+from manifests import published_errors, recorder
 from manifests.deployment import DeploymentSpec, WorkerSpec
 from manifests.findings import Finding
 from manifests.model import ModelSpec
@@ -12,7 +12,7 @@ from manifests.model import ModelSpec
 
 def validate(spec: DeploymentSpec) -> list[Finding]:
     """Static findings about ``spec``; memory is judged by ``tuning.memory.findings``."""
-    findings = _roles(spec) + _capacity(spec) + recorder.findings(spec)
+    findings = _roles(spec) + _capacity(spec) + recorder.findings(spec) + published_errors.findings(spec)
     for worker in spec.workers:
         findings += _layout(worker) + _experts(spec.model, worker) + _knobs(worker)
     return findings
@@ -89,7 +89,9 @@ def _experts(model: ModelSpec, worker: WorkerSpec) -> list[Finding]:
     if (model.num_experts + redundant) % ep == 0:
         return []
     valid = " or ".join(map(str, nearest_redundant(model.num_experts, ep, redundant)))
-    rule = f"({model.num_experts} experts + redundant) must divide by EP {ep}"
+    rule = (
+        f"({model.num_experts} experts + redundant) must divide by EP {ep}{published_errors.redundancy(redundant, ep)}"
+    )
     return [_finding(f"{worker.role}.redundant_experts", redundant, rule, valid)]
 
 

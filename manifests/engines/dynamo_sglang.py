@@ -66,6 +66,7 @@ class DynamoSglangEngine(Engine):
                 *_disaggregation(worker, site),
                 *("--host", _ANY_ADDRESS, "--enable-metrics"),
                 *(part for route in _ROUTES for part in ("--engine-route", f"{route}:tm")),
+                *site.options,
             ),
             env={
                 **env,

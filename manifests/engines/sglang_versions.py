@@ -64,12 +64,12 @@ def flag_table(version: str) -> FlagTable:
     found = finding(version)
     if found is not None:
         raise Refused([found])
-    return next(t for t in TABLES if t.first <= _parse(version) <= t.last)
+    return next(t for t in TABLES if t.first <= parse(version) <= t.last)
 
 
 def finding(version: str) -> Finding | None:
     """Why ``version`` cannot be used, None when it can."""
-    parsed = _parse(version)
+    parsed = parse(version)
     if any(t.first <= parsed <= t.last for t in TABLES):
         return None
     known = ", ".join(map(str, TABLES))
@@ -81,7 +81,7 @@ def finding(version: str) -> Finding | None:
     )
 
 
-def _parse(version: str) -> Version:
+def parse(version: str) -> Version:
     """The three numbers of a version; zeros, which no table has, when it is none."""
     match = _VERSION.fullmatch(version)
     return (int(match[1]), int(match[2]), int(match[3])) if match else (0, 0, 0)

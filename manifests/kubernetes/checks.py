@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from manifests.deployment import DeploymentSpec
-from manifests.engines import engine
+from manifests.engines import engine, sglang_outdated
 from manifests.findings import Finding
 from manifests.kubernetes.naming import GROVE_LIMIT, grove_length
 from manifests.kubernetes.options import ClusterOptions
@@ -17,7 +17,8 @@ _SEMANTIC_TAG = re.compile(r":v?\d+\.\d+\.\d+(?:[-+][0-9A-Za-z.-]+)?(?:@sha256:[
 
 def findings(spec: DeploymentSpec, options: ClusterOptions) -> list[Finding]:
     """Errors stop a launch; warnings say what is probably not meant."""
-    return [*_runtime(spec), *_names(spec, options), *_image(options), *_hub(spec, options), *_nvlink(spec, options)]
+    found = [*_runtime(spec), *_names(spec, options), *_image(options), *_hub(spec, options), *_nvlink(spec, options)]
+    return found + sglang_outdated.findings("engine_options", options.engine_options, spec.engine_version)
 
 
 def _runtime(spec: DeploymentSpec) -> Iterator[Finding]:

@@ -18,6 +18,7 @@ class ClusterOptions(BaseModel):
     Attributes:
         api_version: of the DynamoGraphDeployment.
         engine_image: what engines run in, Dynamo and the engine together.
+        engine_options: flags that every worker gets besides those of its deployment, e.g. of this cluster's network.
         engine_runtime_version: Dynamo's version inside ``engine_image``; needed when its tag is not that version.
         client_image: what benchmark clients and the files pod run in.
         model_claim: claim that holds the models, mounted read-only at ``model_mount``.
@@ -57,6 +58,7 @@ class ClusterOptions(BaseModel):
     namespace: str = "default"
     api_version: ApiVersion = "v1beta1"
     engine_image: str = "nvcr.io/nvidia/ai-dynamo/sglang-runtime:1.6.1"
+    engine_options: tuple[str, ...] = ()
     engine_runtime_version: str | None = None
     client_image: str = "wideloop-benchmark:latest"
     image_pull_secret: str | None = None

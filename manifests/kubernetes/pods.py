@@ -67,6 +67,7 @@ def _main(
         work_dir=options.files_dir(spec.name, component.role, _POD_NAME),
         shared_dir=options.files_dir(spec.name, "shared"),
         model_path=spec.model_path,
+        options=options.engine_options,
     )
     command = engine.command(in_pods(spec), component, site)
     container: dict[str, Any] = {

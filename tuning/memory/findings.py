@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from manifests import published_errors
 from manifests.deployment import DeploymentSpec, WorkerSpec
 from manifests.findings import Finding
 from manifests.model import ModelSpec
@@ -38,7 +39,8 @@ def _worker_findings(spec: DeploymentSpec, worker: WorkerSpec) -> list[Finding]:
             Finding(
                 field=f"{worker.role}.hardware",
                 value=f"{spec.model.name} on {worker.layout.gpus} x {gpu.name}",
-                rule=f"its weights take {need:.1f} GiB per GPU of which {room:.1f} can be used",
+                rule=f"its weights take {need:.1f} GiB per GPU of which {room:.1f} can be used"
+                + published_errors.too_small(worker, gpu),
                 suggestion=_would_fit(spec.model, worker, room),
             )
         ]

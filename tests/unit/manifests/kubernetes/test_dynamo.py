@@ -192,3 +192,21 @@ def test_a_server_of_its_own_does_not_run_under_dynamo():
     spec = R1.spec().model_copy(update={"engine": "sglang"})
     with pytest.raises(Refused, match="Use 'dynamo-sglang'"):
         render(spec, R1.cluster("v1beta1"))
+
+
+@pytest.mark.parametrize(
+    ("flags", "works"),
+    [
+        (("--cuda-graph-bs", "128"), "--cuda-graph-bs-decode"),
+        (("--enable-deepep-moe",), "deepep_mode"),
+        (("--prefill-round-robin-balance",), "--load-balance-method round_robin"),
+        (("--node-rank=1",), "Leave it out"),
+    ],
+)
+def test_flags_of_older_recipes_are_refused_with_what_says_the_same_now(flags, works):
+    with pytest.raises(Refused, match=works):
+        render(R1.spec(), ClusterOptions(engine_options=flags))
+
+
+def test_a_flag_that_the_version_still_has_passes():
+    render(R1.spec("0.5.17"), ClusterOptions(engine_options=("--cuda-graph-bs", "128")))
