@@ -1,0 +1,80 @@
+"""What an image is made from, and the Job that makes it."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import io
+import json
+import tarfile
+
+import pytest
+
+from manifests.errors import Refused
+from manifests.kubernetes.image_build import documents, inputs_tag, recipe
+from manifests.kubernetes.options import ClusterOptions
+
+_MAX_CONFIG_MAP = 1024**2
+
+
+def names(archive: bytes) -> list[str]:
+    with tarfile.open(fileobj=io.BytesIO(archive)) as found:
+        return found.getnames()
+
+
+@pytest.mark.parametrize("environment", ["simulated", "benchmark", "dynamo-sglang"])
+def test_a_recipe_is_the_same_every_time_and_fits_a_config_map(environment: str) -> None:
+    made = recipe(environment, {})
+    assert made == recipe(environment, {})
+    (job, files) = documents(ClusterOptions(), "host/x:1", made)
+    assert len(json.dumps(files)) < _MAX_CONFIG_MAP
+    assert len(job["metadata"]["name"]) <= 63
+
+
+def test_what_runs_of_ours_in_the_image_is_in_its_context() -> None:
+    assert "project/tuning/simulator/worker.py" in names(recipe("simulated", {}).archive)
+    assert names(recipe("benchmark", {}).archive) == ["Dockerfile", "requirements.txt"]
+    assert names(recipe("dynamo-sglang", {}).archive) == ["Dockerfile"]
+
+
+def test_only_arguments_that_a_dockerfile_takes_count() -> None:
+    given = {"SGLANG_IMAGE_TAG": "v1", "PYTHON_IMAGE": "p"}
+    assert recipe("dynamo-sglang", given).build_args == {"SGLANG_IMAGE_TAG": "v1"}
+    assert recipe("dynamo-sglang", given).inputs == recipe("dynamo-sglang", {"SGLANG_IMAGE_TAG": "v1"}).inputs
+    assert recipe("dynamo-sglang", given).inputs != recipe("dynamo-sglang", {}).inputs
+    with pytest.raises(Refused, match="Did you mean 'SGLANG_IMAGE_TAG'"):
+        recipe("simulated", {"SGLANG_IMAGE_TAGS": "v1"})
+    with pytest.raises(Refused, match="Known: benchmark, dynamo-sglang, simulated"):
+        recipe("vllm", {})
+
+
+@pytest.mark.parametrize(
+    ("image", "tag"),
+    [
+        ("host:5000/a/b:1.6.1", "host:5000/a/b:inputs-"),
+        ("host:5000/a/b", "host:5000/a/b:inputs-"),
+        ("host/b:1@sha256:00", "host/b:inputs-"),
+    ],
+)
+def test_the_tag_of_the_inputs_is_beside_the_images(image: str, tag: str) -> None:
+    made = recipe("benchmark", {})
+    assert inputs_tag(image, made) == tag + made.inputs
+
+
+def test_the_job_runs_rootless_and_gets_the_login_as_a_file() -> None:
+    options = ClusterOptions(registry_secret="login", plain_http_registries=("host:5000",))
+    (job, files) = documents(options, "host:5000/x:1", recipe("benchmark", {"PYTHON_IMAGE": "p:1"}))
+    pod = job["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert container["securityContext"]["runAsUser"] == 1000
+    assert "privileged" not in container["securityContext"]
+    assert not pod["automountServiceAccountToken"]
+    assert {"name": "DOCKER_CONFIG", "value": "/wideloop/login"} in container["env"]
+    made = recipe("benchmark", {"PYTHON_IMAGE": "p:1"})
+    assert container["command"][4:] == [
+        f'--output=type=image,"name=host:5000/x:1,host:5000/x:inputs-{made.inputs}",push=true,registry.insecure=true',
+        "--opt=build-arg:PYTHON_IMAGE=p:1",
+    ]
+    assert gzip.decompress(base64.b64decode(files["binaryData"]["context.tar.gz"])) == made.archive
+    assert job["spec"]["suspend"]
+    assert job["spec"]["activeDeadlineSeconds"] == 7200
