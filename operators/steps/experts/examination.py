@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from manifests.deployment import DeploymentSpec
 from manifests.engines import engine
 from manifests.errors import TargetError
-from operators.steps.experts.dump import dump
+from operators.steps.experts.collect import dump
 from operators.steps.run import Run, artefacts
 from operators.targets import target
 from operators.targets.base import Target

@@ -14,7 +14,7 @@ from manifests.engines import engine
 from manifests.errors import WideloopError
 from manifests.hardware import Role
 from operators.request import Request
-from operators.steps.experts.examine import Examined
+from operators.steps.experts.examination import Examined
 from operators.steps.experts.place import placed_spec, recorded
 from operators.steps.run import Run, artefacts, open_store
 from results.experts import comparison as found
