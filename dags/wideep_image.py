@@ -1,4 +1,8 @@
-"""Build or verify the engine's image. On the local target: its environment, by the digest of its lock."""
+"""Build or verify the engine's image, and smoke-test it once per digest.
+
+On the local target: its environment, by the digest of its lock. On Kubernetes: found in its registry, or built in
+the cluster by rootless BuildKit (`WIDELOOP_CLUSTER__BUILD=true`) unless the same inputs were built before.
+"""
 
 from datetime import timedelta
 

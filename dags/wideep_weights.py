@@ -1,4 +1,7 @@
-"""Fill or verify the model cache: config, tokenizer and, where the engine needs them, every weight shard."""
+"""Fill or verify the model cache: config, tokenizer and, where the engine needs them, every weight shard.
+
+On Kubernetes: makes the claims that are missing, and a Job downloads a pinned commit, going on where one broke off.
+"""
 
 from datetime import timedelta
 

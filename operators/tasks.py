@@ -68,10 +68,14 @@ def plan(*, deploys: bool = True, must_run: bool = True, sweeps: bool = False) -
 @task(**RETRIES)
 def image() -> str:
     """Build or verify the engine's image; returns its digest."""
+    from manifests.errors import Refused
     from operators.steps import prepare
 
     context = get_current_context()
-    return prepare.ensure_image(params_of(context), run_of(context))
+    try:
+        return prepare.ensure_image(params_of(context), run_of(context))
+    except Refused as refused:
+        raise _fail_at_once(refused) from refused
 
 
 @task(**RETRIES)

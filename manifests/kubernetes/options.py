@@ -88,7 +88,7 @@ class ClusterOptions(BaseModel):
     build_args: dict[str, str] = {}
     build_timeout_s: float = Field(7200, gt=0)
     download_timeout_s: float = Field(14400, gt=0)
-    buildkit_image: str = "moby/buildkit:v0.25.1-rootless"
+    buildkit_image: str = "moby/buildkit:v0.34.2-rootless"
     registry_secret: str | None = None
     plain_http_registries: tuple[str, ...] = ()
     storage_class: str | None = None
