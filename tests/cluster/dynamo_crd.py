@@ -1,4 +1,4 @@
-"""A CustomResourceDefinition of DynamoGraphDeployment, versions v1alpha1 and v1beta1.
+"""CustomResourceDefinitions of Dynamo: DynamoGraphDeployment, versions v1alpha1 and v1beta1, and what pods need.
 
 It is **not** the one that Dynamo's operator installs: that one cannot be had from a package registry, so this one
 is written after the operator's API reference (docs.nvidia.com/dynamo, "Full Kubernetes CRD reference", 1.5). Pods,
@@ -75,27 +75,34 @@ _REPLICAS = _object(
 )
 
 
-def definition(openapi: dict[str, Any]) -> dict[str, Any]:
-    """The CustomResourceDefinition, with the pods of ``openapi``, the API server's document at :data:`OPENAPI`."""
+def definitions(openapi: dict[str, Any]) -> list[dict[str, Any]]:
+    """The CustomResourceDefinitions, with the pods of ``openapi``, the API server's document at :data:`OPENAPI`.
+
+    Besides the graphs there is what workers say of themselves when they find each other through the API server.
+    """
+    graph = [
+        _version("v1alpha1", _alpha(openapi), "services", storage=False, deprecated=True),
+        _version("v1beta1", _beta(openapi), "components", storage=True),
+    ]
+    said = _object(("data",), data={"type": "object", "x-kubernetes-preserve-unknown-fields": True})
+    schema = _object(apiVersion=_TEXT, kind=_TEXT, metadata={"type": "object"}, spec=said)
+    worker = {"name": "v1alpha1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}
+    return [_definition(KIND, "dgd", graph), _definition("DynamoWorkerMetadata", "dwm", [worker])]
+
+
+def _definition(kind: str, short: str, versions: list[dict[str, Any]]) -> dict[str, Any]:
+    plural = f"{kind.lower()}s"
+    names = {"kind": kind, "listKind": f"{kind}List", "plural": plural, "singular": kind.lower(), "shortNames": [short]}
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{PLURAL}.{GROUP}"},
+        "metadata": {"name": f"{plural}.{GROUP}"},
         "spec": {
             "group": GROUP,
             "scope": "Namespaced",
-            "names": {
-                "kind": KIND,
-                "listKind": f"{KIND}List",
-                "plural": PLURAL,
-                "singular": KIND.lower(),
-                "shortNames": ["dgd"],
-            },
+            "names": names,
             "conversion": {"strategy": "None"},
-            "versions": [
-                _version("v1alpha1", _alpha(openapi), "services", storage=False, deprecated=True),
-                _version("v1beta1", _beta(openapi), "components", storage=True),
-            ],
+            "versions": versions,
         },
     }
 

@@ -28,6 +28,12 @@ Document = dict[str, Any]
 _MANAGER = "dynamo-stand-in"
 _ALL = f"/apis/{GROUP}/v1beta1/{PLURAL}"
 _APPS = {"Deployment": "deployments", "StatefulSet": "statefulsets"}
+_PLURALS = _APPS | {
+    "Service": "services",
+    "ServiceAccount": "serviceaccounts",
+    "Role": "roles",
+    "RoleBinding": "rolebindings",
+}
 
 
 class DynamoOperator:
@@ -80,30 +86,34 @@ class DynamoOperator:
             graph["spec"] = dynamo_pods.from_alpha(alpha["spec"])
         try:
             documents = dynamo_pods.documents(graph)
-            statuses = {one: await self._apply(graph, made) for one, made in documents.items()}
+            for document in dynamo_pods.shared(graph):
+                await self._apply(graph, document)
+            statuses = {one: await self._component(graph, made) for one, made in documents.items()}
         except (ApiError, dynamo_pods.Invalid) as error:
             await self._report(path, graph, {}, str(error))
             return
         await self._report(path, graph, statuses, "")
 
-    async def _apply(self, graph: Document, documents: list[Document]) -> Document:
-        """Make the objects of one component; its replicas as the status of a graph has them."""
+    async def _apply(self, graph: Document, document: Document) -> Document:
+        """Make one object, owned by its graph."""
         metadata = graph["metadata"]
         owner = {"apiVersion": graph["apiVersion"], "kind": KIND, "name": metadata["name"], "uid": metadata["uid"]}
-        workloads = []
-        for document in documents:
-            made = copy.deepcopy(document)
-            made["metadata"] |= {"ownerReferences": [owner | {"controller": True, "blockOwnerDeletion": True}]}
-            plural = _APPS.get(made["kind"], "services")
-            prefix = "/apis/apps/v1" if made["kind"] in _APPS else "/api/v1"
-            path = f"{prefix}/namespaces/{metadata['namespace']}/{plural}/{made['metadata']['name']}"
-            applied = await self._api.apply(path, made, _MANAGER)
-            if made["kind"] in _APPS:
-                workloads.append(applied)
+        made = copy.deepcopy(document)
+        made["metadata"] |= {"ownerReferences": [owner | {"controller": True, "blockOwnerDeletion": True}]}
+        version = made["apiVersion"]
+        prefix = f"/apis/{version}" if "/" in version else f"/api/{version}"
+        plural = _PLURALS[made["kind"]]
+        path = f"{prefix}/namespaces/{metadata['namespace']}/{plural}/{made['metadata']['name']}"
+        return await self._api.apply(path, made, _MANAGER)
+
+    async def _component(self, graph: Document, documents: list[Document]) -> Document:
+        """Make the objects of one component; its replicas as the status of a graph has them."""
+        applied = [await self._apply(graph, document) for document in documents]
+        workloads = [one for one in applied if one["kind"] in _APPS]
         wanted = sum(one["spec"]["replicas"] for one in workloads)
         ready = sum(one.get("status", {}).get("readyReplicas", 0) for one in workloads)
         return {
-            "componentKind": "Deployment" if workloads[0]["kind"] == "Deployment" else "LeaderWorkerSet",
+            "componentKind": "LeaderWorkerSet" if len(workloads) > 1 else "Deployment",
             "componentNames": [one["metadata"]["name"] for one in workloads],
             "replicas": sum(one.get("status", {}).get("replicas", 0) for one in workloads),
             "updatedReplicas": sum(one.get("status", {}).get("updatedReplicas", 0) for one in workloads),

@@ -31,6 +31,40 @@ def documents(graph: Document) -> dict[str, list[Document]]:
     return {one["name"]: _component(graph, one) for one in graph["spec"].get("components", ())}
 
 
+def shared(graph: Document) -> list[Document]:
+    """What lets the pods of a graph find each other through the API server: an account and what it may do."""
+    account, name = _account(graph), graph["metadata"]["name"]
+    labels = {NAME_LABEL: name}
+    metadata = {"name": account, "labels": labels}
+    looked_at = ["get", "list", "watch"]
+    rules = [
+        {"apiGroups": [""], "resources": ["endpoints", "pods"], "verbs": looked_at},
+        {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": looked_at},
+        {
+            "apiGroups": ["nvidia.com"],
+            "resources": ["dynamoworkermetadatas"],
+            "verbs": [*looked_at, "create", "update", "patch", "delete"],
+        },
+    ]
+    group = "rbac.authorization.k8s.io"
+    subject = {"kind": "ServiceAccount", "name": account, "namespace": graph["metadata"]["namespace"]}
+    return [
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata},
+        {"apiVersion": f"{group}/v1", "kind": "Role", "metadata": metadata, "rules": rules},
+        {
+            "apiVersion": f"{group}/v1",
+            "kind": "RoleBinding",
+            "metadata": metadata,
+            "roleRef": {"apiGroup": group, "kind": "Role", "name": account},
+            "subjects": [subject],
+        },
+    ]
+
+
+def _account(graph: Document) -> str:
+    return f"{graph['metadata']['name']}-k8s-service-discovery"
+
+
 def _component(graph: Document, component: Document) -> list[Document]:
     base = f"{graph['metadata']['name']}-{component['name'].lower()}"
     nodes = component.get("multinode", {}).get("nodeCount", 1)
@@ -38,8 +72,8 @@ def _component(graph: Document, component: Document) -> list[Document]:
     if nodes == 1:
         labels = _labels(graph, component) | {"nvidia.com/selector": base}
         workload = _workload("Deployment", base, labels, _template(graph, component, labels), replicas)
-        return [workload, *_services(graph, component, base, labels)]
-    made = []
+        return [workload, _service(graph, component, base)]
+    made = [_service(graph, component, base)]
     for number in range(replicas):
         made += _group(graph, component, f"{base}-{number}", nodes)
     return made
@@ -85,10 +119,17 @@ def _workload(kind: str, name: str, labels: dict[str, str], template: Document, 
     return _object(kind, "apps/v1", name, labels, spec)
 
 
-def _services(graph: Document, component: Document, name: str, labels: dict[str, str]) -> list[Document]:
+def _service(graph: Document, component: Document, name: str) -> Document:
+    """How a component is reached; Dynamo's discovery looks for services with these labels."""
     port = _port("http", FRONTEND_PORT) if component.get("type") == "frontend" else _port("system", SYSTEM_PORT)
-    spec = {"selector": {"nvidia.com/selector": labels["nvidia.com/selector"]}, "ports": [port]}
-    return [_object("Service", "v1", name, labels, spec)]
+    selector = {
+        "nvidia.com/dynamo-component": component["name"],
+        "nvidia.com/dynamo-component-type": component.get("type", ""),
+        "nvidia.com/dynamo-namespace": _namespace(graph),
+    }
+    found = {"nvidia.com/dynamo-discovery-backend": "kubernetes", "nvidia.com/dynamo-discovery-enabled": "true"}
+    spec = {"selector": selector, "ports": [port]}
+    return _object("Service", "v1", name, _labels(graph, component) | found, spec)
 
 
 def _object(kind: str, version: str, name: str, labels: dict[str, str], spec: Document) -> Document:
@@ -125,6 +166,7 @@ def _template(graph: Document, component: Document, labels: dict[str, str]) -> D
     metadata["annotations"] = dict(graph["spec"].get("annotations", {})) | metadata.get("annotations", {})
     spec = template.setdefault("spec", {"containers": []})
     spec.setdefault("terminationGracePeriodSeconds", 60)
+    spec.setdefault("serviceAccountName", _account(graph))
     if graph["spec"].get("priorityClassName"):
         spec.setdefault("priorityClassName", graph["spec"]["priorityClassName"])
     main = _main(template)

@@ -23,7 +23,7 @@ def prepare(cluster: Cluster) -> None:
         cluster.kubectl("apply", "--server-side", "-f", crds)
     else:
         openapi = json.loads(cluster.kubectl("get", "--raw", dynamo_crd.OPENAPI))
-        cluster.apply([dynamo_crd.definition(openapi)])
+        cluster.apply(dynamo_crd.definitions(openapi))
     cluster.apply([claims.storage_class("folders", default=True)])
     for version in dynamo_crd.VERSIONS:
         path = f"/apis/{dynamo_crd.GROUP}/{version}/{dynamo_crd.PLURAL}"

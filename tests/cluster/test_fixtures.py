@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
-from tests.cluster.agent import NodeAgent
+from operators.bootstrap import PROJECT
+from tests.cluster.agent import NodeAgent, network
 from tests.cluster.agent.faults import Fault
 from tests.cluster.cluster import Cluster, wait_for
 
@@ -86,6 +90,31 @@ def test_the_service_proxy_reaches_a_server_in_a_pod_and_pods_find_it_by_name(
     assert cluster.kubectl("logs", "caller", "-n", namespace) == "from a volume\n"
 
 
+def test_a_pod_talks_to_the_api_server_with_its_own_account(
+    cluster: Cluster, namespace: str, add_nodes: AddNodes
+) -> None:
+    add_nodes("h200-8")
+    script = """
+import os, ssl, urllib.request as u, urllib.error
+d = "/var/run/secrets/kubernetes.io/serviceaccount/"
+host = os.environ["KUBERNETES_SERVICE_HOST"] + ":" + os.environ["KUBERNETES_SERVICE_PORT"]
+namespace = open(d + "namespace").read()
+request = u.Request(f"https://{host}/api/v1/namespaces/{namespace}/pods")
+request.add_header("Authorization", "Bearer " + open(d + "token").read())
+try:
+    u.urlopen(request, context=ssl.create_default_context(cafile=d + "ca.crt"))
+except urllib.error.HTTPError as error:
+    print(error.read().decode())
+"""
+    asks = pod("asks", "")
+    asks["spec"]["containers"][0]["command"] = ["python3", "-c", script]
+    cluster.apply([asks], namespace)
+    done = "--for=jsonpath={.status.phase}=Succeeded"
+    cluster.kubectl("wait", done, "pod/asks", "-n", namespace, "--timeout=30s")
+    account = f"system:serviceaccount:{namespace}:default"
+    assert f'User \\"{account}\\" cannot list' in cluster.kubectl("logs", "asks", "-n", namespace)
+
+
 def answered(cluster: Cluster, path: str) -> str:
     """What the API server answers, nothing for as long as it has no endpoint."""
     try:
@@ -159,3 +188,34 @@ def test_a_container_killed_for_memory_says_so(
     cluster.kubectl("wait", "--for=jsonpath={.status.phase}=Failed", "pod/big", "-n", namespace, "--timeout=30s")
     (state,) = get(cluster, namespace, "pod", "big")["status"]["containerStatuses"]
     assert (state["state"]["terminated"]["exitCode"], state["state"]["terminated"]["reason"]) == (137, "OOMKilled")
+
+
+def test_nothing_outlives_a_session_that_was_killed(agent: NodeAgent, tmp_path: Path) -> None:
+    session = subprocess.Popen(
+        [sys.executable, "-m", "tests.cluster", "l4-8"],
+        cwd=PROJECT,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert session.stdout
+        kubeconfig, kubectl = (session.stdout.readline().strip().partition("=")[2] for _ in range(2))
+        cluster = Cluster(Path(kubeconfig), kubectl)
+        cluster.apply([pod("orphan", "sleep 1000 & wait")], "default")
+        cluster.kubectl("wait", "--for=condition=Ready", "pod/orphan", "--timeout=30s")
+        family = psutil.Process(session.pid).children(recursive=True)
+        assert {"etcd", "kube-apiserver", "sleep"} < {one.name() for one in family}
+    finally:
+        session.kill()
+        session.wait()
+    wait_for(lambda: not any(alive(one) for one in family))
+    network.remove_abandoned()
+    assert network.left_behind(session.pid) == []
+
+
+def alive(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False

@@ -60,7 +60,9 @@ class Run:
         message.write_text("")
         table = self._folder / "mounts"
         every = [*_other_file_systems(), *mounts, Mount(message, "/dev/termination-log", False)]
-        table.write_text("".join(f"{'ro' if m.read_only else 'rw'}\t{m.source}\t{m.target}\n" for m in every))
+        # A link in the way (/var/run is one) would lead out of the container's root while that is being made.
+        lines = [f"{'ro' if m.read_only else 'rw'}\t{m.source}\t{os.path.realpath(m.target)}\n" for m in every]
+        table.write_text("".join(lines))
         arguments = [
             *("setpriv", "--pdeathsig", "KILL", "nsenter", f"--net=/run/netns/{namespace}"),
             *("unshare", "--mount", "--uts", "--ipc", "--pid", "--propagation=private", "sh", "-c", _PARENT, "sh"),
