@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 from manifests.errors import WideloopError
-from operators.bench import ask, client, demo, machine, parse, placement, preflight, table
+from operators.bench import ask, client, demo, experts, machine, parse, placement, preflight, table
 from operators.bench.figure import Figure
 from operators.bench.workspace import BenchError, Workspace
 from operators.settings import PROJECT, settings
@@ -21,6 +21,7 @@ from operators.settings import PROJECT, settings
 #: In the order they run: the short ones first, so that a mistake shows before the long one.
 GROUPS: dict[str, Callable[[Workspace], list[Figure]]] = {
     "placement": placement.measure,
+    "experts": experts.measure,
     "parse": parse.measure,
     "ask": ask.measure,
     "client": client.measure,
