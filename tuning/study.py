@@ -253,6 +253,11 @@ class TuningStudy:
                 return result
         raise LookupError(f"study {self._study.study_name} has no finished trial {number}")
 
+    def finished_runs(self) -> set[str]:
+        """The runs whose trials say something."""
+        said = {r.number for r in self.results()}
+        return {str(t.user_attrs[_RUN]) for t in self._study.trials if t.number in said and _RUN in t.user_attrs}
+
     def why(self, number: int) -> str:
         """Why the trial of that number was tried."""
         return str(self._study.trials[number].user_attrs.get(_WHY, "sampler"))

@@ -46,7 +46,7 @@ def provide(stock: Path, name: str, own: Path, triton: str) -> Path | None:
 
 
 def _nearest(wanted: re.Match[str], known: list[Path]) -> Path | None:
-    """Of the same width and type: this device's before a sibling's, then the nearest number of experts, then newest."""
+    """Of the same width and type: the nearest number of experts, then this device's before a sibling's, then newest."""
     family = next((s for s in _SIBLINGS if wanted["device"] in s), (wanted["device"],))
     best: tuple[tuple[int, int], Path] | None = None
     for file in known:
@@ -55,7 +55,7 @@ def _nearest(wanted: re.Match[str], known: list[Path]) -> Path | None:
             continue
         if found["device"] not in family:
             continue
-        rank = (int(found["device"] != wanted["device"]), abs(int(found["e"]) - int(wanted["e"])))
+        rank = (abs(int(found["e"]) - int(wanted["e"])), int(found["device"] != wanted["device"]))
         # Later folders are newer versions of Triton.
         if best is None or rank <= best[0]:
             best = (rank, file)

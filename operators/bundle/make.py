@@ -25,6 +25,7 @@ _DROPPED = re.compile(
     sglang/lang/(?!chat_template|interpreter|ir|api|backend|choices|tracer|__init__) |
     sglang/srt/(server|grpc|multimodal)/_core.*\.so |
     sgl_kernel/(flash_ops|flashmla_ops|infllm_ops|spatial_ops|deep_gemm).*\.so | sgl_kernel/sm100/ |
+    flashinfer/data/cutlass/(examples|python|tools)/ | flashinfer/data/cccl/(python|benchmarks|docs|ci)/ |
     bin/ | (.*/)?tests?/ | (.*/)?__pycache__/ | .*\.pyi$
     )""",
     re.VERBOSE,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import compileall
 import configparser
 import os
 import shutil
@@ -38,8 +37,9 @@ def unpack(bundle: Path, folder: Path) -> Path:
     python = folder / "bin" / "python"
     for name in _SCRIPTS:
         _write_script(site, name, python)
-    # On many cores: five processes start from these files at once, again and again.
-    compileall.compile_dir(site, quiet=2, workers=os.cpu_count() or 1)
+    # On many cores: five processes start from these files at once, again and again. Their warnings are not ours.
+    compiling = [str(python), "-W", "ignore", "-m", "compileall", "-q", "-j", str(os.cpu_count() or 1), str(site)]
+    subprocess.run(compiling, stdout=subprocess.DEVNULL, check=False)
     return python
 
 

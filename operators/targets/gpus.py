@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from pydantic import BaseModel, ConfigDict
 
@@ -54,12 +54,17 @@ def read() -> list[Gpu]:
     return [g for name in names for g in found if name == str(g.index) or g.uuid.startswith(name)]
 
 
-def findings(spec: DeploymentSpec, gpus: Sequence[Gpu], cuda: str | None) -> list[Finding]:
-    """Why ``spec`` cannot run on ``gpus`` now. ``cuda``: major version of CUDA the engine was built with, if known."""
+def findings(spec: DeploymentSpec, gpus: Sequence[Gpu], cuda: str | None, ours: Collection[int] = ()) -> list[Finding]:
+    """Why ``spec`` cannot run on ``gpus`` now.
+
+    Args:
+        cuda: major version of CUDA the engine was built with, if known.
+        ours: processes that may hold memory (a standby's CUDA context).
+    """
     if len(gpus) < spec.gpus:
         return [_too_few(spec, gpus)]
     used = gpus[: spec.gpus]
-    found = [f for gpu in used if (f := _busy(gpu)) is not None]
+    found = [f for gpu in used if (f := _busy(gpu, ours)) is not None]
     oldest = _OLDEST_DRIVER.get(cuda or "", 0)
     if int(used[0].driver.split(".")[0]) < oldest:
         rule = f"the engine was built with CUDA {cuda}, which needs driver {oldest} or newer"
@@ -80,14 +85,14 @@ def findings(spec: DeploymentSpec, gpus: Sequence[Gpu], cuda: str | None) -> lis
     return found
 
 
-def wait_until_free(count: int, patience_s: float = 30.0) -> None:
+def wait_until_free(count: int, ours: Collection[int] = (), patience_s: float = 30.0) -> None:
     """Return when the first ``count`` GPUs hold no more memory, which takes the driver a moment after a process' end.
 
     Raises:
         TargetError: they still do after ``patience_s``.
     """
     deadline = time.monotonic() + patience_s
-    while held := [g for g in read()[:count] if g.used_mib > BUSY_MIB]:
+    while held := [g for g in read()[:count] if _busy(g, ours)]:
         if time.monotonic() > deadline:
             raise TargetError("; ".join(f"GPU {g.index} still holds {g.used_mib} MiB{_holders(g)}" for g in held))
         time.sleep(_LOOK_AGAIN_S)
@@ -112,8 +117,11 @@ def _too_few(spec: DeploymentSpec, gpus: Sequence[Gpu]) -> Finding:
     )
 
 
-def _busy(gpu: Gpu) -> Finding | None:
+def _busy(gpu: Gpu, ours: Collection[int]) -> Finding | None:
     if gpu.used_mib <= BUSY_MIB:
+        return None
+    holders = _processes(gpu)
+    if holders and all(pid in ours for pid, _ in holders):
         return None
     return Finding(
         field="hardware",
@@ -124,13 +132,17 @@ def _busy(gpu: Gpu) -> Finding | None:
 
 
 def _holders(gpu: Gpu) -> str:
+    names = [f"{name} (process {pid})" for pid, name in _processes(gpu)]
+    return f" by {', '.join(names)}" if names else ""
+
+
+def _processes(gpu: Gpu) -> list[tuple[int, str]]:
     """Who computes on ``gpu``, where the driver tells."""
     try:
         rows = _smi("--query-compute-apps=gpu_uuid,pid,process_name")
     except (OSError, TargetError):
-        return ""
-    names = [f"{name} (process {pid})" for uuid, pid, name in rows if uuid == gpu.uuid]
-    return f" by {', '.join(names)}" if names else ""
+        return []
+    return [(int(pid), name) for uuid, pid, name in rows if uuid == gpu.uuid and pid.isdigit()]
 
 
 def _smi(query: str) -> list[list[str]]:

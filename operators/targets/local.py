@@ -12,7 +12,7 @@ from typing import Any, Literal
 from manifests import benchmark
 from manifests.deployment import DeploymentSpec
 from manifests.diagnosis import Diagnosis
-from manifests.engines import engine
+from manifests.engines import engine, sglang_outdated
 from manifests.engines.base import Command, Engine
 from manifests.errors import TargetBusy, TargetError
 from manifests.findings import Finding
@@ -93,9 +93,11 @@ class LocalTarget(Target):
         python = environment_python(self._settings, engine(spec.engine).environment)
         packages = installed.packages(python)
         findings = [f for f in (_other_version(spec, python),) if f is not None]
+        added = self._settings.engine_options(engine(spec.engine).environment)
+        findings += sglang_outdated.findings("WIDELOOP_SGLANG_OPTIONS", added, spec.engine_version)
         if self._holding():
             return findings
-        return findings + gpus.findings(spec, gpus.read(), gpus.cuda_of(packages))
+        return findings + gpus.findings(spec, gpus.read(), gpus.cuda_of(packages), self._state.pids())
 
     def stand_by(self, spec: DeploymentSpec, owner: Owner) -> None:
         with self._state.locked(spec.name):
@@ -124,7 +126,7 @@ class LocalTarget(Target):
         serving = engine(deployment.spec.engine) if deployment else None
         self._state.remove(name, self._grace(serving))
         if deployment and serving and not serving.simulated and not deployment.standby:
-            gpus.wait_until_free(deployment.spec.gpus)
+            gpus.wait_until_free(deployment.spec.gpus, self._state.pids())
 
     def _grace(self, serving: Engine | None = None) -> float:
         if self._grace_s is not None:

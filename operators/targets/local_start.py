@@ -108,10 +108,10 @@ def standing_by(state: State, spec: DeploymentSpec) -> Deployment | None:
     return waiting if alive else None
 
 
-def _lasting(spec: DeploymentSpec) -> DeploymentSpec:
-    """``spec`` without what a standby does not depend on."""
-    bare = {w.role: type(w.knobs)() for w in spec.workers}
-    return spec.with_knobs(spec.name, bare).model_copy(update={"record_experts": None})
+def _lasting(spec: DeploymentSpec) -> tuple[object, ...]:
+    """What a standby depends on: all but knobs, recorder and placement."""
+    layouts = tuple((w.role, w.layout, w.replicas) for w in spec.workers)
+    return (spec.engine, spec.engine_version, spec.image, spec.model_path, layouts)
 
 
 def _described(

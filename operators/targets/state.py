@@ -26,7 +26,7 @@ from manifests.errors import Refused
 from manifests.findings import Finding
 from operators.targets.base import Owned, Owner
 from operators.targets.files import read_as
-from operators.targets.process import ProcessRecord, end_marked, marked_below
+from operators.targets.process import ProcessRecord, end_marked, marked, marked_below
 
 _ALL = ".all"
 
@@ -89,6 +89,10 @@ class State:
         """Names of deployments of which a process lives, clients included."""
         marks = {mark.relative_to(self._root) for mark in marked_below(self._root)}
         return {mark.parts[0] for mark in marks if mark.parts and self._is_ours(mark.parts[0])}
+
+    def pids(self) -> set[int]:
+        """All living processes of ours."""
+        return {process.pid for process, _ in marked(self._root)}
 
     def remove(self, name: str, grace_s: float) -> None:
         """End every process of a deployment and forget it; none is no error."""

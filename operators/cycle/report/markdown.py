@@ -1,0 +1,136 @@
+"""The report as Markdown."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+
+def markdown(report: dict[str, Any]) -> str:
+    """All tables, and what stands above them."""
+    parts = [_head(report), _proof(report["proof"]), _configurations(report), _trials(report["trials"])]
+    parts += [_models(report), _cost(report["cost"])]
+    return "\n\n".join(p for p in parts if p) + "\n"
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """A Markdown table; cells are written as they are."""
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+def number(value: float | None, digits: int = 0) -> str:
+    """A figure, or a dash for none."""
+    return "-" if value is None or not math.isfinite(value) else f"{value:,.{digits}f}"
+
+
+def interval(pair: Sequence[float] | None, digits: int = 0) -> str:
+    """Mean and half-width; the mean alone where a single value says nothing of its scatter."""
+    if pair is None:
+        return "-"
+    mean, half = pair
+    return number(mean, digits) + (f" ± {number(half, digits)}" if math.isfinite(half) else "")
+
+
+def _head(report: dict[str, Any]) -> str:
+    simulated = " **SIMULATED**" if report["simulated"] else ""
+    lines = [f"# Cycle {report['cycle_id']}{simulated}", f"{report['title']}; engine {report['engine']}."]
+    found = report["recommendation"]
+    if found:
+        gain = (
+            f"gain {found['gain']:+.1%} [{found['gain_low']:+.1%}, {found['gain_high']:+.1%}], {found['pairs']} pairs"
+        )
+        lines.append(f"**{found['verdict']}**: {found['reason']} ({gain}).")
+    return "\n\n".join(lines)
+
+
+def _proof(proof: dict[str, Any]) -> str:
+    if not proof:
+        return ""
+    columns = ("role", "placement", "balancedness in order", "predicted", "recorded")
+    rows = [
+        (role, p["reason"], *(number(p[f"balancedness_{k}"], 3) for k in ("in_order", "predicted", "recorded")))
+        for role, p in proof.items()
+    ]
+    return "## Is the placement honoured?\n\n" + table(columns, rows)
+
+
+def _configurations(report: dict[str, Any]) -> str:
+    columns: tuple[str, ...] = (
+        "configuration",
+        "R",
+        "memory",
+        "graph",
+        "output tok/s",
+        "gain over default",
+        "TTFT p50 ms",
+    )
+    columns += ("TPOT p50 ms", "TPOT p99 ms", "weights / KV / graphs GiB", "start s", "capture s", "GPU-min")
+    rows = []
+    for c in report["configurations"]:
+        knobs, engine, gain = c["knobs"], c["engine"], c["gain"]
+        memory = " / ".join(number(engine.get(k), 2) for k in ("weights_gib", "kv_gib", "graphs_gib"))
+        rows.append((
+            c["name"], knobs["redundant_experts"], number(knobs["mem_fraction_static"], 3), knobs["cuda_graph_max_bs"],
+            interval(c["output_tok_s"]), _gain(gain),
+            interval(c["ttft_ms_p50"]), interval(c["tpot_ms_p50"], 1), interval(c["tpot_ms_p99"], 1), memory,
+            interval(c["start_s"], 1), interval(c["capture_s"], 1), number(c["gpu_minutes"], 1),
+        ))  # fmt: skip
+    return "## Configurations, repeated in turns\n\n" + table(columns, rows) if rows else ""
+
+
+def _gain(gain: dict[str, float] | None) -> str:
+    return f"{gain['gain']:+.1%} [{gain['low']:+.1%}, {gain['high']:+.1%}]" if gain else "-"
+
+
+def _trials(trials: Sequence[dict[str, Any]]) -> str:
+    columns: tuple[str, ...] = (
+        "trial",
+        "why",
+        "R",
+        "memory",
+        "graph",
+        "outcome",
+        "output tok/s",
+        "TPOT p50 ms",
+        "KV tokens",
+    )
+    columns += ("eager steps", "start s", "ours s")
+    rows = [
+        (
+            t["number"], t["why"], t["redundant_experts"], number(t["mem_fraction_static"], 3), t["cuda_graph_max_bs"],
+            t["outcome"] + (f": {t['reason']}" if t["reason"] else ""), number(t["output_tok_s"]),
+            number(t["tpot_ms_p50"], 1), number(t["kv_tokens"]), number(t["eager_decode_passes"]),
+            number(t["start_s"], 1), number(t["ours_s"], 1),
+        )
+        for t in trials
+    ]  # fmt: skip
+    return "## Trials\n\n" + table(columns, rows)
+
+
+def _models(report: dict[str, Any]) -> str:
+    memory = [
+        (
+            m["run"], m["outcome"], m["foreseen"],
+            *(_with_error(m, k) for k in ("weights", "kv", "graphs", "free")),
+        )
+        for m in report["memory_model"]
+    ]  # fmt: skip
+    timing = [
+        (p["run"], number(p["measured"]), number(p["predicted"]), f"{p['error']:+.1%}")
+        for p in report["performance_model"]
+    ]
+    columns = ("server", "outcome", "foreseen", "weights GiB (error)", "KV GiB", "graphs GiB", "free at ready GiB")
+    text = "## The models against each row\n\n" + table(columns, memory)
+    if timing:
+        text += "\n\n" + table(("server", "output tok/s", "predicted", "error"), timing)
+    return text
+
+
+def _with_error(row: dict[str, Any], part: str) -> str:
+    return f"{number(row[f'{part}_gib'], 2)} ({number(row[f'{part}_error_gib'], 2)})"
+
+
+def _cost(cost: dict[str, Any]) -> str:
+    return "## Cost\n\n" + table(("", ""), [(k.replace("_", " "), v) for k, v in cost.items()])

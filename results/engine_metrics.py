@@ -1,0 +1,80 @@
+"""What an SGLang server says of itself on its metrics page: memory, start-up, steps without a CUDA graph.
+
+Names are those of SGLang 0.5.17 to 0.5.23; a page of another engine, or a version without a series, leaves a field
+None. Memory is in GiB per GPU (SGLang calls it GB), time in seconds.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from pydantic import BaseModel, ConfigDict
+
+_SAMPLE = re.compile(r"^(?P<name>[a-zA-Z_:][\w:]*)(?:\{(?P<labels>.*)\})?\s+(?P<value>\S+)$")
+_LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
+
+
+class EngineMetrics(BaseModel):
+    """One server, at the worst of its ranks.
+
+    Attributes:
+        kv_tokens: tokens of KV cache.
+        eager_decode_passes: decode steps that no captured graph was large enough for; each costs the host some 2 ms
+            per layer, so that a few hundred of them are a slow server.
+        graph_decode_passes: decode steps that replayed a graph.
+        retracted: requests that were thrown out of a full KV cache and computed again.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    weights_gib: float | None = None
+    kv_gib: float | None = None
+    graphs_gib: float | None = None
+    free_at_start_gib: float | None = None
+    kv_tokens: float | None = None
+    capture_s: float | None = None
+    eager_decode_passes: float | None = None
+    graph_decode_passes: float | None = None
+    retracted: float | None = None
+
+    @property
+    def without_graphs(self) -> bool:
+        """Whether decode steps ran without a CUDA graph."""
+        return bool(self.eager_decode_passes)
+
+
+#: Field: name of the series, labels it must have.
+_SERIES: dict[str, tuple[str, dict[str, str]]] = {
+    "weights_gib": ("sglang:weight_memory_usage_gb", {}),
+    "kv_gib": ("sglang:kv_cache_memory_usage_gb", {}),
+    "graphs_gib": ("sglang:graph_memory_usage_gb", {}),
+    "free_at_start_gib": ("sglang:startup_available_gpu_memory_gb", {}),
+    "kv_tokens": ("sglang:max_total_num_tokens", {}),
+    "capture_s": ("sglang:startup_cuda_graph_time_seconds", {}),
+    "eager_decode_passes": ("sglang:cuda_graph_passes_total", {"mode": "decode_none"}),
+    "graph_decode_passes": ("sglang:cuda_graph_passes_total", {"mode": "decode_cuda_graph"}),
+    "retracted": ("sglang:num_retracted_requests_total", {}),
+}
+
+
+def read(page: str) -> EngineMetrics:
+    """The metrics of a page in Prometheus' text format."""
+    found: dict[str, float] = {}
+    for name, labels, value in _samples(page):
+        for field, (series, wanted) in _SERIES.items():
+            if name == series and wanted.items() <= labels.items():
+                found[field] = max(value, found.get(field, value))
+    return EngineMetrics(**found)
+
+
+def _samples(page: str) -> Iterator[tuple[str, dict[str, str], float]]:
+    for line in page.splitlines():
+        match = None if line.startswith("#") else _SAMPLE.match(line)
+        if match is None:
+            continue
+        try:
+            value = float(match["value"])
+        except ValueError:
+            continue
+        yield match["name"], dict(_LABEL.findall(match["labels"] or "")), value
