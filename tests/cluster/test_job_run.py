@@ -42,7 +42,7 @@ def documents(options: ClusterOptions, script: str, **more: object) -> list[dict
 
 def begin(api: Api, task: list[dict]) -> None:
     """What a process does that is killed at once."""
-    _release(api, task, _find_or_make(api, task[0])["metadata"]["uid"])
+    _release(api, task, _find_or_make(api, task)["metadata"]["uid"])
 
 
 def left(cluster: Cluster, namespace: str) -> str:

@@ -247,7 +247,7 @@ def test_a_claim_smaller_than_the_model(api: Api, options: ClusterOptions) -> No
     found = judged(api, options, spec_of(model="DeepSeek-R1", engine="dynamo-sglang", hardware="h200-32"))
     (finding,) = found["model claim"]
     assert "GB where the model takes 69" in finding.rule
-    assert finding.suggestion == "Enlarge it to 710Gi: kubectl edit pvc model-cache"
+    assert finding.suggestion == "Enlarge it to 711Gi: kubectl edit pvc model-cache"
 
 
 @pytest.fixture

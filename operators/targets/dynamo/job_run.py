@@ -39,8 +39,7 @@ def run_to_end(
         TargetError: it failed, cannot start, or takes too long; with what it said last and what to do.
     """
     job = documents[0]
-    path = path_of(job)
-    found = _find_or_make(api, job)
+    found = _find_or_make(api, documents)
     uid = found["metadata"]["uid"]
     try:
         if found["spec"].get("suspend"):
@@ -48,26 +47,25 @@ def run_to_end(
         return _Follower(api, job, say, pending_s).result()
     except TargetError as error:
         if not isinstance(error, ApiUnreachable):
-            _remove(api, path, uid)
+            _remove(api, documents, uid)
         raise
     finally:
-        _remove_finished(api, path, uid)
+        _remove_finished(api, documents, uid)
 
 
-def _find_or_make(api: Api, job: Json) -> Json:
+def _find_or_make(api: Api, documents: Sequence[Json]) -> Json:
     """The Job of this work: one that runs or has run well, else a new one.
 
     Raises:
         TargetError: somebody else has a Job of that name.
     """
-    path = path_of(job)
-    found = api.get(path)
+    found = api.get(path_of(documents[0]))
     if found is not None:
         require_ours(found)
         if _ended(found) != "Failed" and not found["metadata"].get("deletionTimestamp"):
             return found
-        _remove(api, path, found["metadata"]["uid"])
-    return apply(api, job)
+        _remove(api, documents, found["metadata"]["uid"])
+    return apply(api, documents[0])
 
 
 def _release(api: Api, documents: Sequence[Json], uid: str) -> None:
@@ -80,18 +78,22 @@ def _release(api: Api, documents: Sequence[Json], uid: str) -> None:
     api.request("PATCH", path_of(job), query, {"spec": {"suspend": False}}, content_type=MERGE)
 
 
-def _remove(api: Api, path: str, uid: str) -> None:
-    """Remove this very Job, and its pods before it."""
-    if delete(api, path, propagation="Foreground", uid=uid):
-        wait_gone(api, path, _GONE_S)
+def _remove(api: Api, documents: Sequence[Json], uid: str) -> None:
+    """Remove this very Job with its pods, and its files."""
+    job, *files = map(path_of, documents)
+    if delete(api, job, propagation="Foreground", uid=uid):
+        wait_gone(api, job, _GONE_S)
+        for path in files:
+            # The cluster would, some time later.
+            delete(api, path)
 
 
-def _remove_finished(api: Api, path: str, uid: str) -> None:
+def _remove_finished(api: Api, documents: Sequence[Json], uid: str) -> None:
     """Remove the Job when it is over. It is not when this process is being killed, and then its retry wants it."""
     try:
-        found = api.get(path)
+        found = api.get(path_of(documents[0]))
         if found is not None and _ended(found):
-            _remove(api, path, uid)
+            _remove(api, documents, uid)
     except TargetError:
         # The error that is on its way says more; the cluster removes a finished Job by itself in the end.
         return
