@@ -90,10 +90,10 @@ def _advice(
     spec: DeploymentSpec, worker: WorkerSpec, windows: Floats, workload: Workload
 ) -> tuple[tuple[Advice, ...], str]:
     """By size; empty, and why, where there is not enough traffic to judge by."""
-    version = spec.engine_version if engine(spec.engine).default_version else DEFAULT_VERSION
+    version = spec.engine_version or DEFAULT_VERSION
     seen, unseen = halves(windows)
     busiest = max(workload.concurrency)
-    sizes = sorted({worker.layout.ep, *(s for s in SIZES if s <= spec.model.num_experts and spec.hardware.gpus >= 8)})
+    sizes = sorted({worker.layout.ep, *(s for s in SIZES if s <= spec.model.num_experts)})
     found = []
     try:
         for other in [worker if ep == worker.layout.ep else next(layouts(worker, [ep])) for ep in sizes]:

@@ -40,7 +40,9 @@ def experts_view(cycle: Cycle, artefacts: Artefacts) -> ExpertsView:
             else:
                 roles.append(RoleReport.model_validate(document))
         except (ValidationError, ValueError, OSError) as error:
-            problems.append(f"{name} cannot be shown: it was written by another version ({type(error).__name__})")
+            problems.append(
+                f"document {name} cannot be shown: it was written by another version ({type(error).__name__})"
+            )
     roles.sort(key=lambda role: role.role != "prefill")
     if not roles and not problems:
         running = "yet" if cycle.state == "running" else "in this run"
