@@ -20,6 +20,7 @@ from typing import Any
 
 from tests.cluster import dynamo_pods
 from tests.cluster.agent.api import Api, ApiError
+from tests.cluster.dynamo_alpha import from_alpha
 from tests.cluster.dynamo_crd import GROUP, KIND, PLURAL
 from tests.cluster.dynamo_pods import NAME_LABEL
 
@@ -82,8 +83,8 @@ class DynamoOperator:
         if graph is None or "deletionTimestamp" in graph["metadata"]:
             return  # what it is made of goes with it, by owner references
         if not graph.get("spec", {}).get("components"):
-            alpha = await self._api.get(path.replace("v1beta1", "v1alpha1"))
-            graph["spec"] = dynamo_pods.from_alpha(alpha["spec"])
+            path = path.replace("v1beta1", "v1alpha1")  # its status too: writing it as v1beta1 would lose its services
+            graph["spec"] = from_alpha((await self._api.get(path))["spec"])
         try:
             documents = dynamo_pods.documents(graph)
             for document in dynamo_pods.shared(graph):
@@ -114,6 +115,7 @@ class DynamoOperator:
         ready = sum(one.get("status", {}).get("readyReplicas", 0) for one in workloads)
         return {
             "componentKind": "LeaderWorkerSet" if len(workloads) > 1 else "Deployment",
+            "componentName": workloads[0]["metadata"]["name"],
             "componentNames": [one["metadata"]["name"] for one in workloads],
             "replicas": sum(one.get("status", {}).get("replicas", 0) for one in workloads),
             "updatedReplicas": sum(one.get("status", {}).get("updatedReplicas", 0) for one in workloads),
@@ -130,14 +132,14 @@ class DynamoOperator:
         condition = {"type": "Ready", "status": str(ready), "reason": reason, "message": message}
         condition["observedGeneration"] = graph["metadata"]["generation"]
         status = graph.get("status", {})
-        before = next((one for one in status.get("conditions", ()) if one["type"] == "Ready"), {})
+        before: Document = next((one for one in status.get("conditions", ()) if one["type"] == "Ready"), {})
         changed = before.get("status") != condition["status"]
         condition["lastTransitionTime"] = _now() if changed else before["lastTransitionTime"]
         wanted = {
             "observedGeneration": graph["metadata"]["generation"],
             "state": "successful" if ready else "failed" if error else "pending",
             "conditions": [condition],
-            "components": components,
+            "services" if "/v1alpha1/" in path else "components": components,
         }
         if all(status.get(key) == value for key, value in wanted.items()):
             return

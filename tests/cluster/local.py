@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from functools import partial
 from pathlib import Path
 
 from operators.settings import Settings
@@ -27,7 +28,7 @@ def prepare(cluster: Cluster) -> None:
     cluster.apply([claims.storage_class("folders", default=True)])
     for version in dynamo_crd.VERSIONS:
         path = f"/apis/{dynamo_crd.GROUP}/{version}/{dynamo_crd.PLURAL}"
-        wait_for(lambda path=path: _answers(cluster, path), 30, f"{path} is served")
+        wait_for(partial(_answers, cluster, path), 30, f"{path} is served")
 
 
 def _answers(cluster: Cluster, path: str) -> bool:

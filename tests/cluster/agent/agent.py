@@ -5,20 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-import uuid
 from collections.abc import Coroutine, Iterable, Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
 
 from tests.cluster.agent import claims, names
-from tests.cluster.agent.api import Api, ApiError
+from tests.cluster.agent.api import Api
+from tests.cluster.agent.events import Events
 from tests.cluster.agent.faults import Fault
 from tests.cluster.agent.images import Images
 from tests.cluster.agent.network import Network
 from tests.cluster.agent.pod import HOST_IP, Node, PodRun
 from tests.cluster.agent.server import LogServer
-from tests.cluster.agent.status import now
 
 Document = dict[str, Any]
 T = TypeVar("T")
@@ -133,7 +132,7 @@ class NodeAgent:
             images=self.images,
             folder=self._folder / "pods",
             backoff_s=self._backoff_s,
-            event=self._event,
+            event=Events(self._api).record,
             write_hosts=self._write_hosts,
             variables=_WHERE,
         )
@@ -227,6 +226,8 @@ class NodeAgent:
     async def _end(self, uid: str, grace_s: float, pod: Document | None = None) -> None:
         """End a pod's processes; with ``pod`` also tell the API server that it is gone."""
         if uid in self._ending:
+            if uid in self._pods:
+                self._pods[uid][0].hurry(grace_s)
             return
         self._ending.add(uid)
         if uid in self._pods:
@@ -237,25 +238,6 @@ class NodeAgent:
         if pod is not None:
             path = f"/api/v1/namespaces/{pod['metadata']['namespace']}/pods/{pod['metadata']['name']}"
             await self._api.delete(path, {"gracePeriodSeconds": 0, "preconditions": {"uid": uid}})
-
-    async def _event(self, pod: Document, kind: str, reason: str, message: str) -> None:
-        metadata = pod["metadata"]
-        reference = {"apiVersion": "v1", "kind": "Pod"} | {k: metadata[k] for k in ("name", "namespace", "uid")}
-        event = {
-            "apiVersion": "v1",
-            "kind": "Event",
-            "metadata": {"name": f"{metadata['name']}.{uuid.uuid4().hex[:16]}", "namespace": metadata["namespace"]},
-            "involvedObject": reference,
-            "type": kind,
-            "reason": reason,
-            "message": message,
-            "count": 1,
-            "firstTimestamp": now(),
-            "lastTimestamp": now(),
-            "source": {"component": "kubelet", "host": pod["spec"]["nodeName"]},
-        }
-        with contextlib.suppress(ApiError):  # its namespace is being deleted
-            await self._api.create(f"/api/v1/namespaces/{metadata['namespace']}/events", event)
 
     # ---- names
 

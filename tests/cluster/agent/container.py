@@ -18,7 +18,7 @@ from tests.cluster.agent.volumes import Mount
 _SANDBOX = Path(__file__).with_name("sandbox.sh")
 #: Stays outside of the PID namespace, so that it lives to say how the first process in it ended: 128 + signal when
 #: killed by one. What a shell remarks on that is not part of the container's log.
-_PARENT = 'exec 3>&2 2>/dev/null; setpriv --pdeathsig KILL sh "$@" 2>&3 3>&-; exit $?'
+_PARENT = 'exec 3>&2 2>/dev/null; (exec setpriv --pdeathsig KILL sh "$@" 2>&3 3>&-); exit $?'
 #: File systems whose content is not this machine's files, or that a container has of its own.
 _OWN = ("/proc", "/sys", "/dev", "/run")
 _LINE = 1 << 20

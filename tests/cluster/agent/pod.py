@@ -7,15 +7,16 @@ import contextlib
 import shutil
 import signal
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.cluster.agent import environment, faults, probes, volumes
+from tests.cluster.agent import environment, faults, volumes
 from tests.cluster.agent.api import Api, ApiError
 from tests.cluster.agent.container import Run
 from tests.cluster.agent.environment import ConfigError
+from tests.cluster.agent.health import Health, Record
 from tests.cluster.agent.images import CannotPull, Images
 from tests.cluster.agent.network import Network, PodNetwork
 from tests.cluster.agent.status import ContainerState, conditions, now, phase
@@ -43,7 +44,7 @@ class Node:
     images: Images
     folder: Path
     backoff_s: float
-    event: Callable[[Document, str, str, str], Awaitable[None]]
+    event: Record
     write_hosts: Callable[[PodRun], None]
     faults: list[faults.Fault] = field(default_factory=list)
     variables: dict[str, str] = field(default_factory=dict)
@@ -58,7 +59,7 @@ class PodRun:
         self.uid: str = pod["metadata"]["uid"]
         self.namespace: str = pod["metadata"]["namespace"]
         self.name: str = pod["metadata"]["name"]
-        self.folder = node.folder / self.uid
+        self.folder: Path = node.folder / self.uid
         self.hosts = self.folder / "hosts"
         self.network: PodNetwork | None = None
         self.states = [ContainerState(c["name"], c["image"]) for c in pod["spec"]["containers"]]
@@ -66,8 +67,8 @@ class PodRun:
         self.runs: dict[str, Run] = {}
         self._initialised = not self.init_states
         self._stopping = asyncio.Event()
+        self._deadline = float("inf")
         self._dirty = asyncio.Event()
-        self._tasks: list[asyncio.Task[None]] = []
         self._folders: dict[str, Path] = {}
         self._sources: dict[tuple[str, str], dict[str, str]] = {}
 
@@ -110,16 +111,20 @@ class PodRun:
     async def stop(self, grace_s: float) -> None:
         """SIGTERM to every container, and SIGKILL to those that still run after ``grace_s``."""
         self._stopping.set()
+        self.hurry(grace_s)
         running = list(self.runs.values())
         for run in running:
             run.kill(signal.SIGTERM)
-        deadline = asyncio.get_running_loop().time() + grace_s
-        while self.runs and asyncio.get_running_loop().time() < deadline:
+        while self.runs and asyncio.get_running_loop().time() < self._deadline:
             await asyncio.sleep(0.05)
         while self.runs:  # a container that had just been started has no process to kill yet
             for run in list(self.runs.values()):
                 run.kill()
             await asyncio.sleep(0.05)
+
+    def hurry(self, grace_s: float) -> None:
+        """Give a pod that is being stopped at most this long from now."""
+        self._deadline = min(self._deadline, asyncio.get_running_loop().time() + grace_s)
 
     @property
     def _restart_policy(self) -> str:
@@ -216,7 +221,8 @@ class PodRun:
         )
         state.run(f"wideloop://{uuid.uuid4().hex}", run.started_at)
         await self.node.event(self.pod, "Normal", "Started", f"Started container {spec['name']}")
-        probing = asyncio.create_task(self._probe(spec, state, run))
+        health = Health(self.pod, self.node.event, self._changed)
+        probing = asyncio.create_task(health.watch(spec, state, run, self.address))
         self._changed()
         code = await run.wait()
         probing.cancel()
@@ -248,53 +254,6 @@ class PodRun:
         self._sources |= await volumes.read_sources(self.node.api, self.namespace, wanted)
         base = {"PATH": path, "HOME": "/root", "HOSTNAME": self.pod["spec"].get("hostname") or self.name}
         return environment.variables(spec, self.pod, self._sources, base | self.node.variables)
-
-    # ---- probes
-
-    async def _probe(self, spec: Document, state: ContainerState, run: Run) -> None:
-        """Start-up probe first, then liveness and readiness for as long as the container runs."""
-        if probe := spec.get("startupProbe"):
-            passed = asyncio.Event()
-            task = asyncio.create_task(self._loop("startup", probe, spec, run, lambda good: good and passed.set()))
-            try:
-                await passed.wait()
-            finally:
-                task.cancel()
-        state.started = True
-        state.ready = "readinessProbe" not in spec
-        self._changed()
-
-        def readiness(good: bool) -> None:
-            state.ready = good
-            self._changed()
-
-        tasks = [
-            self._loop(kind, spec[f"{kind}Probe"], spec, run, hear)
-            for kind, hear in (("liveness", lambda good: None), ("readiness", readiness))
-            if f"{kind}Probe" in spec
-        ]
-        await asyncio.gather(*tasks)
-
-    async def _loop(self, kind: str, probe: Document, spec: Document, run: Run, hear: Callable[[bool], object]) -> None:
-        """One probe; failing start-up and liveness probes end the container."""
-
-        def result(good: bool, text: str) -> None:
-            hear(good)
-            if not good:
-                self._tasks.append(asyncio.create_task(self._unhealthy(kind, text, spec, run)))
-
-        await probes.loop(probe, spec, self.address, run, result)
-
-    async def _unhealthy(self, kind: str, text: str, spec: Document, run: Run) -> None:
-        await self.node.event(self.pod, "Warning", "Unhealthy", f"{kind.capitalize()} probe failed: {text}")
-        if kind == "readiness":
-            return
-        killing = f"Container {spec['name']} failed {kind} probe, will be restarted"
-        await self.node.event(self.pod, "Normal", "Killing", killing)
-        run.kill(signal.SIGTERM)
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(run.ended.wait(), self.pod["spec"].get("terminationGracePeriodSeconds", 30))
-        run.kill()
 
     # ---- status
 

@@ -67,7 +67,7 @@ class Volumes:
         if not {"emptyDir", "configMap", "secret", "projected", "downwardAPI"} & set(volume):
             kind = next(key for key in volume if key != "name")
             raise CannotMount(f'MountVolume.SetUp failed for volume "{volume["name"]}" : {kind} is not offered here')
-        folder = self._folder / volume["name"]
+        folder: Path = self._folder / volume["name"]
         folder.mkdir(parents=True, exist_ok=True)
         for kind, name, reference in _named(volume):
             self._write(folder, volume["name"], kind, name, reference)
