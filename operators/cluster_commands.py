@@ -30,7 +30,7 @@ def preflight(
     """Look at the cluster for one deployment and print a table: check, finding, what to do. Makes nothing."""
     try:
         params = {"target": "dynamo", "engine": engine, "model": model, "hardware": hardware}
-        spec = Request.from_params(params).spec("preflight", model_path=settings().cluster.model_mount)
+        spec = Request.from_params(params).spec("preflight")
         findings = target("dynamo").preflight(spec)
     except WideloopError as error:
         Console(stderr=True).print(f"wideloop: {error}", highlight=False, soft_wrap=True, markup=False)

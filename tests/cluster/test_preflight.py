@@ -21,8 +21,11 @@ from manifests.kubernetes.options import ClusterOptions
 from operators.request import Request
 from operators.targets.dynamo.api import Api
 from operators.targets.dynamo.preflight import preflight, run_checks
+from tests import registry
 from tests.cluster.agent import NodeAgent
 from tests.cluster.cluster import Cluster, wait_for
+from tests.cluster.conftest import unavailable
+from tests.tiny_hub import Hub, serving
 
 pytestmark = pytest.mark.cluster
 
@@ -248,6 +251,46 @@ def test_a_claim_smaller_than_the_model(api: Api, options: ClusterOptions) -> No
     (finding,) = found["model claim"]
     assert "GB where the model takes 69" in finding.rule
     assert finding.suggestion == "Enlarge it to 711Gi: kubectl edit pvc model-cache"
+
+
+def hub_says(api: Api, options: ClusterOptions) -> str:
+    spec = spec_of(engine="dynamo-sglang").model_copy(update={"model_path": "unknown"})
+    found = {check.name: check for check in run_checks(api, options, spec)}
+    hub = found["Hugging Face hub"]
+    return f"{hub.state}: {hub.found} " + " ".join(f.suggestion for f in hub.findings)
+
+
+def test_a_gated_model_and_a_token_that_is_accepted_or_not(api: Api, options: ClusterOptions, cluster: Cluster) -> None:
+    with serving(Hub("Qwen/Qwen3-30B-A3B", {}, token="good")) as hub:
+        asked = options.model_copy(update={"hub_endpoint": hub.url})
+        assert hub_says(api, asked).startswith("warning: Qwen/Qwen3-30B-A3B is gated, and nobody gets it")
+        for token, said in (
+            ("bad", "warning: Qwen/Qwen3-30B-A3B is gated, and this token's account"),
+            ("good", "ok: gives Qwen/Qwen3-30B-A3B to our token"),
+        ):
+            secret = {
+                "apiVersion": "v1",
+                "kind": "Secret",
+                "metadata": {"name": "hf"},
+                "stringData": {"HF_TOKEN": token},
+            }
+            cluster.apply([secret], options.namespace)
+            assert hub_says(api, asked.model_copy(update={"hf_token_secret": "hf"})).startswith(said)
+
+
+def test_images_by_digest_in_a_real_registry(api: Api, options: ClusterOptions, tmp_path: Path) -> None:
+    if absent := registry.missing():
+        unavailable(f"no {', '.join(absent)}")
+    with registry.serving(tmp_path / "registry") as one:
+        image = one.push(registry.python_image(tmp_path / "base"), "benchmark:1")
+        digest = one.inspect(image)["Digest"]
+        there = options.model_copy(update={"engine_image": f"{one.host}/benchmark:1.6.1", "client_image": image})
+        spec = spec_of().model_copy(update={"image": digest})
+        found = {check.name: check for check in run_checks(api, there, spec)}
+        assert found["engine image"].found == f"{one.host}/benchmark:1.6.1@{digest} is {digest}"
+        assert found["client image"].state == "ok"
+        gone = {check.name: check for check in run_checks(api, there, spec_of())}["engine image"]
+        assert [f.rule for f in gone.findings] == ["is not in its registry"]
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from manifests.deployment import DeploymentSpec
 from manifests.errors import ApiRefused, Refused
 from manifests.findings import Finding
+from manifests.kubernetes import checks
 from manifests.kubernetes.demand import demands
 from manifests.kubernetes.dynamo import render
 from manifests.kubernetes.options import ClusterOptions
@@ -28,9 +29,9 @@ def preflight(
     api: Api, options: ClusterOptions, spec: DeploymentSpec, *, say: Callable[[str], None] = print
 ) -> list[Finding]:
     """All findings about a deployment on this cluster; says the table of what was looked at."""
-    checks = [*run_checks(api, options, spec)]
-    say(table(checks))
-    return [finding for check in checks for finding in check.findings]
+    made = [*run_checks(api, options, spec)]
+    say(table(made))
+    return [finding for check in made for finding in check.findings]
 
 
 def run_checks(api: Api, options: ClusterOptions, spec: DeploymentSpec) -> Iterator[Check]:
@@ -51,7 +52,8 @@ def run_checks(api: Api, options: ClusterOptions, spec: DeploymentSpec) -> Itera
     except Refused as refused:
         yield Check("rendering", "", refused.findings)
         return
-    yield Check("rendering", f"{len(graph['spec']['components'])} components; names have Grove's length")
+    doubts = tuple(checks.findings(spec, options))
+    yield Check("rendering", f"{len(graph['spec']['components'])} components; names have Grove's length", doubts)
     wanted = demands(graph)
     crd = check_crd(api, options)
     yield crd

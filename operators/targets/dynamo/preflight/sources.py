@@ -60,12 +60,14 @@ def check_hub(api: Api, options: ClusterOptions, spec: DeploymentSpec) -> Check:
             make = f"kubectl -n {options.namespace} create secret generic {secret} --from-literal={_KEY}=..."
             return Check(name, "no token", (_finding("hf_token_secret", secret, rule, f"Make it: {make}"),))
         token = base64.b64decode(text).decode().strip()
+    if spec.model_path.startswith("/"):
+        return Check(name, "not asked: the model is in the cache")
     repository = hub_model(spec.model.name, options.model_revisions).repository
     return _ask_hub(name, repository, token, options)
 
 
 def _ask_hub(name: str, repository: str, token: str | None, options: ClusterOptions) -> Check:
-    """What is in the cache needs no hub any more, so what it says against us is no more than a warning."""
+    """Nothing runs without the cache, which has its own Job to say so: what the hub says is no more than a warning."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 
@@ -73,7 +75,8 @@ def _ask_hub(name: str, repository: str, token: str | None, options: ClusterOpti
         # Its requests end after ten seconds. Without a token: not that of whoever runs Airflow.
         HfApi(endpoint=options.hub_endpoint).auth_check(repository, token=token or False)
     except GatedRepoError:
-        rule = f"{repository} is gated, and {'this token' if token else 'nobody without a token'} gets it"
+        who = "this token's account has not accepted its licence" if token else "nobody gets it without a token"
+        rule = f"{repository} is gated, and {who}"
         action = f"Accept its licence at {options.hub_endpoint or _HUB}/{repository} with the token's account"
     except RepositoryNotFoundError:
         rule, action = f"the hub shows no {repository} to {'this token' if token else 'anyone'}", "Check token and name"
