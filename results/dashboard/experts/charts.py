@@ -45,7 +45,7 @@ def _over_time(role: RoleReport, layer: int, simulated: bool) -> Figure:
     }
     axis = "window of time" if role.ordered else "window (order not known: the ring buffer had wrapped)"
     layout = _layout(f"Layer {layer} over time", "expert", axis, simulated)
-    layout["yaxis"] |= {"autorange": "reversed", "tickformat": "d"}
+    layout["yaxis"] |= {"autorange": "reversed", **_whole(len(role.over_time[layer]))}
     return {"data": [data], "layout": layout}
 
 
@@ -82,7 +82,7 @@ def _windows(role: RoleReport, simulated: bool) -> Figure:
         _line(_AFTER, x, after, "var(--accent)"),
     ]
     layout = _layout("Balance over time, one placement", "window", "mean / hottest rank", simulated)
-    layout["xaxis"] |= {"tickformat": "d"}
+    layout["xaxis"] |= _whole(len(before))
     layout["yaxis"] |= {"range": [0, 1.04]}
     return {"data": data, "layout": layout}
 
@@ -141,17 +141,28 @@ def _bar(name: str, x: Any, y: Any, colour: str) -> Figure:
 def _layout(title: str, x: str, y: str, simulated: bool) -> Figure:
     axis = {"gridcolor": "var(--grid)", "linecolor": "var(--line)", "zerolinecolor": "var(--grid)", "tickfont": _font()}
     return {
-        "title": {"text": f"SIMULATED: {title}" if simulated else title, "x": 0, "xref": "paper", "font": _font(13)},
+        "title": {
+            "text": f"SIMULATED: {title}" if simulated else title,
+            "x": 0,
+            "xref": "paper",
+            "y": 0.97,
+            "font": _font(13),
+        },
         "paper_bgcolor": "var(--card)",
         "plot_bgcolor": "var(--card)",
         "font": _font(),
-        "margin": {"l": 56, "r": 12, "t": 34, "b": 66},
-        "legend": {"orientation": "h", "y": -0.2, "x": 0, "yanchor": "top"},
+        "margin": {"l": 56, "r": 12, "t": 58, "b": 44},
+        "legend": {"orientation": "h", "y": 1.0, "x": 0, "yanchor": "bottom"},
         "barmode": "group",
         "xaxis": {**axis, "title": {"text": x}},
         "yaxis": {**axis, "title": {"text": y}},
         "hoverlabel": {"bgcolor": "var(--card)", "font": {"color": "var(--ink)"}, "bordercolor": "var(--line)"},
     }
+
+
+def _whole(count: int) -> Figure:
+    """Ticks of an axis that counts to ``count``."""
+    return {"tickformat": "d", "dtick": max(count // 8, 1)}
 
 
 def _font(size: int = 12) -> Figure:
