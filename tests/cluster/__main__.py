@@ -16,7 +16,6 @@ from tests.cluster import local, nodes
 from tests.cluster.binaries import find
 from tests.cluster.cluster import Cluster
 from tests.cluster.control_plane import ControlPlane
-from tests.cluster.dynamo_operator import DynamoOperator
 
 
 def main() -> None:
@@ -33,7 +32,7 @@ def main() -> None:
             try:
                 for name in wanted:
                     agent.add_nodes(nodes.gpu_nodes(profiles.hardware(name), name))
-                operator = DynamoOperator(plane.kubeconfig)
+                operator = local.dynamo_operator(plane)
                 operator.start()
                 print(f"export KUBECONFIG={plane.kubeconfig}\nalias kubectl={binaries['kubectl']}", flush=True)
                 print("Ctrl-C ends it", file=sys.stderr, flush=True)

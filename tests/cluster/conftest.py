@@ -82,7 +82,7 @@ def operator(cluster: Cluster) -> Iterator[DynamoOperator | None]:
     if cluster.own is None:
         yield None
         return
-    found = DynamoOperator(cluster.kubeconfig)
+    found = local.dynamo_operator(cluster.own)
     found.start()
     yield found
     found.stop()

@@ -1,4 +1,4 @@
-"""A graph of v1alpha1 as one of v1beta1."""
+"""The spec of a graph of v1alpha1 as one of v1beta1, and back as far as anything here reads it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,24 @@ def from_alpha(spec: Document) -> Document:
     ]
     components = [_from_service(name, one, claims) for name, one in spec.get("services", {}).items()]
     kept = {key: spec[key] for key in ("annotations", "labels", "backendFramework") if key in spec}
-    return kept | {"env": spec.get("envs", []), "components": components}
+    return kept | ({"env": spec["envs"]} if "envs" in spec else {}) | {"components": components}
+
+
+def to_alpha(spec: Document) -> Document:
+    """A v1alpha1 spec of a v1beta1 one: each component with its pod as ``extraPodSpec``."""
+    kept = {key: spec[key] for key in ("annotations", "labels", "backendFramework") if key in spec}
+    services = {one["name"]: _to_service(one) for one in spec.get("components", ())}
+    return kept | ({"envs": spec["env"]} if "env" in spec else {}) | {"services": services}
+
+
+def _to_service(component: Document) -> Document:
+    pod = dict(component.get("podTemplate", {}).get("spec", {}))
+    containers = [dict(one) for one in pod.get("containers", ())]
+    main = next((one for one in containers if one["name"] == "main"), {})
+    pod["containers"] = [one for one in containers if one is not main]
+    pod["mainContainer"] = main
+    kept = {key: component[key] for key in ("replicas", "multinode") if key in component}
+    return kept | {"componentType": component.get("type", ""), "extraPodSpec": pod}
 
 
 def _from_service(name: str, service: Document, claims: list[Document]) -> Document:
@@ -36,7 +53,8 @@ def _from_service(name: str, service: Document, claims: list[Document]) -> Docum
     pod["containers"] = [*pod.get("containers", ()), main]
     memory = service.get("sharedMemory", {})
     kind = service.get("subComponentType") or service.get("componentType", "")
-    result = {"name": name, "type": kind, "podTemplate": {"metadata": service.get("extraPodMetadata", {}), "spec": pod}}
+    template = {"metadata": service.get("extraPodMetadata", {}), "spec": pod}
+    result = {"name": name, "podTemplate": template} | ({"type": kind} if kind else {})
     if memory:
         result["sharedMemorySize"] = "0" if memory.get("disabled") else memory["size"]
     return result | {key: service[key] for key in ("replicas", "multinode") if key in service}

@@ -6,7 +6,7 @@ containers, probes and environments have the schemas of the API server itself, s
 error as it is there. Left out are fields that nothing here writes: autoscaling, ingress, checkpoints, fail-over,
 KV transfer policy. ``DYNAMO_CRDS`` names a folder with the operator's own files to use instead.
 
-There is no conversion webhook, so the two versions do not see each other's fields.
+Until the stand-in for the operator runs, nothing converts between the versions: v1alpha1 is validated but not kept.
 """
 
 from __future__ import annotations

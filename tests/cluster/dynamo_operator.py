@@ -4,8 +4,8 @@ It is **not** the operator, which cannot be had from a package registry. It does
 and guide (docs.nvidia.com/dynamo, 1.5) say of names, labels, environment, ports, default probes and status, so that
 what is rendered for the operator runs here. Different from it: the components of a graph are Deployments (the
 operator's choice without Grove); the nodes of a multi-node worker are StatefulSets in place of a LeaderWorkerSet or
-Grove's PodCliqueSet, without gang scheduling; there are no rolling updates, no conversion between versions, and no
-admission webhook.
+Grove's PodCliqueSet, without gang scheduling; there are no rolling updates and no admission webhook. Its conversion
+between the versions of a graph is lossless for what is written as v1alpha1 only.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 
 from tests.cluster import dynamo_pods
 from tests.cluster.agent.api import Api, ApiError
-from tests.cluster.dynamo_alpha import from_alpha
+from tests.cluster.dynamo_conversion import ConversionServer
 from tests.cluster.dynamo_crd import GROUP, KIND, PLURAL
 from tests.cluster.dynamo_pods import NAME_LABEL
 
@@ -28,6 +28,8 @@ Document = dict[str, Any]
 
 _MANAGER = "dynamo-stand-in"
 _ALL = f"/apis/{GROUP}/v1beta1/{PLURAL}"
+_DEFINITION = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{PLURAL}.{GROUP}"
+_START_S = 30
 _APPS = {"Deployment": "deployments", "StatefulSet": "statefulsets"}
 _PLURALS = _APPS | {
     "Service": "services",
@@ -38,15 +40,22 @@ _PLURALS = _APPS | {
 
 
 class DynamoOperator:
-    """Reconciles every DynamoGraphDeployment of a cluster, in a thread of its own."""
+    """Reconciles every DynamoGraphDeployment of a cluster, in a thread of its own.
 
-    def __init__(self, kubeconfig: Path) -> None:
+    ``certificate`` and ``key`` are for 127.0.0.1 and signed by what the certificate's file holds.
+    """
+
+    def __init__(self, kubeconfig: Path, certificate: Path, key: Path) -> None:
         self._kubeconfig = kubeconfig
+        self._conversion = ConversionServer(certificate, key)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="dynamo operator", daemon=True)
+        self._works = threading.Event()
 
     def start(self) -> None:
+        """Start; both versions of a graph can be written when this returns."""
         self._thread.start()
+        assert self._works.wait(_START_S), f"the operator's stand-in did not start within {_START_S} s"
 
     def stop(self) -> None:
         self._loop.call_soon_threadsafe(self._work.cancel)
@@ -60,7 +69,9 @@ class DynamoOperator:
 
     async def _watch(self) -> None:
         """A change of a graph, or of what it is made of, has the graph looked at again."""
-        async with Api(self._kubeconfig) as self._api:
+        async with Api(self._kubeconfig) as self._api, self._conversion as conversion:
+            await self._api.patch(_DEFINITION, {"spec": {"conversion": conversion}})
+            self._works.set()
             queue: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
             own = f"?labelSelector={NAME_LABEL}"
             paths = [_ALL, *(f"/apis/apps/v1/{plural}{own}" for plural in _APPS.values())]
@@ -82,9 +93,6 @@ class DynamoOperator:
         graph = await self._api.find(path)
         if graph is None or "deletionTimestamp" in graph["metadata"]:
             return  # what it is made of goes with it, by owner references
-        if not graph.get("spec", {}).get("components"):
-            path = path.replace("v1beta1", "v1alpha1")  # its status too: writing it as v1beta1 would lose its services
-            graph["spec"] = from_alpha((await self._api.get(path))["spec"])
         try:
             documents = dynamo_pods.documents(graph)
             for document in dynamo_pods.shared(graph):
@@ -139,7 +147,7 @@ class DynamoOperator:
             "observedGeneration": graph["metadata"]["generation"],
             "state": "successful" if ready else "failed" if error else "pending",
             "conditions": [condition],
-            "services" if "/v1alpha1/" in path else "components": components,
+            "components": components,
         }
         if all(status.get(key) == value for key, value in wanted.items()):
             return

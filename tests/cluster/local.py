@@ -13,6 +13,7 @@ from tests.cluster import dynamo_crd
 from tests.cluster.agent import NodeAgent, claims
 from tests.cluster.cluster import Cluster, wait_for
 from tests.cluster.control_plane import ControlPlane
+from tests.cluster.dynamo_operator import DynamoOperator
 
 
 def prepare(cluster: Cluster) -> None:
@@ -36,6 +37,11 @@ def _answers(cluster: Cluster, path: str) -> bool:
         return bool(cluster.kubectl("get", "--raw", path))
     except subprocess.CalledProcessError:
         return False
+
+
+def dynamo_operator(plane: ControlPlane) -> DynamoOperator:
+    """The stand-in for Dynamo's operator in the cluster of ``plane``."""
+    return DynamoOperator(plane.kubeconfig, plane.ca, plane.ca.with_suffix(".key"))
 
 
 def node_agent(cluster: Cluster, plane: ControlPlane, folder: Path) -> NodeAgent:

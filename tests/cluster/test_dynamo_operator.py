@@ -72,14 +72,28 @@ def test_a_graph_becomes_ready_is_reached_by_its_frontend_service_and_goes_as_a_
     assert agent.processes(namespace) == {}
 
 
-def test_both_versions_are_served_and_a_misspelt_field_is_refused(cluster: Cluster, namespace: str) -> None:
+def test_a_graph_of_the_older_version_runs_too(
+    cluster: Cluster, namespace: str, add_nodes: AddNodes, operator: DynamoOperator
+) -> None:
+    add_nodes("h200-8")
+    (main,) = component("x", "worker", 9090)["podTemplate"]["spec"]["containers"]
+    pod = {"mainContainer": {key: main[key] for key in main if key != "name"}, "terminationGracePeriodSeconds": 1}
+    worker = {"componentType": "worker", "subComponentType": "decode", "replicas": 1, "extraPodSpec": pod}
+    worker |= {"resources": {"limits": {"gpu": "8"}}, "sharedMemory": {"size": "1Gi"}}
     alpha = {
         "apiVersion": "nvidia.com/v1alpha1",
         "kind": "DynamoGraphDeployment",
         "metadata": {"name": "old"},
-        "spec": {"services": {"Frontend": {"componentType": "frontend", "replicas": 0}}},
+        "spec": {"backendFramework": "sglang", "services": {"decode": worker}},
     }
     cluster.apply([alpha], namespace)
+    cluster.kubectl("wait", "--for=condition=Ready", "dgd/old", "-n", namespace, "--timeout=60s")
+    (found,) = pods(cluster, namespace)
+    assert found["metadata"]["labels"]["nvidia.com/dynamo-component-type"] == "decode"
+    assert found["spec"]["containers"][0]["resources"]["limits"] == {"nvidia.com/gpu": "8"}
+
+
+def test_a_misspelt_field_is_refused(cluster: Cluster, namespace: str) -> None:
     wrong = graph("new", component("Frontend", "frontend", 8000))
     wrong["spec"]["components"][0]["podTemplate"]["spec"]["containers"][0]["livenesProbe"] = {}
     with pytest.raises(subprocess.CalledProcessError, match="livenesProbe"):
