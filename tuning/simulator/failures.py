@@ -56,3 +56,5 @@ def die(face: Face, memory: WorkerMemory, gpu: GpuSpec, fraction: float) -> None
     for line in lines(face, memory, gpu, fraction):
         print(line, file=sys.stderr, flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
+    # The first process of a container is spared its own signals; what waits for it sees the same status.
+    os._exit(128 + signal.SIGKILL)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-from manifests.errors import ApiRefused, ApiUnreachable
+from manifests.errors import ApiRefused, ApiUnreachable, TargetError
 from operators.targets.dynamo.connection import Connection, connect
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ class Api:
         try:
             yield answer
         except HTTPError as error:
-            raise ApiUnreachable(self.source, f"{method} {path} broke off: {error}") from error
+            raise self._silence(method, path, f"broke off: {error}", proxied=proxied) from error
         finally:
             answer.close()
 
@@ -161,24 +161,29 @@ class Api:
             try:
                 answer = self._attempt(method, path, query, body, content_type, timeout_s)
             except HTTPError as error:
-                unsent = isinstance(error, NewConnectionError | ConnectTimeoutError)
-                failure: ApiRefused | ApiUnreachable = ApiUnreachable(self.source, _first(error))
-                again = unsent or not proxied
+                again = not proxied or isinstance(error, NewConnectionError | ConnectTimeoutError)
+                failure: TargetError = self._silence(method, path, _first(error), proxied=not again)
             else:
                 if answer.status < 300:
                     return answer
-                failure = _refusal(method, path, answer, self.source)
-                if failure.status == 401 and not renewed:
+                failure = refusal = _refusal(method, path, answer, self.source)
+                if refusal.status == 401 and not renewed:
                     # Tokens are renewed on disk, and by plugins: look once more before believing it.
                     renewed = True
                     self._connection = None
                     continue
-                again = not proxied and (failure.status in _PASSING or failure.reason == "NotServed")
+                again = not proxied and (refusal.status in _PASSING or refusal.reason == "NotServed")
             pause = _BACKOFF_S[min(tries, len(_BACKOFF_S) - 1)]
             if not again or time.monotonic() + pause > give_up:
                 raise failure
             time.sleep(pause)
             tries += 1
+
+    def _silence(self, method: str, path: str, said: str, *, proxied: bool) -> TargetError:
+        if proxied:
+            # It may be the pod that was silent, or the API server between us and the pod.
+            return TargetError(f"{method} {path} was not answered: {said}")
+        return ApiUnreachable(self.source, f"{method} {path}: {said}")
 
     def _attempt(
         self, method: str, path: str, query: Mapping[str, Any] | None, body: Any, content_type: str, timeout_s: float

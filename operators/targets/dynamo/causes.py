@@ -143,19 +143,19 @@ def host_memory(component: str, pod: Json, tail: tuple[str, ...]) -> Diagnosis:
     )
 
 
-def no_pods(said: str, graph: Json) -> Diagnosis:
-    """A graph of which no pod was ever made; ``said`` is why the API server refused them, if it did."""
+def no_pods(component: str, said: str, graph: Json) -> Diagnosis:
+    """A component that has no pod; ``said`` is why the API server refused one, if it did."""
     if "exceeded quota" in said:
         return Diagnosis(
             kind="quota_exceeded",
-            component="graph",
+            component=component,
             message=said,
             action="Free what the namespace holds, have its ResourceQuota raised, or choose a smaller profile",
         )
     if said:
         return Diagnosis(
             kind="bad_configuration",
-            component="graph",
+            component=component,
             message=f"its pods are refused: {said}",
             action="Change what the message names, or ask the cluster's administrator for an exception",
         )
@@ -163,7 +163,7 @@ def no_pods(said: str, graph: Json) -> Diagnosis:
     reported = "; ".join(f"{c['type']} {c.get('reason', '')}: {c.get('message', '')}" for c in conditions)
     return Diagnosis(
         kind="timed_out",
-        component="graph",
-        message=f"Dynamo's operator has made no pods of it. It reports: {reported or 'nothing'}",
+        component=component,
+        message=f"Dynamo's operator has made no pod of it. It reports: {reported or 'nothing'}",
         action="Check that the operator runs and watches this namespace: `kubectl get pods -A | grep dynamo-operator`",
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 from manifests.diagnosis import Diagnosis
@@ -24,10 +24,14 @@ LONG_GRACE_S = 180.0
 _ENDS = 2
 
 
-def diagnose(view: View, serving: Engine, read_log: ReadLog) -> Diagnosis | None:
-    """What is wrong with a deployment for good; None while it may still come up. One that says why wins."""
+def diagnose(view: View, serving: Engine, roles: Collection[str], read_log: ReadLog) -> Diagnosis | None:
+    """What is wrong with a deployment for good; None while it may still come up. One that says why wins.
+
+    Args:
+        roles: that must have pods.
+    """
     found: Diagnosis | None = None
-    for diagnosis in _all(view, serving, read_log):
+    for diagnosis in _all(view, serving, roles, read_log):
         if diagnosis.kind != "crashed":
             return diagnosis
         found = found or diagnosis
@@ -40,22 +44,27 @@ def diagnose_client(view: View, client: str) -> Diagnosis | None:
     return next(found, None)
 
 
-def looks_stuck(view: View) -> bool:
+def looks_stuck(view: View, roles: Collection[str]) -> bool:
     """Whether something takes so long that events should be asked for the reason."""
     if view.graph is None or view.age_s < GRACE_S:
         return False
-    pods = view.engine_pods
-    return not pods or any(p.get("status", {}).get("phase", "Pending") == "Pending" for p in pods)
+    pending = any(p.get("status", {}).get("phase", "Pending") == "Pending" for p in view.engine_pods)
+    return pending or bool(_podless(view, roles))
 
 
-def _all(view: View, serving: Engine, read_log: ReadLog) -> Iterator[Diagnosis]:
+def _podless(view: View, roles: Collection[str]) -> list[str]:
+    """The roles that have no pod."""
+    return sorted(set(roles) - {role(p) or "" for p in view.engine_pods})
+
+
+def _all(view: View, serving: Engine, roles: Collection[str], read_log: ReadLog) -> Iterator[Diagnosis]:
     for pod in view.engine_pods:
         component = role(pod) or "?"
         diagnosis = _stuck(view, component, pod) or _dead(view, component, pod, serving, read_log)
         if diagnosis is not None:
             yield diagnosis
-    if not view.engine_pods:
-        diagnosis = _no_pods(view)
+    for missing in _podless(view, roles):
+        diagnosis = _no_pods(view, missing)
         if diagnosis is not None:
             yield diagnosis
 
@@ -97,11 +106,14 @@ def _dead(view: View, component: str, pod: Json, serving: Engine, read_log: Read
     return found if last.failures >= _ENDS else None
 
 
-def _no_pods(view: View) -> Diagnosis | None:
+def _no_pods(view: View, component: str) -> Diagnosis | None:
+    """Why a component has no pod, when that is not only so for the moment in which one replaces another."""
     if view.graph is None or view.age_s < GRACE_S or view.events is None:
         return None
     refused = [e for e in view.events if e.get("reason") == "FailedCreate"]
-    return causes.no_pods(refused[-1].get("message", "") if refused else "", view.graph)
+    if not refused and (view.engine_pods or view.ready_record):
+        return None
+    return causes.no_pods(component, refused[-1].get("message", "") if refused else "", view.graph)
 
 
 def _said(view: View, pod: Json, *reasons: str) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from manifests.errors import ApiRefused, ApiUnreachable, TargetError
+from manifests.errors import ApiRefused, TargetError
 from manifests.kubernetes.jobs import FILES_PORT, files_pod, files_pod_name
 from operators.targets.dynamo.cluster import Cluster
 from operators.targets.dynamo.objects import apply, delete
@@ -102,7 +102,7 @@ class Files:
             try:
                 self._download(f"/file/{quote(folder)}/{quote(entry['path'])}", part)
                 break
-            except (ApiUnreachable, TargetError) as error:
+            except TargetError as error:
                 part.unlink(missing_ok=True)
                 if not left:
                     raise TargetError(f"{entry['path']} could not be brought here whole: {error}") from error
@@ -132,4 +132,4 @@ class Files:
 
 def _away(error: TargetError) -> bool:
     """Whether the pod that serves files is not there, or not up."""
-    return isinstance(error, ApiUnreachable) or (isinstance(error, ApiRefused) and error.status in _AWAY)
+    return not isinstance(error, ApiRefused) or error.status in _AWAY

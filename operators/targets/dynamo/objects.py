@@ -76,10 +76,22 @@ def require_ours(found: Mapping[str, Any]) -> None:
 
 
 def delete(
-    api: Api, path: str, *, propagation: Literal["Background", "Foreground", "Orphan"] = "Background", uid: str = ""
+    api: Api,
+    path: str,
+    *,
+    propagation: Literal["Background", "Foreground", "Orphan"] = "Background",
+    uid: str = "",
+    grace_s: int | None = None,
 ) -> bool:
-    """Ask for an object's removal; returns whether there was one. With ``uid``, only that very object."""
+    """Ask for an object's removal; returns whether there was one.
+
+    Args:
+        uid: remove that very object only.
+        grace_s: how long a pod may take to end; None: as it says itself.
+    """
     body: Json = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": propagation}
+    if grace_s is not None:
+        body["gracePeriodSeconds"] = grace_s
     if uid:
         body["preconditions"] = {"uid": uid}
     try:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
+from manifests.deployment import DeploymentSpec
 from manifests.diagnosis import Diagnosis
-from manifests.engines.base import Engine
+from manifests.engines import engine
 from operators.targets.base import Status
 from operators.targets.dynamo.diagnosis import ReadLog, diagnose
 from operators.targets.dynamo.pods import in_words, ready
 from operators.targets.dynamo.view import View
+
+#: Seconds that the first generation may take of a deployment that is up: kernels are compiled for it.
+ANSWER_S = 900.0
 
 
 class Verdict(NamedTuple):
@@ -27,7 +31,7 @@ class Verdict(NamedTuple):
         return Status(state=state, reason=self.reason, diagnosis=self.diagnosis, start_seconds=self.start_seconds)
 
 
-def judge(view: View, serving: Engine, read_log: ReadLog, start_timeout_s: float) -> Verdict:
+def judge(view: View, spec: DeploymentSpec, read_log: ReadLog, start_timeout_s: float) -> Verdict:
     """The state of a deployment.
 
     Args:
@@ -37,22 +41,38 @@ def judge(view: View, serving: Engine, read_log: ReadLog, start_timeout_s: float
         return Verdict("absent", f"there is no deployment {view.name}")
     if "deletionTimestamp" in view.graph["metadata"]:
         return Verdict("absent", f"{view.name} is being deleted")
-    diagnosis = diagnose(view, serving, read_log)
+    diagnosis = diagnose(view, engine(spec.engine), roles(spec), read_log)
     if diagnosis is not None:
         return failed(diagnosis)
     record = view.ready_record
     if view.available:
         if record.get("pods") == view.signature:
             return Verdict("ready", start_seconds=record["seconds"])
+        if view.available_s > ANSWER_S:
+            return failed(_silent(view))
         return Verdict("ask", "every component is up; no generation was answered yet")
     if not record and view.age_s > start_timeout_s:
         return failed(_late(view, start_timeout_s))
     return Verdict("pending", _progress(view))
 
 
+def roles(spec: DeploymentSpec) -> set[str]:
+    """The roles of a deployment's components."""
+    return {component.role for component in engine(spec.engine).components(spec)}
+
+
 def failed(diagnosis: Diagnosis) -> Verdict:
     """The verdict of something that has gone wrong for good."""
     return Verdict("failed", diagnosis.message, diagnosis)
+
+
+def _silent(view: View) -> Diagnosis:
+    return Diagnosis(
+        kind="timed_out",
+        component="frontend",
+        message=f"every component has been up for {view.available_s:.0f} s, and no generation was answered",
+        action="Read the components' logs: workers may not find each other, or hang in their first batch",
+    )
 
 
 def _late(view: View, start_timeout_s: float) -> Diagnosis:

@@ -32,7 +32,7 @@ from operators.targets.dynamo.image import prepare_image
 from operators.targets.dynamo.objects import log_lines
 from operators.targets.dynamo.pods import component_pods
 from operators.targets.dynamo.preflight import preflight
-from operators.targets.dynamo.status import Verdict, judge
+from operators.targets.dynamo.status import Verdict, judge, roles
 from operators.targets.dynamo.view import READY, View
 from operators.targets.dynamo.weights import prepare_weights
 from operators.targets.generation import unanswered
@@ -88,22 +88,23 @@ class DynamoTarget(Target):
 
     def status(self, name: str) -> Status:
         held = self._cluster.watch.look(name)
-        if held is not None:
+        if held is not None and held.graph is not None:
             verdict = self._judge(held)
             if verdict.state == "ready":
                 return verdict.status
             if verdict.state == "ask":
                 return self._ask(held).status
-            wanted = verdict.state == "failed" or looks_stuck(held)
+            wanted = verdict.state == "failed" or self._looks_stuck(held)
             if verdict.state != "absent" and not (wanted and self._cluster.due("look", name, _LOOK_EVERY_S)):
                 return Verdict("pending", verdict.reason).status
         return self._look(name).status
 
     def _look(self, name: str) -> Verdict:
+        """Ask the API server instead of believing the watch."""
         api, options = self._cluster.api, self._cluster.options
         seen = view.look(api, options, name)
         verdict = self._judge(seen)
-        if verdict.state == "failed" or looks_stuck(seen):
+        if verdict.state == "failed" or (verdict.state == "pending" and self._looks_stuck(seen)):
             # Events may say more, or that help is on its way.
             verdict = self._judge(view.look(api, options, name, events=True))
         return self._ask(seen) if verdict.state == "ask" else verdict
@@ -111,8 +112,10 @@ class DynamoTarget(Target):
     def _judge(self, seen: View) -> Verdict:
         if seen.graph is None:
             return Verdict("absent", f"there is no deployment {seen.name}")
-        serving = engine(self._cluster.spec_of(seen.graph).engine)
-        return judge(seen, serving, self._cluster.last_log, self._start_timeout_s)
+        return judge(seen, self._cluster.spec_of(seen.graph), self._cluster.last_log, self._start_timeout_s)
+
+    def _looks_stuck(self, seen: View) -> bool:
+        return seen.graph is not None and looks_stuck(seen, roles(self._cluster.spec_of(seen.graph)))
 
     def _ask(self, seen: View) -> Verdict:
         """Find out whether a deployment that is up serves, and write it down when it does."""

@@ -29,7 +29,7 @@ def trouble(component: str, pod: Json | None, events: Sequence[Json], waited_s: 
     if pod is None:
         # A Job that may not make its pod tries on for ever, and says so in an event.
         refused = _last(events, "FailedCreate")
-        return causes.no_pods(refused, {}).model_copy(update={"component": component}) if refused else None
+        return causes.no_pods(component, refused, {}) if refused else None
     wait = waiting(pod)
     if wait and (found := causes.not_started(component, wait, patient=waited_s < _LONG_GRACE_S)):
         return found

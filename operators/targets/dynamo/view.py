@@ -77,6 +77,13 @@ class View:
         return pod_facts.signature(self.engine_pods)
 
     @property
+    def available_s(self) -> float:
+        """Seconds since every component is up; zero when one is not."""
+        conditions = ((self.graph or {}).get("status") or {}).get("conditions") or ()
+        up = next((c for c in conditions if c["type"] == "Ready" and c["status"] == "True"), None)
+        return (self.now - pod_facts.parse_time(up["lastTransitionTime"])).total_seconds() if up else 0.0
+
+    @property
     def available(self) -> bool:
         """Whether Dynamo's operator says that every component is up, about the graph as it is now."""
         if self.graph is None:
@@ -115,11 +122,18 @@ def look(api: Api, options: ClusterOptions, name: str, *, events: bool = False, 
     graph = api.get(f"{graphs(options)}/{name}")
     found, _ = api.list(pods(options), query)
     ran = api.list(jobs(options), query)[0] if clients else []
-    said = about(name, api.list(collection("v1", "Event", options.namespace))[0]) if events else None
+    said = about(name, graph, api.list(collection("v1", "Event", options.namespace))[0]) if events and graph else None
     return View(name, graph, found, ran, said)
 
 
-def about(name: str, events: Sequence[Json]) -> list[Json]:
-    """The events about a deployment's objects: all of them are called after it."""
-    named = ((e, e.get("involvedObject", {}).get("name") or "") for e in events)
-    return [e for e, thing in named if thing == name or thing.startswith(f"{name}-")]
+def about(name: str, graph: Json, events: Sequence[Json]) -> list[Json]:
+    """The events about a deployment's objects, oldest first: all are called after it, and none is older than it."""
+    made = graph["metadata"]["creationTimestamp"]
+    named = ((e, e.get("involvedObject", {}).get("name") or "", _when(e)) for e in events)
+    found = [(when, e) for e, thing, when in named if when >= made and (thing == name or thing.startswith(f"{name}-"))]
+    return [e for _, e in sorted(found, key=lambda pair: pair[0])]
+
+
+def _when(event: Json) -> str:
+    """When an event last happened; the times of the API server sort as text."""
+    return str(event.get("lastTimestamp") or event.get("eventTime") or event["metadata"]["creationTimestamp"])

@@ -25,8 +25,9 @@ def metadata(name: str, age: float, **more: Any) -> Json:
     return {"name": name, "uid": f"uid-{next(_uids)}", "creationTimestamp": at(age), "namespace": "ns", **more}
 
 
-def graph(*, age: float = 10, ready: bool = False, **more: Any) -> Json:
+def graph(*, age: float = 10, ready: bool = False, up_for: float = 1, **more: Any) -> Json:
     conditions = [{"type": "Ready", "status": str(ready), "reason": "pods_not_ready", "message": "waiting"}]
+    conditions[0]["lastTransitionTime"] = at(up_for)
     return {
         "apiVersion": "nvidia.com/v1beta1",
         "kind": "DynamoGraphDeployment",
@@ -85,8 +86,8 @@ def exited(code: int, reason: str = "Error") -> Json:
     return {"exitCode": code, "reason": reason}
 
 
-def event(about: str, reason: str, message: str) -> Json:
-    return {"involvedObject": {"name": about}, "reason": reason, "message": message}
+def event(about: str, reason: str, message: str, *, ago: float = 1) -> Json:
+    return {"involvedObject": {"name": about}, "reason": reason, "message": message, "lastTimestamp": at(ago)}
 
 
 def view(*pods: Json, of: Json | None = None, events: Sequence[Json] | None = None, jobs: Sequence[Json] = ()) -> View:

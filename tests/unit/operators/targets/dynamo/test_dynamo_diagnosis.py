@@ -10,11 +10,12 @@ from manifests.engines import engine
 from operators.targets.dynamo.diagnosis import diagnose, diagnose_client, looks_stuck
 from operators.targets.dynamo.view import View
 
+ROLES = ("frontend", "decode")
 NO_GPUS = "0/4 nodes are available: 4 Insufficient nvidia.com/gpu. preemption: not helpful."
 
 
 def found(seen: View, log: tuple[str, ...] = ()) -> Diagnosis | None:
-    return diagnose(seen, engine("simulated"), lambda pod, previous: log)
+    return diagnose(seen, engine("simulated"), ROLES, lambda pod, previous: log)
 
 
 @pytest.mark.parametrize(
@@ -162,9 +163,9 @@ def test_the_log_of_the_run_that_ended_is_read() -> None:
         return ()
 
     serving = engine("simulated")
-    diagnose(view(pod(state={"terminated": exited(1)}, phase="Running")), serving, read_log)
+    diagnose(view(pod(state={"terminated": exited(1)}, phase="Running")), serving, (), read_log)
     again = pod(state={"running": {}}, last=exited(1), restarts=2, phase="Running")
-    diagnose(view(again), serving, read_log)
+    diagnose(view(again), serving, (), read_log)
     assert asked == [False, True]
 
 
@@ -206,11 +207,20 @@ def test_a_graph_without_pods_says_why(events: list[dict[str, Any]], kind: str, 
     assert message in diagnosis.message
 
 
+def test_one_component_without_pods_is_enough() -> None:
+    refused = event(f"{NAME}-decode-5d", "FailedCreate", "exceeded quota: gpus")
+    up = view(running_pod("frontend"), events=[refused])
+    assert looks_stuck(up, ROLES)
+    diagnosis = found(up)
+    assert diagnosis is not None
+    assert (diagnosis.kind, diagnosis.component) == ("quota_exceeded", "decode")
+
+
 def test_a_graph_is_given_time_to_get_pods() -> None:
     young = view(of=graph(age=5), events=[])
     assert found(young) is None
-    assert not looks_stuck(young)
-    assert looks_stuck(view())
+    assert not looks_stuck(young, ROLES)
+    assert looks_stuck(view(), ROLES)
 
 
 def test_a_cause_wins_over_a_crash_that_went_along() -> None:

@@ -4,18 +4,20 @@ import json
 from typing import Any
 
 import pytest
-from cluster_objects import NAME, NOW, at, exited, graph, pod, running_pod, view, waiting_pod
+from cluster_objects import NAME, NOW, at, event, exited, graph, pod, running_pod, view, waiting_pod
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manifests.engines import engine
+from operators.request import Request
 from operators.targets.dynamo import pods as pod_facts
 from operators.targets.dynamo.status import Verdict, judge
 from operators.targets.dynamo.view import READY, View, about
 
+SPEC = Request.from_params({"target": "dynamo"}).spec(NAME)
+
 
 def judged(seen: View, start_timeout_s: float = 600) -> Verdict:
-    return judge(seen, engine("simulated"), lambda pod, previous: (), start_timeout_s)
+    return judge(seen, SPEC, lambda pod, previous: (), start_timeout_s)
 
 
 def answered(*pods: dict[str, Any], seconds: float = 42) -> dict[str, Any]:
@@ -60,6 +62,13 @@ def test_a_start_that_takes_too_long_has_failed() -> None:
     assert verdict.diagnosis.kind == "timed_out"
 
 
+def test_one_that_is_up_and_never_answers_has_failed() -> None:
+    silent = view(running_pod(), of=graph(ready=True, age=2000, up_for=1000))
+    verdict = judged(silent, 7200)
+    assert verdict.diagnosis is not None
+    assert (verdict.diagnosis.kind, verdict.diagnosis.component) == ("timed_out", "frontend")
+
+
 def test_one_that_has_answered_may_come_back_however_old_it_is() -> None:
     up = running_pod()
     aged = answered(up)
@@ -99,8 +108,14 @@ def test_the_signature_depends_on_the_pods_and_not_on_their_order(order: list[in
 
 def test_events_of_other_deployments_are_not_ours() -> None:
     names = [NAME, f"{NAME}-decode-abc", f"{NAME}1-decode", "baseline-10", "other"]
-    mine = about(NAME, [{"involvedObject": {"name": n}} for n in names])
-    assert [e["involvedObject"]["name"] for e in mine] == names[:2]
+    of = graph(age=60)
+    events = [event(n, "Failed", "", ago=10 - i) for i, n in enumerate(names)]
+    assert [e["involvedObject"]["name"] for e in about(NAME, of, events)] == names[:2]
+
+
+def test_events_of_an_earlier_deployment_of_that_name_are_not_ours() -> None:
+    of = graph(age=60)
+    assert about(NAME, of, [event(NAME, "FailedCreate", "", ago=61)]) == []
 
 
 @pytest.mark.parametrize(("code", "expected"), [(0, 0), (1, 1), (137, -9), (143, -15)])
