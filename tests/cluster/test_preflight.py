@@ -15,6 +15,7 @@ from manifests.deployment import DeploymentSpec
 from manifests.errors import Refused
 from manifests.findings import Finding
 from manifests.kubernetes import rbac
+from manifests.kubernetes.dynamo import render
 from manifests.kubernetes.labels import selector
 from manifests.kubernetes.model_cache import files_claim, model_claim
 from manifests.kubernetes.options import ClusterOptions
@@ -233,6 +234,22 @@ def test_a_quota_that_is_too_small(
     quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "small"}, "spec": {"hard": hard}}
     cluster.apply([quota], options.namespace)
     wait_for(lambda: any(f.rule == rule for f in judged(api, options)["quota"]), 15, rule)
+
+
+def test_a_deployment_that_is_there_already_counts_for_itself(
+    api: Api, options: ClusterOptions, add_nodes: AddNodes, cluster: Cluster
+) -> None:
+    add_nodes("h200-16")
+    hard = {"requests.nvidia.com/gpu": "16"}
+    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "exact"}, "spec": {"hard": hard}}
+    documents = render(spec_of(), options)
+    cluster.apply([quota, *documents], options.namespace)
+    graph = cluster.kubectl("get", "dgd", "probe", "-n", options.namespace, "-o", "name").strip()
+    found = judged(api, options)
+    assert [name for name, findings in found.items() if findings] == []
+    cluster.kubectl("label", graph, "-n", options.namespace, "app.kubernetes.io/managed-by-", "--overwrite")
+    (finding,) = judged(api, options)["name"]
+    assert "exists and is not ours" in finding.rule
 
 
 def test_claims_classes_and_a_priority_that_are_not_there(api: Api, options: ClusterOptions) -> None:

@@ -19,7 +19,7 @@ from operators.targets.dynamo.preflight.accelerators import check_accelerators
 from operators.targets.dynamo.preflight.access import check_access, check_namespace, check_permissions
 from operators.targets.dynamo.preflight.check import Check, table
 from operators.targets.dynamo.preflight.limits import check_priority, check_quota
-from operators.targets.dynamo.preflight.platform import check_admission, check_crd
+from operators.targets.dynamo.preflight.platform import check_admission, check_crd, check_name
 from operators.targets.dynamo.preflight.room import survey
 from operators.targets.dynamo.preflight.sources import check_hub, check_images
 from operators.targets.dynamo.preflight.storage import check_storage
@@ -57,13 +57,18 @@ def run_checks(api: Api, options: ClusterOptions, spec: DeploymentSpec) -> Itera
     wanted = demands(graph)
     crd = check_crd(api, options)
     yield crd
+    exists = False
     if crd.state != "error":
-        yield from _allowed("admission", lambda: [check_admission(api, options, applied)])
+        name, exists = check_name(api, applied)
+        yield name
+        if not exists:
+            yield check_admission(api, options, applied)
     yield from _allowed(
         "GPUs", lambda: check_accelerators(spec, options, wanted, survey(api, options.namespace, spec.name))
     )
     yield from _allowed("storage", lambda: check_storage(api, options, spec))
-    yield from _allowed("quota", lambda: [check_quota(api, options, wanted)])
+    if not exists:  # Else it counts in what the quota has used.
+        yield from _allowed("quota", lambda: [check_quota(api, options, wanted)])
     yield from _allowed("priority class", lambda: [c for c in (check_priority(api, options),) if c])
     yield from check_images(api, options, spec)
     yield check_hub(api, options, spec)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from manifests.errors import ApiRefused
+from manifests.errors import ApiRefused, TargetError
 from manifests.findings import Finding
 from manifests.kubernetes.dynamo import GROUP, KIND
+from manifests.kubernetes.labels import MANAGER
 from manifests.kubernetes.options import ClusterOptions
 from operators.targets.dynamo.api import Api, Json
-from operators.targets.dynamo.objects import collection
+from operators.targets.dynamo.objects import collection, path_of, require_ours
 from operators.targets.dynamo.preflight.check import Check
 
 _CRD = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/dynamographdeployments.nvidia.com"
@@ -37,31 +38,46 @@ def check_crd(api: Api, options: ClusterOptions) -> Check:
     return Check(name, f"serves {', '.join(served)}; {options.api_version} is used")
 
 
+def check_name(api: Api, graph: Json) -> tuple[Check, bool]:
+    """Whether the name is free or ours; and whether a deployment of that name is there already."""
+    name = graph["metadata"]["name"]
+    try:
+        found = api.get(path_of(graph))
+        if found is None:
+            return Check("name", f"{name} is free"), False
+        require_ours(found)
+    except ApiRefused as error:
+        if error.status != 403:
+            raise
+        return Check("name", "may not be looked at", made=False), False
+    except TargetError as error:
+        return Check("name", "", (_deployment(graph, str(error), "Nothing of it was touched"),)), True
+    return Check("name", f"{name} exists already and is ours"), True
+
+
 def check_admission(api: Api, options: ClusterOptions, graph: Json) -> Check:
     """Whether the deployment would be taken: its schema, the operator's webhooks and the cluster's policies."""
     name = "admission"
     everything = collection(graph["apiVersion"], graph["kind"], options.namespace)
-    query = {"dryRun": "All", "fieldValidation": "Strict", "fieldManager": "wideloop"}
+    query = {"dryRun": "All", "fieldValidation": "Strict", "fieldManager": MANAGER}
     try:
-        answer = api.request("POST", everything, query, graph)
+        api.request("POST", everything, query, graph)
     except ApiRefused as error:
-        return _judge_refusal(name, graph, error)
-    del answer
+        return Check(name, "refused", (_deployment(graph, error.message, _action(error)),))
     return Check(name, f"the API server takes the {KIND} ({GROUP}/{options.api_version})")
 
 
-def _judge_refusal(name: str, graph: Json, error: ApiRefused) -> Check:
-    if error.reason == "AlreadyExists":
-        return Check(name, f"{KIND} {graph['metadata']['name']} exists already", made=False)
-    if error.status in (403, 404) and error.reason != "Invalid":
+def _action(error: ApiRefused) -> str:
+    if error.status in (403, 404):
         # Said by the checks of permissions, namespace and CRD, or of a quota: the message has it in any case.
-        action = "See the other lines"
-    elif "failed calling webhook" in error.message:
-        action = "Dynamo's operator does not run: look at its pods (app.kubernetes.io/name=dynamo-operator)"
-    else:
-        action = "Use an operator of the version that this project writes for, 1.5 or later, or another api_version"
-    finding = Finding(field="deployment", value=graph["metadata"]["name"], rule=error.message, suggestion=action)
-    return Check(name, "refused", (finding,))
+        return "See the other lines"
+    if "failed calling webhook" in error.message:
+        return "Dynamo's operator does not run: look at its pods (app.kubernetes.io/name=dynamo-operator)"
+    return "Use an operator of the version that this project writes for, 1.5 or later, or another api_version"
+
+
+def _deployment(graph: Json, rule: str, suggestion: str) -> Finding:
+    return Finding(field="deployment", value=graph["metadata"]["name"], rule=rule, suggestion=suggestion)
 
 
 def _version(options: ClusterOptions, rule: str, suggestion: str) -> Finding:
