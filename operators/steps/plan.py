@@ -18,6 +18,7 @@ from operators.targets.base import Target
 from results.records import Cycle
 from results.store import Store
 from tuning import memory
+from tuning.placement import findings as placement
 from tuning.space import decoder, fewest_slots, point_of
 from tuning.study import TuningStudy
 
@@ -33,7 +34,7 @@ def check(spec: DeploymentSpec) -> list[Finding]:
     findings = serving.validate(spec)
     # Arithmetic on a layout that is wrong in itself would only confuse.
     wrong = any(f.severity == "error" for f in findings)
-    return findings if wrong else findings + memory.findings(spec)
+    return findings if wrong else findings + memory.findings(spec) + placement.findings(spec)
 
 
 def _other_runtime(spec: DeploymentSpec, where: Target) -> Finding:

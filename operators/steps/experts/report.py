@@ -35,6 +35,9 @@ def report(spec: DeploymentSpec, worker: WorkerSpec, recording: ExpertRecording,
     load = recording.total.astype(float)
     layers = np.flatnonzero(load.any(axis=1))
     advised, note = _advice(spec, worker, windows, workload)
+    idle = spec.model.num_moe_layers - len(layers)
+    if idle > 0:
+        note = "; ".join(filter(None, [note, f"{idle} layers with experts had no traffic and keep the engine's order"]))
     own = next((a for a in advised if a.ep == worker.layout.ep), None)
     redundant = own.redundant if own is not None else worker.knobs.redundant_experts
     plan = optimise(load, worker.layout.ep, redundant)
