@@ -2,7 +2,8 @@
 
 SGLang names these files by the number of local *physical* experts and falls back to untuned tiles without a file,
 so that one more redundant expert can cost 30 % of prefill (measured, SGLang 0.5.17 on two H200: 68 instead of 64
-experts). Tiles depend on an expert's width and on rows per expert, hardly on how many experts there are.
+experts). Tiles depend on an expert's width and on rows per expert, hardly on how many experts there are
+(within a factor of two: one batch is spread over all of them).
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def _nearest(wanted: re.Match[str], known: list[Path]) -> Path | None:
         found = _NAME.fullmatch(file.name)
         if found is None or (found["n"], found["rest"]) != (wanted["n"], wanted["rest"]):
             continue
-        if found["device"] not in family:
+        if found["device"] not in family or not 0.5 <= int(found["e"]) / int(wanted["e"]) <= 2:
             continue
         rank = (abs(int(found["e"]) - int(wanted["e"])), int(found["device"] != wanted["device"]))
         # Later folders are newer versions of Triton.

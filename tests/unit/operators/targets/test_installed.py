@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from manifests.errors import TargetError
+from operators.settings import Settings
+from operators.targets import installed
+from operators.targets.environment import environment_python, prepare_environment
+
+HERE = Path(sys.executable)
+
+
+def test_the_digest_stands_for_packages_and_options():
+    assert installed.digest(HERE, ()) == installed.digest(HERE, ())
+    assert installed.digest(HERE, ("--attention-backend", "triton")) != installed.digest(HERE, ())
+    assert installed.version(HERE, "pydantic") == version("pydantic")
+    assert installed.version(HERE, "no-such-package") is None
+
+
+def test_what_is_no_python_is_said_so(tmp_path: Path):
+    broken = tmp_path / "python"
+    broken.write_text("#!/bin/sh\necho no >&2\nexit 3\n")
+    broken.chmod(0o755)
+    with pytest.raises(TargetError, match="cannot list its packages"):
+        installed.packages(broken)
+
+
+def test_a_named_interpreter_is_used_and_verified_once(tmp_path: Path):
+    settings = Settings(home=tmp_path, sglang_python=HERE)
+    assert environment_python(settings, "sglang") == HERE
+    first = prepare_environment(settings, "sglang", ("json", "pydantic"))
+    assert not first.reused and first.versions["pydantic"] == version("pydantic")
+    assert prepare_environment(settings, "sglang", ("json", "pydantic")).reused
+    other = Settings(home=tmp_path, sglang_python=HERE, sglang_options="--dtype bfloat16")
+    assert not prepare_environment(other, "sglang", ("json", "pydantic")).reused
+
+
+def test_an_interpreter_that_is_missing_is_named_with_its_setting(tmp_path: Path):
+    settings = Settings(home=tmp_path, sglang_python=tmp_path / "none")
+    with pytest.raises(TargetError, match="WIDELOOP_SGLANG_PYTHON"):
+        environment_python(settings, "sglang")
+    with pytest.raises(TargetError, match="set WIDELOOP_SGLANG_PYTHON"):
+        environment_python(Settings(home=tmp_path), "sglang")
