@@ -45,6 +45,7 @@ class Site(BaseModel):
         model_path: where the model's files are.
         random_weights: the model's directory has no weights: the engine is to draw them.
         options: what the users of this host add to the engine's command line.
+        cache_dir: where compiled kernels outlive the deployment; None: where the engine has them by itself.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -58,6 +59,7 @@ class Site(BaseModel):
     model_path: str
     random_weights: bool = False
     options: tuple[str, ...] = ()
+    cache_dir: str | None = None
 
 
 class Command(BaseModel):

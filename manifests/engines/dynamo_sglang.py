@@ -71,6 +71,7 @@ class DynamoSglangEngine(Engine):
             env={
                 **env,
                 **sglang_flags.env(spec, worker, recordings_dir=site.work_dir),
+                **(sglang_flags.kernel_caches(site.cache_dir) if site.cache_dir else {}),
                 **_fabric(spec, worker),
                 "DYN_SYSTEM_ENABLED": "true",
                 "DYN_SYSTEM_PORT": str(site.ports["control"]),

@@ -50,6 +50,16 @@ def env(spec: DeploymentSpec, worker: WorkerSpec, *, recordings_dir: str) -> dic
     return variables
 
 
+def kernel_caches(folder: str) -> dict[str, str]:
+    """Variables that keep compiled kernels below ``folder``: a cold start compiles for a minute, or for ten."""
+    return {
+        "SGLANG_CACHE_DIR": f"{folder}/sglang",
+        "SGLANG_DG_CACHE_DIR": f"{folder}/deep_gemm",
+        "TRITON_CACHE_DIR": f"{folder}/triton",
+        "TVM_FFI_CACHE_DIR": f"{folder}/tvm_ffi",
+    }
+
+
 def dispatch_tokens(knobs: Knobs) -> int:
     """Tokens per rank that DeepEP's low-latency buffers hold: each captured decode batch must fit in them."""
     return knobs.deepep_dispatch_tokens or max(DISPATCH_TOKENS, knobs.cuda_graph_max_bs or 0)

@@ -23,6 +23,7 @@ class ClusterOptions(BaseModel):
         client_image: what benchmark clients and the files pod run in.
         model_claim: claim that holds the models, mounted read-only at ``model_mount``.
         files_claim: claim (ReadWriteMany) for what engines and clients write, mounted at ``files_mount``.
+        kernel_cache: compiled kernels are kept on the files claim, so that the next deployment starts warm.
         hf_token_secret: secret with the key ``HF_TOKEN``; only downloads and models given by hub id need it.
         priority_class: of every pod of a deployment.
         service_account: of engines; None: the operator's own choice.
@@ -66,6 +67,7 @@ class ClusterOptions(BaseModel):
     model_mount: str = "/model-cache"
     files_claim: str = "wideloop-files"
     files_mount: str = "/wideloop-files"
+    kernel_cache: bool = True
     hf_token_secret: str | None = None
     priority_class: str | None = None
     service_account: str | None = None

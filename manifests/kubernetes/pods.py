@@ -68,6 +68,7 @@ def _main(
         shared_dir=options.files_dir(spec.name, "shared"),
         model_path=spec.model_path,
         options=options.engine_options,
+        cache_dir=_cache_dir(spec, options),
     )
     command = engine.command(in_pods(spec), component, site)
     container: dict[str, Any] = {
@@ -84,6 +85,14 @@ def _main(
     if worker is not None and not engine.simulated:
         container["securityContext"] = {"capabilities": {"add": list(_CAPABILITIES)}}
     return container
+
+
+def _cache_dir(spec: DeploymentSpec, options: ClusterOptions) -> str | None:
+    """Below the files claim, a folder for each image: other versions compile other kernels."""
+    if not options.kernel_cache:
+        return None
+    image = hashlib.sha256(options.image(spec.image).encode()).hexdigest()
+    return f"{options.files_mount}/kernel-cache/{image[:12]}"
 
 
 def _env(spec: DeploymentSpec, options: ClusterOptions, own: Mapping[str, str]) -> list[dict[str, Any]]:

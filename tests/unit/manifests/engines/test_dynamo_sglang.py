@@ -123,3 +123,12 @@ def test_large_or_distributed_models_may_load_for_long():
     assert "--dist-timeout" not in small
     assert value(command(spec(), "decode").argv, "--dist-timeout") == "3600"
     assert value(command(spec("Qwen3-30B-A3B", "h200-32"), "decode").argv, "--watchdog-timeout") == "3600"
+
+
+def test_compiled_kernels_outlive_a_deployment_where_the_target_says():
+    kept = command(spec(), "decode", cache_dir="/files/kernel-cache/0a").env
+    assert {kept[name] for name in ("TRITON_CACHE_DIR", "SGLANG_DG_CACHE_DIR")} == {
+        "/files/kernel-cache/0a/triton",
+        "/files/kernel-cache/0a/deep_gemm",
+    }
+    assert "TRITON_CACHE_DIR" not in command(spec(), "decode").env

@@ -105,7 +105,7 @@ CASES = (
             "rdma_resource": "rdma/roce", "rdma_per_gpu": 2,
             "pod_annotations": {"example.com/networks": "rdma-0,rdma-1"}, "hf_token_secret": "hf-token-secret",
             "engine_options": ("--disaggregation-ib-device", "mlx5_0,mlx5_1"),
-            "worker_cpu": "64", "worker_memory": "1Ti", "shared_memory": "200Gi", "grove": False,
+            "worker_cpu": "64", "worker_memory": "1Ti", "shared_memory": "200Gi", "grove": False, "kernel_cache": False,
         },
         changes={"record_experts": "stat", "model_path": "deepseek-ai/DeepSeek-R1"},
     ),

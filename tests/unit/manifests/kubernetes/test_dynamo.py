@@ -210,3 +210,15 @@ def test_flags_of_older_recipes_are_refused_with_what_says_the_same_now(flags, w
 
 def test_a_flag_that_the_version_still_has_passes():
     render(R1.spec("0.5.17"), ClusterOptions(engine_options=("--cuda-graph-bs", "128")))
+
+
+def test_kernels_are_kept_by_image():
+    def cache(image, **options):
+        spec = R1.spec().model_copy(update={"image": image})
+        graph, _ = render(spec, ClusterOptions(**options))
+        (main,) = graph["spec"]["components"][-1]["podTemplate"]["spec"]["containers"]
+        return {v["name"]: v.get("value") for v in main["env"]}.get("TRITON_CACHE_DIR")
+
+    assert cache(DIGEST) == cache(DIGEST)
+    assert cache(DIGEST) != cache(DIGEST.replace("0", "1"))
+    assert cache(DIGEST, kernel_cache=False) is None
