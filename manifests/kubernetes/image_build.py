@@ -28,6 +28,7 @@ _PACKAGES = {"simulated": ("manifests", "tuning")}
 _SUFFIXES = {".py", ".json", ".yaml", ".txt"}
 _ARGUMENT = re.compile(r"^ARG (\w+)", re.MULTILINE)
 _ARCHIVE = "context.tar.gz"
+_SETTINGS = "buildkitd.toml"
 _CONTEXT = "/wideloop/context"
 _LOGIN = "/wideloop/login"
 #: Its last line is the result: buildctl writes the digest of what it pushed to its metadata file.
@@ -117,6 +118,10 @@ def documents(options: ClusterOptions, image: str, made_from: Recipe) -> list[di
     names = tagged if "@" in image else f"{image},{tagged}"
     arguments = [f'--output=type=image,"name={names}",push=true{insecure}']
     arguments += [f"--opt=build-arg:{key}={value}" for key, value in sorted(made_from.build_args.items())]
+    flags, files = "--oci-worker-no-process-sandbox", {_ARCHIVE: gzip.compress(made_from.archive, mtime=0)}
+    if options.plain_http_registries:
+        files[_SETTINGS] = _settings(options).encode()
+        flags += f" --config={_CONTEXT}/{_SETTINGS}"
     login = options.registry_secret
     volumes: list[dict[str, Any]] = [{"name": "buildkit", "emptyDir": {}}]
     mounts: list[dict[str, Any]] = [{"name": "buildkit", "mountPath": "/home/user/.local/share/buildkit"}]
@@ -130,9 +135,9 @@ def documents(options: ClusterOptions, image: str, made_from: Recipe) -> list[di
         name=f"wideloop-image-{made_from.environment}-{made_from.inputs}",
         image=options.buildkit_image,
         command=("sh", "-c", _SCRIPT, "build", *arguments),
-        env={"BUILDKITD_FLAGS": "--oci-worker-no-process-sandbox"} | ({"DOCKER_CONFIG": _LOGIN} if login else {}),
+        env={"BUILDKITD_FLAGS": flags} | ({"DOCKER_CONFIG": _LOGIN} if login else {}),
         limit_s=options.build_timeout_s,
-        files={_ARCHIVE: gzip.compress(made_from.archive, mtime=0)},
+        files=files,
         files_at=_CONTEXT,
         files_variable="WIDELOOP_CONTEXT",
         security={"runAsUser": 1000, "runAsGroup": 1000, "seccompProfile": unconfined, "appArmorProfile": unconfined},
@@ -141,3 +146,8 @@ def documents(options: ClusterOptions, image: str, made_from: Recipe) -> list[di
         mounts=tuple(mounts),
     )
     return task_documents(options, task)
+
+
+def _settings(options: ClusterOptions) -> str:
+    """What has BuildKit pull from registries without TLS; for pushing to one, the output says so itself."""
+    return "".join(f'[registry."{host}"]\n  http = true\n  insecure = true\n' for host in options.plain_http_registries)

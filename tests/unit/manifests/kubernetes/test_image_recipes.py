@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import tarfile
+import tomllib
 
 import pytest
 
@@ -75,6 +76,10 @@ def test_the_job_runs_rootless_and_gets_the_login_as_a_file() -> None:
         f'--output=type=image,"name=host:5000/x:1,host:5000/x:inputs-{made.inputs}",push=true,registry.insecure=true',
         "--opt=build-arg:PYTHON_IMAGE=p:1",
     ]
+    flags = next(one["value"] for one in container["env"] if one["name"] == "BUILDKITD_FLAGS")
+    assert flags == "--oci-worker-no-process-sandbox --config=/wideloop/context/buildkitd.toml"
+    settings = tomllib.loads(base64.b64decode(files["binaryData"]["buildkitd.toml"]).decode())
+    assert settings == {"registry": {"host:5000": {"http": True, "insecure": True}}}
     assert gzip.decompress(base64.b64decode(files["binaryData"]["context.tar.gz"])) == made.archive
     assert job["spec"]["suspend"]
     assert job["spec"]["activeDeadlineSeconds"] == 7200
