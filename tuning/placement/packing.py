@@ -104,7 +104,7 @@ def _rounds(slots: Items, ep: int) -> tuple[Ints, Floats, Ints]:
     offset = np.arange(layers)[:, None] * ep
     rank = np.broadcast_to(np.arange(ep), (layers, ep))
     load = np.zeros((layers, ep))
-    result = np.empty((layers, rounds, ep), dtype=np.int64)
+    given = np.empty((rounds, layers, ep), dtype=np.int64)
     for i in range(rounds):
         if i:
             continued = expert[:, i - 1] == expert[:, i, :1]
@@ -112,10 +112,13 @@ def _rounds(slots: Items, ep: int) -> tuple[Ints, Floats, Ints]:
             order = np.argsort(key, axis=1) + offset
             load, rank = load.ravel().take(order), rank.ravel().take(order)
         load = load + share[:, i]
-        np.put_along_axis(result[:, i], rank, expert[:, i], axis=1)
+        given[i] = rank
+    result = np.empty((layers, ep, rounds), dtype=np.int64)
+    # One scatter for all rounds: each would cost more to prepare than to do.
+    result.reshape(-1)[((given + offset) * rounds).transpose(1, 0, 2) + np.arange(rounds)[:, None]] = expert
     hottest = load.argmax(axis=1)
     at = np.arange(layers)
-    return np.ascontiguousarray(result.transpose(0, 2, 1)), load[at, hottest], rank[at, hottest]
+    return result, load[at, hottest], rank[at, hottest]
 
 
 def one_by_one(slots: Items, ep: int, experts: int) -> Ints:
