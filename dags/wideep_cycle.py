@@ -22,7 +22,7 @@ from operators.sweep import RunTrials
     doc_md=__doc__,
 )
 def wideep_cycle() -> None:
-    planned = tasks.plan(sweeps=True)
+    planned = tasks.plan(sweeps=True, records=True)
     image, weights = tasks.image(), tasks.weights()
     planned >> image >> weights
     baseline = groups.measured("baseline", "baseline", "default", image, weights, record=True, collect="recordings")

@@ -23,7 +23,7 @@ PAIRS = max(int(os.environ.get("WIDELOOP_EXPERT_PAIRS", "3")), 1)
     doc_md=__doc__,
 )
 def wideep_experts() -> None:
-    planned, image, weights = tasks.plan(), tasks.image(), tasks.weights()
+    planned, image, weights = tasks.plan(records=True), tasks.image(), tasks.weights()
     planned >> image >> weights
     # Recording on both sides, so that the recorder's own cost is in neither's favour.
     before = groups.measured("recorded", "experts", IN_ORDER, image, weights, record=True, collect="examination")

@@ -170,6 +170,16 @@ class Request(BaseModel):
         )
         return engine(self.engine).resolve(spec)
 
+    def online(self, spec: DeploymentSpec) -> DeploymentSpec:
+        """``spec`` with its experts rebalanced while it serves."""
+        changed = {"eplb": "online", "eplb_rebalance_iterations": self.rebalance_iterations}
+        knobs = {w.role: w.knobs.model_copy(update=changed) for w in spec.workers}
+        return spec.with_knobs(spec.name, knobs)
+
+    def recorded(self, spec: DeploymentSpec) -> DeploymentSpec:
+        """``spec`` with the recorder that was asked for."""
+        return spec.model_copy(update={"record_experts": self.recorder, "recorded_passes": self.recorded_passes})
+
 
 #: Params by the place of a value in what is made of them, where the two are not called alike.
 _PARAM_OF: dict[tuple[Any, ...], str] = {

@@ -60,9 +60,9 @@ def _close(*failed_too: str) -> None:
 
 
 @task(**RETRIES)
-def plan(*, deploys: bool = True, must_run: bool = True, sweeps: bool = False) -> str:
+def plan(*, deploys: bool = True, must_run: bool = True, sweeps: bool = False, records: bool = False) -> str:
     """Check everything that can be checked before anything is launched; returns the cycle's id."""
-    return _plan(deploys=deploys, must_run=must_run, sweeps=sweeps)
+    return _plan(deploys=deploys, must_run=must_run, sweeps=sweeps, records=records)
 
 
 @task(**RETRIES)

@@ -37,7 +37,7 @@ def launch(
         spec = placed_spec(request, spec, run)
     # An engine that rebalances online resets its recorder each time.
     if record and not (placed and request.eplb == "online"):
-        spec = spec.model_copy(update={"record_experts": request.recorder, "recorded_passes": request.recorded_passes})
+        spec = request.recorded(spec)
     hours = params.get("keep_hours")
     owner = run.owner
     if hours is not None:

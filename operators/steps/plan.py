@@ -48,7 +48,13 @@ def _other_runtime(spec: DeploymentSpec, where: Target) -> Finding:
 
 
 def plan(
-    params: Mapping[str, Any], run: Run, *, deploys: bool = True, must_run: bool = True, sweeps: bool = False
+    params: Mapping[str, Any],
+    run: Run,
+    *,
+    deploys: bool = True,
+    must_run: bool = True,
+    sweeps: bool = False,
+    records: bool = False,
 ) -> list[str]:
     """Check the request and the stores; record the cycle as running. Returns the warnings.
 
@@ -59,6 +65,7 @@ def plan(
         must_run: nothing can be done when that configuration runs out of memory, so it is refused; a sweep of
             its own would find that out as a trial.
         sweeps: the run will use a study.
+        records: the run will record expert distributions.
 
     Raises:
         Refused: the request cannot work; says which fields and what would.
@@ -67,7 +74,11 @@ def plan(
     request = Request.from_params(params)
     target(request.target)  # Refuses one that there is not.
     spec = request.spec("plan")
-    findings = check(spec) if deploys else []
+    asked = [request.recorded(spec) if records else spec]
+    if request.eplb == "online":
+        asked.append(request.online(spec))
+    found = {str(f): f for one in asked for f in check(one)} if deploys else {}
+    findings = list(found.values())
     refuse([f.model_copy(update={"severity": "error"}) for f in findings] if must_run else findings)
     with open_store() as store:
         known = goes_on_with(request, run, store)

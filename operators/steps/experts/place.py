@@ -132,19 +132,18 @@ def placed_spec(request: Request, spec: DeploymentSpec, run: Run) -> DeploymentS
     Raises:
         TargetError: nothing was recorded to place by.
     """
+    if request.eplb == "online":
+        return request.online(spec)
     known = placements(run)
     uri = _found(run, _CHOSEN)
     chosen: dict[str, int] = artefacts().read_json(uri) if uri else {}
 
     def knobs(worker: WorkerSpec) -> Knobs:
-        if request.eplb == "online":
-            changed: dict[str, Any] = {"eplb": "online", "eplb_rebalance_iterations": request.rebalance_iterations}
-            return worker.knobs.model_copy(update=changed)
         redundant = chosen.get(worker.role, worker.knobs.redundant_experts)
         file = known.get(worker.role, redundant)
         if file is None:
             raise TargetError(f"no placement of {redundant} redundant experts was made for {worker.role}")
-        changed = {"eplb": "static", "redundant_experts": redundant, "expert_placement": file}
+        changed: dict[str, Any] = {"eplb": "static", "redundant_experts": redundant, "expert_placement": file}
         return worker.knobs.model_copy(update=changed)
 
     return spec.with_knobs(spec.name, {worker.role: knobs(worker) for worker in spec.workers})

@@ -229,3 +229,17 @@ def test_nothing_is_compared_that_was_not_measured(planned, monkeypatch, tmp_pat
 def test_without_a_recording_nothing_is_placed(planned):
     with pytest.raises(TargetError, match="no placement of 0 redundant experts"):
         after(planned)
+
+
+@pytest.mark.parametrize(
+    ("asked", "rule"),
+    [
+        ({"eplb": "online"}, "online rebalancing is not simulated"),
+        ({"recorder": "per_token"}, "only the recorder's modes"),
+        ({"recorder": "stat_approx"}, "stat_approx reads the counts of DeepEP"),
+        ({"recorded_passes": 0}, "keeps no pass"),
+    ],
+)
+def test_what_would_fail_after_the_first_deployment_is_refused_before_it(wideloop_home, asked, rule):
+    with pytest.raises(Refused, match=rule):
+        plan({**PARAMS, **asked}, RUN, records=True)
