@@ -20,6 +20,8 @@ _KEEP_RAW = 512 * 1024**2
 #: A rank's file appears within half a second of the dump on a local disk; a shared one may take longer to show it.
 _PATIENCE_S = 30.0
 _POLL_S = 0.25
+#: Ranks write 7 GB each at worst, to a disk that may be a network's.
+_DUMP_S = 300.0
 _RANK = re.compile(r"expert_distribution_recorder_\d+(?:\.\d+)?_(\d+)\.pt$")
 
 
@@ -43,7 +45,7 @@ def _keep(where: Target, spec: DeploymentSpec, component: str, run: Run) -> str:
     files = _latest(where.recordings(spec.name, component))
     if len(files) < expected:
         where.call(spec.name, component, serving.record_stop_path)
-        where.call(spec.name, component, serving.record_dump_path)
+        where.call(spec.name, component, serving.record_dump_path, timeout_s=_DUMP_S)
         files = _awaited(where, spec.name, component, expected)
     keep, parts = artefacts(), ("cycles", run.cycle_id, "recordings", spec.name)
     raw = [keep.put_file(f, *parts, component, f.name) for f in files] if _bytes(files) <= _KEEP_RAW else []
