@@ -9,6 +9,7 @@ from results.dashboard.kinds import Kind
 from results.dashboard.levels import LevelRow
 from results.dashboard.trials import TrialRow
 from results.records import Cycle, Recording, Stage
+from results.statistics import paired_gain
 
 _DONE = {
     "wideep_image": "The image is ready",
@@ -76,6 +77,13 @@ def _experts(measured: Sequence[LevelRow], recordings: Sequence[Recording]) -> t
     )
     if not gains:
         return "The placements could not be compared", balance
-    top = gains[-1]
-    worth = f"Placed by the recording: {percent(top.gain)} output tok/s at concurrency {top.concurrency}"
-    return worth, ". ".join(part for part in (balance, _ONCE) if part)
+    level = gains[-1].concurrency
+    pairs = [1 + row.gain for row in gains if row.concurrency == level and row.gain is not None]
+    doubt, gain = _ONCE, pairs[0] - 1
+    if len(pairs) > 1:
+        found = paired_gain(pairs, [1.0] * len(pairs))
+        gain = found.gain
+        certain = "" if found.low > 0 or found.high < 0 else ", so chance is not excluded"
+        doubt = f"{found.pairs} pairs in turns: {percent(found.low)} to {percent(found.high)}{certain}"
+    worth = f"Experts placed: {percent(gain)} output tok/s at concurrency {level}"
+    return worth, ". ".join(part for part in (balance, doubt) if part)

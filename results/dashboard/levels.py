@@ -7,19 +7,19 @@ from collections.abc import Sequence
 from pydantic import BaseModel
 
 from results.dashboard.trials import failed_gates
+from results.experts.comparison import IN_ORDER, PLACED
 from results.records import Measurement
-
-#: What ``wideep_experts`` files its two measurements under.
-IN_ORDER, PLACED = "in order", "placed"
 
 
 class LevelRow(BaseModel):
     """One level. Rates per second, latencies in milliseconds; ``gates_failed`` empty: to be believed.
 
-    ``gain``: relative difference in tok/s to the same level with the experts in order, where both are believed.
+    ``pair`` numbers the deployments of a comparison in turns. ``gain``: relative difference in tok/s to the same level
+    and pair with the experts in order, where both are believed.
     """
 
     label: str
+    pair: int = 0
     concurrency: int
     requests: int
     errors: int
@@ -37,15 +37,16 @@ class LevelRow(BaseModel):
 def levels(measurements: Sequence[Measurement]) -> list[LevelRow]:
     """Rows of the measurements made for a benchmark or for comparing placements, by rising concurrency."""
     found = [m for m in measurements if m.purpose in ("benchmark", "experts")]
-    before = {m.concurrency: m for m in found if m.label == IN_ORDER}
-    found.sort(key=lambda m: (m.concurrency, m.label != IN_ORDER, m.label))
-    return [_row(m, before.get(m.concurrency) if m.label == PLACED else None) for m in found]
+    before = {(m.concurrency, m.repeat): m for m in found if m.label == IN_ORDER}
+    found.sort(key=lambda m: (m.concurrency, m.repeat, m.label != IN_ORDER, m.label))
+    return [_row(m, before.get((m.concurrency, m.repeat)) if m.label == PLACED else None) for m in found]
 
 
 def _row(measured: Measurement, before: Measurement | None) -> LevelRow:
     comparable = before is not None and before.valid and measured.valid and before.output_tok_s > 0
     return LevelRow(
         label=measured.label,
+        pair=measured.repeat,
         concurrency=measured.concurrency,
         requests=measured.requests,
         errors=measured.errors,

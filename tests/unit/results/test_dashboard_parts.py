@@ -260,8 +260,26 @@ def test_levels_are_ordered_and_the_gain_needs_both_sides_believed() -> None:
     assert [row.gain for row in found] == [None, None, None, pytest.approx(0.2)]
     assert found[1].gates_failed == ["errors is 0.2, limit 0.01 (at most 1 % of the requests failed)"]
     sentence, why = finished(owner, "experts", [], [], found, list(factory.recordings(owner)))
-    assert sentence == "Placed by the recording: +20.0 % output tok/s at concurrency 32"
+    assert sentence == "Experts placed: +20.0 % output tok/s at concurrency 32"
     assert "decode balancedness 0.61 in order, 0.93 placed" in why
+
+
+def test_experts_are_compared_pair_by_pair():
+    owner = factory.cycle(dag_id="wideep_experts")
+    sides = {"in order": (1000.0, 500.0, 800.0), "placed": (1100.0, 550.0, 872.0)}
+    made = [
+        by_hand(owner, "experts", side, concurrency=32, output_tok_s=tok_s, repeat=k)
+        for side, speeds in sides.items()
+        for k, tok_s in enumerate(speeds)
+    ]
+    found = levels(made)
+    assert [(row.label, row.pair, row.gain and round(row.gain, 3)) for row in found] == [
+        ("in order", 0, None), ("placed", 0, 0.1), ("in order", 1, None), ("placed", 1, 0.1), ("in order", 2, None),
+        ("placed", 2, 0.09),
+    ]  # fmt: skip
+    sentence, why = finished(owner, "experts", [], [], found, [])
+    assert sentence == "Experts placed: +9.7 % output tok/s at concurrency 32"
+    assert why == "3 pairs in turns: +8.2 % to +11.1 %"
 
 
 def test_a_benchmark_is_headed_by_its_best_level_that_can_be_believed() -> None:
