@@ -96,7 +96,7 @@ _API_ACTIONS = (
     (r"namespaces \S+ not found", "Make it with `kubectl create namespace`, or set WIDELOOP_CLUSTER__NAMESPACE. "),
     (r"being terminated", "Wait until the namespace is gone and make it again, or set WIDELOOP_CLUSTER__NAMESPACE. "),
     (r"exceeded quota", "Free what the namespace holds, have its quota raised, or choose a smaller profile. "),
-    (r"^403", "Apply the Role of manifests/kubernetes/rbac.yaml, or ask the cluster's administrator. "),
+    (r"^403", "Have `wideloop rbac` applied by the cluster's administrator. "),
     (r"NotServed", "The cluster lacks this kind: install the Dynamo platform, or the version of it that has it. "),
 )
 

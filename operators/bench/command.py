@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 from manifests.errors import WideloopError
-from operators.bench import ask, client, demo, experts, machine, parse, placement, preflight, table
+from operators.bench import ask, client, cluster, demo, experts, machine, parse, placement, preflight, table
 from operators.bench.figure import Figure
 from operators.bench.workspace import BenchError, Workspace
 from operators.settings import PROJECT, settings
@@ -26,6 +26,7 @@ GROUPS: dict[str, Callable[[Workspace], list[Figure]]] = {
     "ask": ask.measure,
     "client": client.measure,
     "preflight": preflight.measure,
+    "cluster": cluster.measure,
     "demo": demo.measure,
 }
 DOCUMENT = PROJECT / "docs" / "bench.md"
