@@ -92,13 +92,13 @@ def subject(deployment: str, workload: Workload) -> Subject:
     )
 
 
-def point_here(monkeypatch: pytest.MonkeyPatch, cluster: Cluster, namespace: str, home: Path) -> None:
+def use(monkeypatch: pytest.MonkeyPatch, kubeconfig: Path, namespace: str, home: Path) -> None:
     """Have this process use ``namespace``, and stores below ``home``."""
     for name in ("RESULTS_URL", "STUDY_URL", "ARTEFACTS_URL"):
         monkeypatch.delenv(f"WIDELOOP_{name}", raising=False)
     monkeypatch.setenv("WIDELOOP_HOME", str(home))
     monkeypatch.setenv("AIRFLOW_HOME", str(home / "airflow"))
-    monkeypatch.setenv("WIDELOOP_KUBECONFIG", str(cluster.kubeconfig))
+    monkeypatch.setenv("WIDELOOP_KUBECONFIG", str(kubeconfig))
     monkeypatch.setenv("WIDELOOP_CLUSTER__NAMESPACE", namespace)
     monkeypatch.setenv("WIDELOOP_CLUSTER__ENGINE_IMAGE", "example.com/simulated:1.6.1")
     monkeypatch.setenv("WIDELOOP_CLUSTER__CLIENT_IMAGE", "example.com/benchmark:1")
@@ -115,7 +115,7 @@ def empty_place(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Place]:
     """A namespace that this process points at; no nodes, no claims."""
-    point_here(monkeypatch, cluster, namespace, tmp_path / "home")
+    use(monkeypatch, cluster.kubeconfig, namespace, tmp_path / "home")
     yield Place(cluster, agent, namespace)
     settings.cache_clear()
 

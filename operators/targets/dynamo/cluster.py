@@ -8,8 +8,10 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
+from manifests import benchmark
 from manifests.deployment import DeploymentSpec
 from manifests.errors import TargetError
+from manifests.kubernetes import image_build
 from manifests.kubernetes.config import config_map_name
 from manifests.kubernetes.labels import SPEC_KEY
 from manifests.kubernetes.options import ClusterOptions
@@ -41,6 +43,15 @@ class Cluster:
         """The options, in the context's namespace where they name none."""
         named = "namespace" in self._options.model_fields_set or self.api.namespace is None
         return self._options if named else self._options.model_copy(update={"namespace": self.api.namespace})
+
+    @cached_property
+    def client_image(self) -> str:
+        """What clients and the pod that serves files run in; one that is built here goes by the hash of its inputs."""
+        options = self.options
+        if not options.build:
+            return options.client_image
+        made_from = image_build.recipe(benchmark.ENVIRONMENT, options.build_args)
+        return image_build.inputs_tag(options.client_image, made_from)
 
     @cached_property
     def watch(self) -> Watch:

@@ -15,7 +15,7 @@ from manifests import benchmark
 from manifests.deployment import DeploymentSpec
 from manifests.engines import engine
 from manifests.engines.base import Command, Engine
-from manifests.errors import TargetError
+from manifests.errors import ApiRefused, ApiUnreachable, TargetError
 from manifests.findings import Finding
 from manifests.kubernetes.naming import frontend_service
 from manifests.kubernetes.probes import FRONTEND_PORT, SYSTEM_PORT
@@ -83,7 +83,12 @@ class DynamoTarget(Target):
         return preflight(self._cluster.api, self._cluster.options, spec)
 
     def apply(self, spec: DeploymentSpec, owner: Owner) -> None:
-        runs = self.status(spec.name).state in ("pending", "ready")
+        try:
+            runs = self.status(spec.name).state in ("pending", "ready")
+        except (ApiRefused, ApiUnreachable):
+            raise
+        except TargetError:
+            runs = False  # Its maker was killed before all of it was there.
         self._deployments.apply(spec, owner, self._files(spec.name), runs=runs)
 
     def status(self, name: str) -> Status:
@@ -194,7 +199,7 @@ class DynamoTarget(Target):
     def run_client(self, name: str, client: str, command: Command, environment: str) -> None:
         if environment != benchmark.ENVIRONMENT:
             raise TargetError(f"no image is known for environment {environment!r}; {benchmark.ENVIRONMENT!r} has one")
-        self._clients.run(name, client, command, self._cluster.options.client_image)
+        self._clients.run(name, client, command, self._cluster.client_image)
 
     def client_status(self, name: str, client: str) -> ClientStatus:
         return self._clients.status(name, client)

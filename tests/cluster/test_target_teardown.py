@@ -1,0 +1,110 @@
+"""Whatever stage a run fails in, its teardown leaves no object of ours and no process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from manifests.errors import TargetError
+from operators.steps import benchmark, deployment, janitor
+from operators.targets.dynamo import deployments, objects
+from tests.cluster.agent.faults import Fault
+from tests.cluster.cluster import wait_for
+from tests.cluster.place import OWNER, Place, empty_place, place  # noqa: F401 - fixtures
+
+pytestmark = pytest.mark.cluster
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deployments, "_GRACE_S", 1)
+
+
+@pytest.mark.parametrize("stage", range(3), ids=["graph", "config", "files"])
+def test_applying_that_breaks_off_leaves_nothing(place: Place, stage: int, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    """The API server takes the first objects of a deployment and refuses the next."""
+    made = []
+
+    def breaking(api: object, document: dict) -> dict:
+        if len(made) == stage:
+            raise TargetError("the test breaks off here")
+        made.append(document["kind"])
+        return objects.apply(api, document)
+
+    monkeypatch.setattr(deployments, "apply", breaking)
+    with pytest.raises(TargetError, match="breaks off here"):
+        place.target.apply(place.spec(), OWNER)
+    assert len(made) == stage
+    assert place.left() == []
+
+
+def half_applied(place: Place) -> None:  # noqa: F811
+    """What a killed process leaves that had made the graph only."""
+    place.target.apply(place.spec(), OWNER)
+    place.kubectl("delete", "configmap/one-config", "pod/one-files", "--grace-period=1")
+
+
+def crashing(place: Place) -> None:  # noqa: F811
+    with place.agent.fault(Fault("exit", place.namespace, "decode")):
+        place.target.apply(place.spec(), OWNER)
+        wait_for(lambda: place.target.status("one").state == "failed", 60, "one fails")
+
+
+def starting(place: Place) -> None:  # noqa: F811
+    place.target.apply(place.spec(), OWNER)
+    wait_for(lambda: place.pods(deployment="one", component="decode"), 30, "a worker's pod")
+
+
+def measured(place: Place) -> None:  # noqa: F811
+    place.up(place.spec())
+    benchmark.begin(place.subject("one", requests_per_slot=200))
+    subject = place.subject("one", requests_per_slot=200)
+    wait_for(lambda: place.target.client_status("one", subject.client).seconds > 1, 60, "the client runs")
+
+
+def without_its_graph(place: Place) -> None:  # noqa: F811
+    """Somebody has deleted the graph by hand."""
+    place.up(place.spec())
+    place.kubectl("delete", "dynamographdeployment", "one")
+
+
+STAGES = [half_applied, crashing, starting, measured, without_its_graph]
+
+
+@pytest.mark.parametrize("reach", STAGES, ids=lambda reach: reach.__name__)
+def test_teardown_leaves_nothing_wherever_a_run_has_failed(place: Place, reach: Callable[[Place], None]) -> None:  # noqa: F811
+    reach(place)
+    assert place.left() != []
+    deployment.delete("dynamo", "one")
+    assert place.left() == []
+
+
+@pytest.mark.parametrize("reach", [half_applied, without_its_graph], ids=lambda reach: reach.__name__)
+def test_the_janitor_finds_what_a_lost_run_left(place: Place, reach: Callable[[Place], None]) -> None:  # noqa: F811
+    reach(place)
+    assert janitor.sweep_up(lambda dag_id, run_id: True) == []
+    assert place.left() != []
+    removed = janitor.sweep_up(lambda dag_id, run_id: (dag_id, run_id) != (OWNER.dag_id, OWNER.run_id))
+    assert removed == ["dynamo/one"]
+    assert place.left() == []
+
+
+def test_a_retry_completes_what_a_killed_process_left(place: Place) -> None:  # noqa: F811
+    half_applied(place)
+    place.up(place.spec())
+    place.target.delete("one")
+    assert place.left() == []
+
+
+def test_files_of_a_deployment_go_with_it(place: Place) -> None:  # noqa: F811
+    place.up(place.spec())
+    tables = place.target._files("one").fetch("", "timing.npz")
+    assert len(tables) == 2
+    place.target.delete("one")
+    assert not any(table.exists() for table in tables)
+    # A deployment of the same name finds nothing of it.
+    place.up(place.spec())
+    pods = {p["metadata"]["name"] for p in place.pods(deployment="one")}
+    assert {p.parent.name for p in place.target._files("one").fetch("", "timing.npz")} <= pods
+    place.target.delete("one")
