@@ -6,11 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tuning.placement.order import heaviest_first
 from tuning.placement.replicas import base_copies
 from tuning.placement.table import Floats, Ints
 
-#: Relative difference that decides between equal loads: far below any that is measured.
-_TIE = 1e-14
 #: A rank this far above the mean is worth packing again.
 _HOT = 1.01
 
@@ -35,8 +34,7 @@ def items(load: Floats, counts: Ints, ep: int, capacity: int) -> Items:
     """The slots that ranks differ in: where every rank has room for all experts, those copies are left out."""
     layers, experts = load.shape
     share = load / counts
-    # Ties go to the lower expert without a stable sort, which numpy has no fast one of.
-    order = np.argsort(_TIE * np.arange(experts) * share.max(axis=1, keepdims=True) - share, axis=1)
+    order = heaviest_first(share)
     left = counts - (base_copies(experts, ep, capacity) if capacity >= experts else 0)
     flat = (order + np.arange(layers)[:, None] * experts).ravel()
     chosen = np.repeat(flat, left.ravel().take(flat))
@@ -104,7 +102,7 @@ def _rounds(slots: Items, ep: int) -> tuple[Ints, Floats, Ints]:
     offset = np.arange(layers)[:, None] * ep
     rank = np.broadcast_to(np.arange(ep), (layers, ep))
     load = np.zeros((layers, ep))
-    given = np.empty((rounds, layers, ep), dtype=np.int64)
+    to = np.empty((layers, rounds, ep), dtype=np.int64)
     for i in range(rounds):
         if i:
             continued = expert[:, i - 1] == expert[:, i, :1]
@@ -112,10 +110,13 @@ def _rounds(slots: Items, ep: int) -> tuple[Ints, Floats, Ints]:
             order = np.argsort(key, axis=1) + offset
             load, rank = load.ravel().take(order), rank.ravel().take(order)
         load = load + share[:, i]
-        given[i] = rank
-    result = np.empty((layers, ep, rounds), dtype=np.int64)
+        to[:, i] = rank
     # One scatter for all rounds: each would cost more to prepare than to do.
-    result.reshape(-1)[((given + offset) * rounds).transpose(1, 0, 2) + np.arange(rounds)[:, None]] = expert
+    to += offset[:, :, None]
+    to *= rounds
+    to += np.arange(rounds)[:, None]
+    result = np.empty((layers, ep, rounds), dtype=np.int64)
+    result.reshape(-1)[to.reshape(-1)] = expert.reshape(-1)
     hottest = load.argmax(axis=1)
     at = np.arange(layers)
     return result, load[at, hottest], rank[at, hottest]

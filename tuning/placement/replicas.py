@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from tuning.placement.order import heaviest
 from tuning.placement.table import Floats, Ints
 
 #: Replicas beyond the first that are looked at before it is known that an expert needs more.
@@ -31,7 +32,7 @@ def replicas(load: Floats, ep: int, capacity: int) -> Ints:
         most = ep - 1 if capacity < experts else ep
         # Before an expert gets a second slot, all with more load have got theirs: only the heaviest can.
         top = min(extra, experts)
-        heavy = np.argpartition(-load, top - 1, axis=1)[:, :top] if top < experts else _all(layers, experts)
+        heavy = heaviest(load, top)
         added = _added(np.take_along_axis(load, heavy, axis=1), base, extra, min(extra, most))
         np.put_along_axis(counts, heavy, base + added, axis=1)
     return counts
@@ -45,13 +46,9 @@ def _added(load: Floats, base: int, extra: int, most: int) -> Ints:
         quotients = load[:, None, :] / np.arange(base, base + look)[:, None]
         flat = quotients.reshape(layers, -1)
         if flat.shape[1] >= extra:
-            won = np.argpartition(-flat, extra - 1, axis=1)[:, :extra] % experts
+            won = heaviest(flat, extra) % experts
             won += np.arange(layers)[:, None] * experts
             added = np.bincount(won.ravel(), minlength=layers * experts).reshape(layers, experts)
             if look == most or added.max() < look:
                 return added
         look = min(most, look * 2)
-
-
-def _all(layers: int, experts: int) -> Ints:
-    return np.broadcast_to(np.arange(experts), (layers, experts))
