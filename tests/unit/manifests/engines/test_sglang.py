@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -47,7 +48,7 @@ def test_one_server_is_frontend_and_worker_over_all_gpus():
     argv = command(wanted, options=("--attention-backend", "triton")).argv
     assert argv[:4] == ("/py", "-m", "manifests.engine_side.sglang_server", "serve")
     flags = argv[argv.index("--") + 1 :]
-    pairs = dict(zip(flags[::1], flags[1::1], strict=False))
+    pairs = dict(pairwise(flags))
     assert (pairs["--tp-size"], pairs["--ep-size"], pairs["--port"]) == ("2", "2", "31000")
     assert (pairs["--mem-fraction-static"], pairs["--cuda-graph-max-bs-decode"]) == ("0.905", "256")
     assert flags[-2:] == ("--attention-backend", "triton")

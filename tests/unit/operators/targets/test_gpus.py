@@ -25,7 +25,8 @@ def smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Smi:
         (tmp_path / "apps").write_text(compute_apps)
         script = tmp_path / "nvidia-smi"
         script.write_text(
-            f'#!/bin/sh\ncase "$1" in --query-gpu*) cat {tmp_path}/gpus;; *) cat {tmp_path}/apps;; esac\nexit {status}\n'
+            f'#!/bin/sh\ncase "$1" in --query-gpu*) cat {tmp_path}/gpus;; *) cat {tmp_path}/apps;; esac\n'
+            f"exit {status}\n"
         )
         script.chmod(0o755)
 
