@@ -9,8 +9,9 @@ from pathlib import Path
 from manifests.deployment import DeploymentSpec, WorkerSpec
 from manifests.engines import engine
 from manifests.errors import TargetError
+from manifests.workload import Workload
 from operators.settings import settings
-from operators.steps.run import Run, artefacts
+from operators.steps.run import Run, artefacts, open_store
 from operators.targets import target
 from operators.targets.base import Target
 from results import recordings
@@ -62,6 +63,8 @@ def _keep(where: Target, spec: DeploymentSpec, component: str, run: Run) -> str:
             "engine": spec.engine,
             "engine_version": spec.engine_version,
             "simulated": serving.simulated,
+            "cycle": run.cycle_id,
+            "workload": _workload(run),
             "deployment": spec.name,
             "spec_fingerprint": spec.fingerprint,
             "component": component,
@@ -77,6 +80,17 @@ def _keep(where: Target, spec: DeploymentSpec, component: str, run: Run) -> str:
     scratch.mkdir(parents=True, exist_ok=True)
     local = recordings.save(recording, scratch / f"{spec.name}-{component}.npz")
     return keep.put_file(local, *parts, f"{component}.npz")
+
+
+def _workload(run: Run) -> str | None:
+    """What the cycle was asked to serve; None for a run that keeps no cycle."""
+    with open_store() as store:
+        cycle = store.cycle(run.cycle_id)
+    if cycle is None or "workload" not in cycle.request:
+        return None
+    asked = Workload.model_validate(cycle.request["workload"])
+    levels = ", ".join(map(str, asked.concurrency))
+    return f"ISL {asked.isl} / OSL {asked.osl}, concurrency {levels}, seed {asked.seed} ({asked.fingerprint})"
 
 
 def ranks_writing(spec: DeploymentSpec, worker: WorkerSpec) -> int:

@@ -102,6 +102,7 @@ def test_what_workers_wrote_is_kept_with_its_origin(planned, monkeypatch, tmp_pa
     kept = recordings.load(artefacts().get_file(uris["decode-0"], tmp_path / "a.npz"))
     assert kept.tokens(planned.model.top_k) == 40_000 * 2 // planned.model.top_k
     assert kept.provenance["recorder"] == "stat" and kept.provenance["simulated"] is True
+    assert kept.provenance["workload"].startswith("ISL 256 / OSL 16, concurrency 8, seed 1")
     (raw,) = kept.provenance["raw"]
     assert raw in artefacts().list("cycles", RUN.cycle_id, "recordings")
     place.called.clear()
