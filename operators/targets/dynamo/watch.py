@@ -171,8 +171,8 @@ class Watch:
             raise
 
     def _take(self, kind: str, event: Json) -> str:
-        thing = event["object"]
-        if event["type"] == "ERROR":
+        thing = event.get("object", event)
+        if event.get("type") in (None, "ERROR"):
             # 410 in all but rare cases; a new list is the remedy for the others too.
             raise Gone(thing.get("message"))
         metadata = thing["metadata"]

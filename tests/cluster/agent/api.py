@@ -127,6 +127,9 @@ class Api:
             try:
                 timeout = aiohttp.ClientTimeout(total=None, sock_read=None)
                 async with self._session.get(query, timeout=timeout) as answer:
+                    if answer.status != 200:  # a storage that is not ready, a list that is too old
+                        await asyncio.sleep(_RETRY_S)
+                        continue
                     async for line in _lines(answer):
                         event = json.loads(line)
                         if event["type"] == "ERROR":  # 410 Gone: the list is too old
