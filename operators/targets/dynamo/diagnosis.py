@@ -9,6 +9,7 @@ from typing import Any
 from manifests.diagnosis import Diagnosis
 from manifests.engines.base import Component, Engine
 from operators.targets.dynamo import causes
+from operators.targets.dynamo.events import about_one, last, pods_refused, unmounted
 from operators.targets.dynamo.pods import age_s, ended, parse_time, role, scheduled, waiting
 from operators.targets.dynamo.view import View
 
@@ -83,7 +84,7 @@ def _stuck(view: View, component: str, pod: Json) -> Diagnosis | None:
         if diagnosis is not None:
             return diagnosis
     if wait and age_s(pod, view.now) >= GRACE_S:
-        return causes.not_mounted(component, _said(view, pod, "FailedMount", "FailedAttachVolume"))
+        return causes.not_mounted(component, unmounted(_about(view, pod), view.now))
     return None
 
 
@@ -91,42 +92,36 @@ def _dead(view: View, component: str, pod: Json, serving: Engine, read_log: Read
     """Why a pod's container ended, unless it is up again and nobody knows."""
     if pod.get("status", {}).get("reason") == "Evicted":
         return causes.evicted(component, pod)
-    last = ended(pod)
-    if last is None:
+    end = ended(pod)
+    if end is None:
         return None
-    log = read_log(pod, last.running_again)
-    killed = _said(view, pod, "Killing")
+    log = read_log(pod, end.running_again)
+    killed = last(_about(view, pod), "Killing")
     if re.search(r"failed (startup|liveness) probe", killed):
         return causes.probe_failed(component, killed, log[-causes.TAIL :])
-    found = serving.diagnose(Component(name=component, role=component), log, last.code)
+    found = serving.diagnose(Component(name=component, role=component), log, end.code)
     if found.kind != "crashed":
         return found
-    if last.reason == "OOMKilled":
+    if end.reason == "OOMKilled":
         return causes.host_memory(component, pod, found.log_tail)
-    return found if last.failures >= _ENDS else None
+    return found if end.failures >= _ENDS else None
 
 
 def _no_pods(view: View, component: str) -> Diagnosis | None:
     """Why a component has no pod, when that is not only so for the moment in which one replaces another."""
     if view.graph is None or view.age_s < GRACE_S or view.events is None:
         return None
-    refused = [e for e in view.events if e.get("reason") == "FailedCreate"]
+    refused = pods_refused(view.events)
     if not refused and (view.engine_pods or view.ready_record):
         return None
-    return causes.no_pods(component, refused[-1].get("message", "") if refused else "", view.graph)
+    return causes.no_pods(component, refused, view.graph)
 
 
-def _said(view: View, pod: Json, *reasons: str) -> str:
-    """The last message of events about a pod with one of these reasons."""
-    name = pod["metadata"]["name"]
-    messages = [
-        e.get("message", "")
-        for e in view.events or ()
-        if e.get("involvedObject", {}).get("name") == name and e.get("reason") in reasons
-    ]
-    return messages[-1] if messages else ""
+def _about(view: View, pod: Json) -> list[Json]:
+    """The events about a pod, oldest first."""
+    return about_one(view.events or (), pod["metadata"]["name"])
 
 
 def _grows(view: View, pod: Json) -> bool:
     """Whether an autoscaler has said that it adds nodes for a pod."""
-    return bool(_said(view, pod, "TriggeredScaleUp", "Nominated"))
+    return bool(last(_about(view, pod), "TriggeredScaleUp", "Nominated"))

@@ -54,6 +54,13 @@ def ready(pod: Json) -> bool:
     return any(c["type"] == "Ready" and c["status"] == "True" for c in pod.get("status", {}).get("conditions") or ())
 
 
+def ready_since(pod: Json) -> str | None:
+    """When a pod began to pass its readiness probes; None when it does not, or nobody says."""
+    conditions = pod.get("status", {}).get("conditions") or ()
+    passing = (c for c in conditions if c["type"] == "Ready" and c["status"] == "True")
+    return next((c.get("lastTransitionTime") for c in passing), None)
+
+
 def scheduled(pod: Json) -> Json:
     """The condition ``PodScheduled``; empty when the scheduler has not looked at the pod yet."""
     conditions = pod.get("status", {}).get("conditions") or ()

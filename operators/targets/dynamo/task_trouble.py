@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from manifests.diagnosis import Diagnosis
 from operators.targets.dynamo import causes
+from operators.targets.dynamo.events import last, pods_refused, unmounted
 from operators.targets.dynamo.pods import scheduled, waiting
 
 Json = dict[str, Any]
@@ -17,7 +19,9 @@ GRACE_S = 60.0
 _LONG_GRACE_S = 180.0
 
 
-def trouble(component: str, pod: Json | None, events: Sequence[Json], waited_s: float) -> Diagnosis | None:
+def trouble(
+    component: str, pod: Json | None, events: Sequence[Json], waited_s: float, *, now: datetime | None = None
+) -> Diagnosis | None:
     """What keeps a pod from starting and what to do; None while it may still start.
 
     Args:
@@ -25,21 +29,18 @@ def trouble(component: str, pod: Json | None, events: Sequence[Json], waited_s: 
         pod: the task's, None when its Job has made none yet.
         events: about the pod, or about the Job while there is no pod; oldest first.
         waited_s: how long it has been waited for.
+        now: None: the time it is.
     """
     if pod is None:
         # A Job that may not make its pod tries on for ever, and says so in an event.
-        refused = _last(events, "FailedCreate")
+        refused = pods_refused(events)
         return causes.no_pods(component, refused, {}) if refused else None
     wait = waiting(pod)
     if wait and (found := causes.not_started(component, wait, patient=waited_s < _LONG_GRACE_S)):
         return found
-    if waited_s < GRACE_S or _last(events, "TriggeredScaleUp"):
+    if waited_s < GRACE_S or last(events, "TriggeredScaleUp"):
         return None
     if wait:
-        return causes.not_mounted(component, _last(events, "FailedMount", "FailedAttachVolume"))
+        return causes.not_mounted(component, unmounted(events, now or datetime.now(UTC)))
     condition = scheduled(pod)
     return causes.unschedulable(component, condition) if condition.get("status") == "False" else None
-
-
-def _last(events: Sequence[Mapping[str, Any]], *reasons: str) -> str:
-    return next((str(e.get("message", "")) for e in reversed(events) if e.get("reason") in reasons), "")

@@ -14,6 +14,7 @@ from manifests.kubernetes.labels import CLIENT, DEPLOYMENT, selector
 from manifests.kubernetes.options import ClusterOptions
 from operators.targets.dynamo import pods as pod_facts
 from operators.targets.dynamo.api import Api
+from operators.targets.dynamo.events import happened
 from operators.targets.dynamo.objects import collection
 
 Json = dict[str, Any]
@@ -78,10 +79,13 @@ class View:
 
     @property
     def available_s(self) -> float:
-        """Seconds since every component is up; zero when one is not."""
+        """Seconds since every component is up, those of pods that replaced others too; zero when one is not."""
         conditions = ((self.graph or {}).get("status") or {}).get("conditions") or ()
         up = next((c for c in conditions if c["type"] == "Ready" and c["status"] == "True"), None)
-        return (self.now - pod_facts.parse_time(up["lastTransitionTime"])).total_seconds() if up else 0.0
+        if up is None:
+            return 0.0
+        times = [up["lastTransitionTime"], *filter(None, map(pod_facts.ready_since, self.engine_pods))]
+        return (self.now - max(map(pod_facts.parse_time, times))).total_seconds()
 
     @property
     def available(self) -> bool:
@@ -129,11 +133,6 @@ def look(api: Api, options: ClusterOptions, name: str, *, events: bool = False, 
 def about(name: str, graph: Json, events: Sequence[Json]) -> list[Json]:
     """The events about a deployment's objects, oldest first: all are called after it, and none is older than it."""
     made = graph["metadata"]["creationTimestamp"]
-    named = ((e, e.get("involvedObject", {}).get("name") or "", _when(e)) for e in events)
+    named = ((e, e.get("involvedObject", {}).get("name") or "", happened(e)) for e in events)
     found = [(when, e) for e, thing, when in named if when >= made and (thing == name or thing.startswith(f"{name}-"))]
     return [e for _, e in sorted(found, key=lambda pair: pair[0])]
-
-
-def _when(event: Json) -> str:
-    """When an event last happened; the times of the API server sort as text."""
-    return str(event.get("lastTimestamp") or event.get("eventTime") or event["metadata"]["creationTimestamp"])

@@ -61,8 +61,9 @@ def pod(
     }
 
 
-def running_pod(component: str = "decode", **more: Any) -> Json:
-    ready = [{"type": "PodScheduled", "status": "True"}, {"type": "Ready", "status": "True"}]
+def running_pod(component: str = "decode", *, ready_for: float = 10**5, **more: Any) -> Json:
+    ready: list[Json] = [{"type": "PodScheduled", "status": "True"}]
+    ready += [{"type": "Ready", "status": "True", "lastTransitionTime": at(ready_for)}]
     return pod(component, state={"running": {}}, phase="Running", conditions=ready, **more)
 
 
@@ -86,8 +87,14 @@ def exited(code: int, reason: str = "Error") -> Json:
     return {"exitCode": code, "reason": reason}
 
 
-def event(about: str, reason: str, message: str, *, ago: float = 1) -> Json:
-    return {"involvedObject": {"name": about}, "reason": reason, "message": message, "lastTimestamp": at(ago)}
+def event(about: str, reason: str, message: str, *, ago: float = 1, kind: str = "Normal") -> Json:
+    return {
+        "involvedObject": {"name": about},
+        "type": kind,
+        "reason": reason,
+        "message": message,
+        "lastTimestamp": at(ago),
+    }
 
 
 def view(*pods: Json, of: Json | None = None, events: Sequence[Json] | None = None, jobs: Sequence[Json] = ()) -> View:

@@ -3,11 +3,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from cluster_objects import NAME, event, exited, graph, pod, running_pod, unscheduled_pod, view, waiting_pod
+from cluster_objects import NAME, NOW, event, exited, graph, pod, running_pod, unscheduled_pod, view, waiting_pod
 
 from manifests.diagnosis import Diagnosis
 from manifests.engines import engine
 from operators.targets.dynamo.diagnosis import diagnose, diagnose_client, looks_stuck
+from operators.targets.dynamo.task_trouble import trouble
 from operators.targets.dynamo.view import View
 
 ROLES = ("frontend", "decode")
@@ -193,8 +194,35 @@ def test_volumes_that_cannot_be_mounted_are_named() -> None:
 
 
 @pytest.mark.parametrize(
+    "later",
+    [
+        pytest.param(("Pulling", "Pulling image r/x:1", 90.0), id="the image is being pulled"),
+        pytest.param(("Scheduled", "", 200.0), id="no complaint for minutes"),
+    ],
+)
+def test_volumes_that_were_mounted_at_the_second_try_are_no_trouble(later: tuple[str, str, float]) -> None:
+    creating = waiting_pod("ContainerCreating", age=400)
+    name = creating["metadata"]["name"]
+    reason, message, ago = later
+    missed = event(name, "FailedMount", 'configmap "baseline-1-config" not found', ago=max(ago, 95))
+    said = [missed, event(name, reason, message, ago=ago)]
+    assert found(view(creating, events=said)) is None
+    assert trouble("task", creating, said, 400, now=NOW) is None
+    again = [*said, event(name, "FailedMount", "no such claim", ago=20)]
+    assert found(view(creating, events=again)) is not None
+    assert trouble("task", creating, again, 400, now=NOW) is not None
+
+
+GROVES = event(f"{NAME}-0-decode", "PodGangRefused", "pods x is forbidden: exceeded quota: gpus", kind="Warning")
+OTHERS = event(f"{NAME}-0-decode", "FailedElsewhere", "services is forbidden: not allowed", kind="Warning")
+
+
+@pytest.mark.parametrize(
     ("events", "kind", "message"),
     [
+        ([GROVES, event(f"{NAME}-0-decode", "Reconciled", "all is well")], "quota_exceeded", "gpus"),
+        ([OTHERS], "bad_configuration", "not allowed"),
+        ([event(f"{NAME}-0-decode", "PodCreationFailed", "violates PodSecurity")], "bad_configuration", "PodSec"),
         ([event(f"{NAME}-decode", "FailedCreate", "exceeded quota: gpus, requested: 8")], "quota_exceeded", "gpus"),
         ([event(f"{NAME}-decode", "FailedCreate", "violates PodSecurity")], "bad_configuration", "PodSecurity"),
         ([], "timed_out", "operator"),

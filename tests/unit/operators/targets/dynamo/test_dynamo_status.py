@@ -69,6 +69,13 @@ def test_one_that_is_up_and_never_answers_has_failed() -> None:
     assert (verdict.diagnosis.kind, verdict.diagnosis.component) == ("timed_out", "frontend")
 
 
+def test_one_whose_pod_was_replaced_is_given_time_to_answer_anew() -> None:
+    """Its operator has said for an hour that it is up, for it was; the new pod has been for a second."""
+    of = answered(running_pod()) | {"status": graph(ready=True, up_for=3600)["status"]}
+    assert judged(view(running_pod(ready_for=1), of=of), 7200).state == "ask"
+    assert judged(view(running_pod(ready_for=1000), of=of), 7200).state == "failed"
+
+
 def test_one_that_has_answered_may_come_back_however_old_it_is() -> None:
     up = running_pod()
     aged = answered(up)
