@@ -21,13 +21,14 @@ PARAMS = (
     params=PARAMS,
     max_active_runs=1,
     is_paused_upon_creation=True,
-    dagrun_timeout=timedelta(hours=6),
+    dagrun_timeout=timedelta(hours=24),
     tags=["wide-ep"],
     doc_md=__doc__,
 )
 def wideep_benchmark() -> None:
     planned, image, weights = tasks.plan(), tasks.image(), tasks.weights()
     planned >> image >> weights
+    named = tasks.name("benchmark")
     applied = tasks.apply("benchmark", image, weights)
     ready = WaitReady(task_id="ready", deployment=applied, must_be_ready=True, stage="benchmark", pool=tasks.GPU_POOL)
     bench = Benchmark(
@@ -39,7 +40,8 @@ def wideep_benchmark() -> None:
         stage="benchmark",
         pool=tasks.GPU_POOL,
     )
-    bench >> tasks.delete(applied).as_teardown(setups=applied, on_failure_fail_dagrun=True)
+    named >> applied
+    bench >> tasks.delete(named).as_teardown(setups=named, on_failure_fail_dagrun=True)
     bench >> tasks.close()
 
 

@@ -18,7 +18,7 @@ PAIRS = max(int(os.environ.get("WIDELOOP_EXPERT_PAIRS", "3")), 1)
     params=params.where() | params.workload() | params.knobs() | params.recorder() | params.eplb(),
     max_active_runs=1,
     is_paused_upon_creation=True,
-    dagrun_timeout=timedelta(hours=12),
+    dagrun_timeout=timedelta(days=2),
     tags=["wide-ep"],
     doc_md=__doc__,
 )

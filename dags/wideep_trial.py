@@ -28,19 +28,21 @@ PARAMS = params.everything() | {
     params=PARAMS,
     max_active_runs=1,
     is_paused_upon_creation=True,
-    dagrun_timeout=timedelta(hours=6),
+    dagrun_timeout=timedelta(hours=12),
     tags=["wide-ep"],
     doc_md=__doc__,
 )
 def wideep_trial() -> None:
     asked = tasks.ask()
+    named = tasks.name("trial")
     applied = tasks.apply_trial(asked)
     ready = WaitReady(task_id="ready", deployment=applied, pool=tasks.GPU_POOL)
     bench = BenchmarkTrial(
         task_id="benchmark", deployment=applied, waited=ready.output, asked=asked, pool=tasks.GPU_POOL
     )
     tasks.tell(asked, ready.output, bench.output)
-    bench >> tasks.delete(applied).as_teardown(setups=applied, on_failure_fail_dagrun=True)
+    named >> applied
+    bench >> tasks.delete(named).as_teardown(setups=named, on_failure_fail_dagrun=True)
 
 
 wideep_trial()

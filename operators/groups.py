@@ -36,8 +36,8 @@ def measured(
 ) -> Measured:
     """Deploy the form's configuration, benchmark it and give the accelerators back, whatever happens.
 
-    The setup only applies: a setup that fails keeps its teardown from running, so the wait, which may well
-    fail, is a task of its own. ``after`` are tasks to wait for.
+    A setup that fails keeps its teardown from running, so the setup only says the name: whatever becomes of
+    applying it, also half of it, is deleted. ``after`` are tasks to wait for.
 
     Args:
         record: start the recorder with the benchmark. collect: what to take of it afterwards.
@@ -46,8 +46,9 @@ def measured(
 
     @task_group(group_id=kind)
     def group() -> Any:
+        named = tasks.name.override(task_id="name")(kind)
         applied = tasks.apply.override(task_id="apply")(kind, image, model_path, record=record, placed=placed)
-        for earlier in after:
+        for earlier in (*after, named):
             earlier >> applied
         # The default configuration must run: without it there is nothing to compare with.
         ready = WaitReady(task_id="ready", deployment=applied, must_be_ready=True, stage=kind, pool=tasks.GPU_POOL)
@@ -62,7 +63,7 @@ def measured(
             stage=kind,
             pool=tasks.GPU_POOL,
         )
-        back = tasks.delete.override(task_id="delete")(applied).as_teardown(setups=applied, on_failure_fail_dagrun=True)
+        back = tasks.delete.override(task_id="delete")(named).as_teardown(setups=named, on_failure_fail_dagrun=True)
         collected = _collected(collect, applied)
         if collected is not None:
             bench >> collected >> back

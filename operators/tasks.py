@@ -92,6 +92,13 @@ def weights() -> str:
 
 
 @task(**RETRIES)
+def name(kind: str) -> str:
+    """The name of the deployment that comes next: the setup, so that whatever applying it leaves is torn down."""
+    context = get_current_context()
+    return str(params_of(context).get("deployment") or run_of(context).deployment(kind))
+
+
+@task(**RETRIES)
 def apply(kind: str, image: str, model_path: str, *, record: bool = False, placed: bool = False) -> str:
     """Start the deployment of the form's configuration; returns its name. Waiting is another task's."""
     from manifests.errors import Refused, TargetBusy
@@ -146,15 +153,14 @@ def delete(deployment: str) -> None:
 @task(trigger_rule="one_failed", **RETRIES)
 def delete_when_failed(deployment: str | None) -> None:
     """A deployment that was to stay but never became ready does not stay."""
-    from operators.request import deployment_name
     from operators.steps import deployment as step
 
     context = get_current_context()
     params = params_of(context)
     # A name is missing where applying it failed or was killed; what that left has the same name.
-    name = deployment or deployment_name("deploy", run_of(context).run_id)
-    if name != params.get("deployment"):
-        step.delete(params["target"], name)
+    made = deployment or run_of(context).deployment("deploy")
+    if made != params.get("deployment"):
+        step.delete(params["target"], made)
 
 
 @task.branch(**RETRIES)

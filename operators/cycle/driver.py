@@ -11,12 +11,12 @@ from operators.cycle import journal, probes
 from operators.cycle.budget import Budget
 from operators.cycle.proof import prove
 from operators.cycle.visit import Visit, visit
-from operators.request import Request, deployment_name
+from operators.request import Request
 from operators.steps import experts, launch, plan, prepare, recommend, sweep, trial
 from operators.steps.benchmark import Subject, summary
 from operators.steps.close import close
 from operators.steps.plan import open_study
-from operators.steps.run import Run, artefacts, open_store, stage
+from operators.steps.run import Run, artefacts, installation, open_store, stage
 from operators.steps.sweep import TrialRun
 from operators.targets import target
 from results.records import Recommendation
@@ -66,7 +66,7 @@ class Driver:
                     self._params, self._run, "baseline", self._image, self._model, record=True, placed=False
                 ),
                 [warm, subject] if self._warm_up else [subject],
-                next_name=deployment_name("placed", self._run.run_id),
+                next_name=self._run.deployment("placed"),
                 found=found,
             )
         experts.analyse(self._params, found, self._run)
@@ -121,7 +121,8 @@ class Driver:
         """Remove what an interrupted driver left on the target: deployments of this cycle, and its standbys."""
         where = target(self._request.target)
         for owned in where.list_owned():
-            if owned.owner is not None and owned.owner.dag_id == self._run.dag_id:
+            owner = owned.owner
+            if owner is not None and (owner.dag_id, owner.installation) == (self._run.dag_id, installation()):
                 where.delete(owned.name)
 
     # ---- trials
@@ -133,7 +134,10 @@ class Driver:
 
     def _next_trial(self) -> str | None:
         planned = self._unfinished([])
-        return deployment_name("trial", planned[0].run_id) if planned else None
+        return self._run_of(planned[0]).deployment("trial") if planned else None
+
+    def _run_of(self, wanted: TrialRun) -> Run:
+        return Run(dag_id=self._run.dag_id, run_id=wanted.run_id, for_cycle=self._run.cycle_id)
 
     def _unfinished(self, failed: Sequence[str]) -> list[TrialRun]:
         planned = sweep.trial_runs(self._params, self._run, len(failed))
@@ -142,10 +146,10 @@ class Driver:
 
     def _trial(self, wanted: TrialRun, after: Sequence[TrialRun], failed: list[str]) -> None:
         """One trial or repeat, from asking to telling."""
-        run = Run(dag_id=self._run.dag_id, run_id=wanted.run_id, for_cycle=self._run.cycle_id)
+        run = self._run_of(wanted)
         params = {**self._params, **wanted.extra}
         with self._budget.unit("trial"):
-            seen = Visit(deployment_name("trial", run.run_id))
+            seen = Visit(run.deployment("trial"))
             with seen.part("ask"):
                 asked = trial.ask(params, run)
             if asked.finished:
@@ -167,8 +171,7 @@ class Driver:
         self, params: Mapping[str, Any], run: Run, asked: trial.Try, after: Sequence[TrialRun], seen: Visit
     ) -> Visit:
         asking = dict(seen.seconds)
-        spec = trial.spec_for(params, asked, run, self._image, self._model)
-        next_name = deployment_name("trial", after[0].run_id) if after else None
+        next_name = self._run_of(after[0]).deployment("trial") if after else None
         try:
             seen = self._visit(
                 asked.deployment,
@@ -176,7 +179,6 @@ class Driver:
                 [trial.subject(params, asked, run)],
                 run=run,
                 next_name=next_name,
-                spec=spec,
             )
         except WideloopError as problem:
             print(f"{asked.label}: {problem}")
@@ -210,7 +212,7 @@ class Driver:
 
     def _subject(self, kind: str, purpose: Any, label: str) -> Subject:
         """The whole workload on this run's deployment of that kind, recorded."""
-        name = deployment_name(kind, self._run.run_id)
+        name = self._run.deployment(kind)
         return launch.subject(self._params, self._run, name, purpose, label, repeat=0, record=True, stage=kind)
 
     def _visit(
@@ -221,7 +223,6 @@ class Driver:
         *,
         run: Run | None = None,
         next_name: str | None = None,
-        spec: DeploymentSpec | None = None,
         found: dict[str, str] | None = None,
     ) -> Visit:
         """Visit a deployment, collect its recording into ``found`` when given, and keep an entry of it."""
@@ -238,9 +239,15 @@ class Driver:
                 found.update(experts.dump(self._request.target, name, self._run))
             figures.update(journal.engine_figures(self._request.target, name))
 
-        def write(seen: Visit) -> None:
+        applied: list[DeploymentSpec] = []
+
+        def keep() -> None:
+            applied.append(where.spec(name))
             journal.keep_log(self._request.target, name, self._run)
-            journal.write(self._run, seen, subjects[-1], spec or where.spec(name), figures)
+
+        def write(seen: Visit) -> None:
+            if applied:
+                journal.write(self._run, seen, subjects[-1], applied[0], figures)
 
         seen = visit(
             self._request.target,
@@ -250,7 +257,8 @@ class Driver:
             subjects,
             meanwhile=stand_by,
             before_end=look,
-            at_end=write,
+            at_end=keep,
+            afterwards=write,
         )
         if seen.last is not None:
             print(f"{subjects[-1].label}: {summary(seen.last)}; ours {seen.overhead_s:.1f} s")

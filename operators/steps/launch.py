@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from operators.request import Request, deployment_name
+from operators.request import Request
 from operators.steps import prepare
 from operators.steps.benchmark import Purpose, Subject
 from operators.steps.deployment import apply
@@ -31,7 +31,7 @@ def launch(
         begin_stage(run, kind)
         return str(params["deployment"])
     request = Request.from_params(params)
-    name = deployment_name(kind, run.run_id)
+    name = run.deployment(kind)
     spec = request.spec(name, image, model_path)
     if placed:
         spec = placed_spec(request, spec, run)

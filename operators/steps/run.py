@@ -6,10 +6,12 @@ import contextlib
 import hashlib
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from pydantic import BaseModel, ConfigDict
 
 from manifests.errors import TargetBusy
+from operators.request import deployment_name
 from operators.settings import settings
 from operators.targets.base import Owner
 from results.artefacts import Artefacts
@@ -33,7 +35,22 @@ class Run(BaseModel):
 
     @property
     def owner(self) -> Owner:
-        return Owner(dag_id=self.dag_id, run_id=self.run_id)
+        return Owner(dag_id=self.dag_id, run_id=self.run_id, installation=installation())
+
+    def deployment(self, kind: str) -> str:
+        """The name of this run's deployment of one kind: the same for every retry, no other installation's."""
+        return deployment_name(kind, f"{installation()}/{self.run_id}")
+
+
+def installation() -> str:
+    """Who we are where several installations share a target: the results store's own name."""
+    return _installation(settings().results_url)
+
+
+@lru_cache
+def _installation(results_url: str) -> str:
+    with Store.open(results_url) as store:
+        return store.identity()
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from manifests.deployment import DeploymentSpec, Knobs
 from manifests.errors import WideloopError
 from manifests.workload import Slo, Workload
-from operators.request import Request, deployment_name
+from operators.request import Request
 from operators.steps.benchmark import Measured, Subject
 from operators.steps.deployment import Outcome
 from operators.steps.experts import placements
@@ -56,7 +56,7 @@ def ask(params: Mapping[str, Any], run: Run) -> Try:
     with open_store() as store:
         goes_on_with(request, run, store)
     study = open_study(request, run)
-    name = deployment_name("trial", run.run_id)
+    name = run.deployment("trial")
     if params.get("repeat_of") is not None:
         result = study.result(int(params["repeat_of"]))
         why = study.why(result.number)

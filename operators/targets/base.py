@@ -24,12 +24,14 @@ class Owner(BaseModel):
     """The DAG run that is responsible for a deployment.
 
     ``keep_until`` lets a deployment outlive its run on purpose; the janitor removes it afterwards.
+    ``installation`` is the results store the run writes to: several Airflows may share a cluster.
     """
 
     model_config = ConfigDict(frozen=True)
 
     dag_id: str
     run_id: str
+    installation: str = ""
     keep_until: datetime | None = None
 
 

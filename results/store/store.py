@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel
@@ -133,6 +135,16 @@ class Store:
     def recordings(self, cycle_id: str) -> list[Recording]:
         table = tables.recording
         return self._read(Recording, table.c.cycle_id == cycle_id, order=[table.c.role])
+
+    def identity(self) -> str:
+        """A name of this store, made when it is first asked for and the same ever after; 8 hex digits."""
+        table = tables.asset
+        made = {"kind": "installation", "key": "id", "value": secrets.token_hex(4), "detail": {}}
+        insert = (postgresql if self._engine.dialect.name == "postgresql" else sqlite).insert(table)
+        with transaction(self._engine, write=True) as connection:
+            connection.execute(insert.values(verified_at=datetime.now(UTC), **made).on_conflict_do_nothing())
+            found = connection.execute(select(table.c.value).where(table.c.kind == "installation", table.c.key == "id"))
+            return str(found.scalar_one())
 
     def asset(self, kind: str, key: str) -> Asset | None:
         table = tables.asset

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from manifests.deployment import DeploymentSpec
-from manifests.errors import Refused
+from manifests.errors import ApiUnreachable, Refused
 from manifests.findings import Finding
 from manifests.kubernetes import rbac
 from manifests.kubernetes.dynamo import render
@@ -121,8 +121,8 @@ def test_an_api_server_that_does_not_know_us_or_is_not_there(
     assert found["API server"][0].suggestion == "Log in again, or give another file"
     document["clusters"][0]["cluster"] = {"server": "https://127.0.0.1:9"}
     (tmp_path / "nowhere").write_text(yaml.safe_dump(document))
-    found = judged(Api(tmp_path / "nowhere", outage_s=2), options)
-    assert "does not answer" in found["API server"][0].rule
+    with pytest.raises(ApiUnreachable, match=r"https://127.0.0.1:9"):
+        judged(Api(tmp_path / "nowhere", outage_s=2), options)
     with pytest.raises(Refused, match="there is no such kubeconfig"):
         judged(Api(tmp_path / "missing", outage_s=2), options)
 

@@ -158,16 +158,17 @@ def test_what_is_applied_is_deleted_whatever_happens(dag: dict[str, Any]) -> Non
         group = name.rpartition(".")[0]
         users = [n for n in tasks if n.rpartition(".")[::2] in ((group, "benchmark"), (group, "dump_recordings"))]
         assert set(users) <= set(teardown["up"])
-    applying = {n for n in tasks if n.rpartition(".")[2].startswith("apply")}
-    if dag["name"] != "wideep_deploy":  # which keeps what it deployed
-        assert applying == setups
+    if dag["name"] == "wideep_deploy":  # which keeps what it deployed
+        return
+    for name in (n for n in tasks if n.rpartition(".")[2].startswith("apply")):
+        assert setups & set(tasks[name]["up"]), f"{name} may leave something that no teardown deletes"
 
 
-def test_a_setup_only_applies_and_waiting_is_another_task(dag: dict[str, Any]) -> None:
+def test_a_setup_only_says_a_name_for_one_that_fails_keeps_its_teardown_from_running(dag: dict[str, Any]) -> None:
     for name, task in dag["tasks"].items():
         if task["setup"]:
-            assert name.rpartition(".")[2] in ("apply", "apply_trial")
-            assert any(n.rpartition(".")[2] == "ready" for n in task["down"])
+            assert name.rpartition(".")[2] == "name"
+            assert any(n.rpartition(".")[2].startswith("apply") for n in task["down"])
 
 
 def test_waiting_for_accelerators_holds_a_slot_of_the_gpu_pool(dag: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -227,3 +228,14 @@ def test_cycles_of_one_dag_are_not_crowded_out_by_those_of_others(store: Store) 
     assert [c.cycle_id for c in store.cycles(1)] == ["image-2"]
     assert [c.cycle_id for c in store.cycles(1, dag_id="wideep_cycle")] == ["whole"]
     assert [c.cycle_id for c in store.cycles(2, dag_id="wideep_image")] == ["image-2", "image-1"]
+
+
+def test_a_store_has_one_name_whoever_asks_and_another_store_another(tmp_path: Path) -> None:
+    def name(database: str) -> str:
+        with Store.open(f"sqlite:///{tmp_path / database}") as opened:
+            return opened.identity()
+
+    with ThreadPoolExecutor(4) as pool:
+        asked = set(pool.map(name, ["one.db"] * 8))
+    assert len(asked) == 1
+    assert name("two.db") not in asked

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
-from manifests.errors import ApiRefused, ApiUnreachable
+from manifests.errors import ApiRefused
 from manifests.findings import Finding
 from manifests.kubernetes.options import ClusterOptions
 from manifests.kubernetes.rbac import Permission, permissions
@@ -17,13 +17,15 @@ _AT_ONCE = 8
 
 
 def check_access(api: Api) -> Check:
-    """The API server's version, or why it cannot be used."""
+    """The API server's version, or why it does not let us in.
+
+    Raises:
+        ApiUnreachable: it does not answer, which may pass: no finding about the deployment.
+    """
     try:
         version = api.request("GET", "/version")
         # The version is told to anyone; who we are is known only after a request that asks for it.
         _allowed(api, Permission(group="", resource="pods", subresource="", verb="list", namespace="default"))
-    except ApiUnreachable as error:
-        return Check("API server", "does not answer", (_unusable(str(error), "Correct the address, or wait for it"),))
     except ApiRefused as error:
         action = "Log in again, or give another file" if error.status == 401 else "Ask the cluster's administrator"
         return Check("API server", "refuses us", (_unusable(str(error), action),))

@@ -13,7 +13,7 @@ import pytest
 import manifests.engines
 from manifests.errors import TargetError
 from operators.settings import settings
-from operators.steps import janitor
+from operators.steps import janitor, run
 from operators.steps.janitor import sweep_up
 from operators.targets import configured_targets, target
 from operators.targets.base import Owner
@@ -27,8 +27,8 @@ def apply(wideloop_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[obje
     fake_engine.environment(settings())
     folder = fake_engine.model(wideloop_home / "model")
 
-    def apply(name: str, run_id: str, keep_until: datetime | None = None) -> None:
-        owner = Owner(dag_id="wideep_trial", run_id=run_id, keep_until=keep_until)
+    def apply(name: str, run_id: str, keep_until: datetime | None = None, installation: str = "") -> None:
+        owner = Owner(dag_id="wideep_trial", run_id=run_id, installation=installation, keep_until=keep_until)
         target("local").apply(fake_engine.spec(name, folder), owner)
 
     yield apply
@@ -109,3 +109,10 @@ def test_a_cluster_is_visited_only_where_one_is_known(wideloop_home, tmp_path, m
     (tmp_path / "config").touch()
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
     assert configured_targets() == ("local", "dynamo")
+
+
+def test_what_another_installation_deployed_is_left_to_it(apply) -> None:
+    apply("theirs", "dead", installation="somebody")
+    apply("mine", "dead", installation=run.installation())
+    assert sweep_up(live) == ["local/mine"]
+    assert names() == ["theirs"]
