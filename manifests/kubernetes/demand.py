@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+from manifests.engines.base import Command
+from manifests.kubernetes.jobs import client_job, files_pod
+from manifests.kubernetes.options import ClusterOptions
+
 GPU = "nvidia.com/gpu"
 
 
@@ -34,14 +38,26 @@ def demands(graph: Mapping[str, Any]) -> list[Demand]:
     return [_demand(component) for component in graph["spec"]["components"]]
 
 
+def beside(options: ClusterOptions) -> list[Demand]:
+    """The pods that a deployment is measured with: the one that serves its files, and one client at a time."""
+    job = client_job("d", "client", Command(argv=()), options, "", [])
+    return [
+        _of_pods("files", 1, files_pod("d", options, "", {})["spec"]),
+        _of_pods("client", 1, job["spec"]["template"]["spec"]),
+    ]
+
+
 def _demand(component: Mapping[str, Any]) -> Demand:
-    pod = component["podTemplate"]["spec"]
     nodes = component.get("multinode", {}).get("nodeCount", 1)
+    return _of_pods(component["name"], component["replicas"] * nodes, component["podTemplate"]["spec"])
+
+
+def _of_pods(name: str, pods: int, pod: Mapping[str, Any]) -> Demand:
     resources = [container.get("resources") or {} for container in pod["containers"]]
     limits = _joined(r.get("limits") or {} for r in resources)
     return Demand(
-        component=component["name"],
-        pods=component["replicas"] * nodes,
+        component=name,
+        pods=pods,
         # Kubernetes takes the limit for a request that is not given.
         requests=limits | _joined(r.get("requests") or {} for r in resources),
         limits=limits,

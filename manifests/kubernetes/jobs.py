@@ -19,6 +19,8 @@ FILES_PORT = 8080
 _GRACE_S = 1
 #: What a load generator may take to end when told to.
 _CLIENT_GRACE_S = 5
+#: What a load generator may take at most: longer than anybody waits for one. Nobody may be left to end it.
+_CLIENT_LIMIT_S = 3 * 3600
 
 
 def files_pod_name(deployment: str) -> str:
@@ -109,6 +111,7 @@ def client_job(
         },
         "spec": {
             "backoffLimit": 0,
+            "activeDeadlineSeconds": _CLIENT_LIMIT_S,
             "template": {
                 "metadata": {"labels": pod_labels},
                 "spec": _pod_spec(options, container, volumes)

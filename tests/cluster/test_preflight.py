@@ -223,8 +223,8 @@ def test_other_gpus_and_other_rdma_devices_than_the_profile_counts_on(
     ("hard", "rule"),
     [
         ({"requests.nvidia.com/gpu": "8"}, "leaves 8 of 8 requests.nvidia.com/gpu, and the deployment takes 16"),
-        ({"pods": "2"}, "leaves 2 of 2 pods, and the deployment takes 3"),
-        ({"requests.cpu": "1"}, "leaves 1 of 1 requests.cpu, and the deployment takes 4"),
+        ({"pods": "2"}, "leaves 2 of 2 pods, and the deployment takes 5"),
+        ({"requests.cpu": "1"}, "leaves 1 of 1 requests.cpu, and the deployment takes 8.05"),
     ],
 )
 def test_a_quota_that_is_too_small(

@@ -12,7 +12,7 @@ from manifests.kubernetes.labels import MANAGER
 from operators.targets.base import ClientStatus
 from operators.targets.dynamo import view
 from operators.targets.dynamo.cluster import Cluster
-from operators.targets.dynamo.diagnosis import diagnose_client
+from operators.targets.dynamo.diagnosis import client_looks_stuck, diagnose_client
 from operators.targets.dynamo.objects import delete, log_lines, require_ours
 from operators.targets.dynamo.pods import main_exit_code, parse_time
 from operators.targets.dynamo.view import View
@@ -59,10 +59,16 @@ class Clients:
 
     def status(self, name: str, client: str) -> ClientStatus:
         """How a client is doing. One whose engine's pods were replaced under it has failed: it measured two things."""
+        api, options = self._cluster.api, self._cluster.options
         held = self._cluster.watch.look(name)
         if held is not None and self._goes_on(held, client):
-            return ClientStatus(state="running", seconds=_seconds(held, held.job(client_job_name(name, client)) or {}))
-        return self._status(view.look(self._cluster.api, self._cluster.options, name, clients=True), client)
+            stuck = client_looks_stuck(held, client)
+            if not (stuck and self._cluster.due("look", client_job_name(name, client), view.LOOK_EVERY_S)):
+                return ClientStatus(state="running", seconds=_seconds(held, held.client_job(client) or {}))
+        seen = view.look(api, options, name, clients=True)
+        if client_looks_stuck(seen, client):
+            seen = view.with_events(api, options, seen)
+        return self._status(seen, client)
 
     def stop(self, name: str, client: str) -> None:
         """End a client; returns when its pod is gone."""
@@ -80,7 +86,7 @@ class Clients:
             time.sleep(_POLL_S)
 
     def _goes_on(self, seen: View, client: str) -> bool:
-        job = seen.job(client_job_name(seen.name, client))
+        job = seen.client_job(client)
         return (
             job is not None
             and _result(job) is None
@@ -89,17 +95,17 @@ class Clients:
         )
 
     def _status(self, seen: View, client: str) -> ClientStatus:
-        job = seen.job(client_job_name(seen.name, client))
+        job = seen.client_job(client)
         if job is None:
             return ClientStatus(state="absent")
         seconds = _seconds(seen, job)
         if _started_against(job) != seen.signature:
             said = f"pods of {seen.name} were replaced or restarted while {client} ran"
             return ClientStatus(state="failed", seconds=seconds, log_tail=(said,))
-        stuck = diagnose_client(seen, client)
+        result = _result(job)
+        stuck = diagnose_client(seen, client) if result is None else None
         if stuck is not None:
             return ClientStatus(state="failed", seconds=seconds, log_tail=(str(stuck),))
-        result = _result(job)
         if result is None:
             return ClientStatus(state="running", seconds=seconds)
         pods = seen.client_pods(client)

@@ -40,17 +40,32 @@ def diagnose(view: View, serving: Engine, roles: Collection[str], read_log: Read
 
 
 def diagnose_client(view: View, client: str) -> Diagnosis | None:
-    """Why the pod of a client will never run."""
-    found = (diagnosis for pod in view.client_pods(client) if (diagnosis := _stuck(view, client, pod)) is not None)
+    """Why the pod of a client will never run, or is never made."""
+    job, pods = view.client_job(client), view.client_pods(client)
+    if job is not None and not pods and age_s(job, view.now) >= GRACE_S:
+        refused = pods_refused(about_one(view.events or (), job["metadata"]["name"]))
+        return causes.no_pods(client, refused, {}) if refused else None
+    found = (diagnosis for pod in pods if (diagnosis := _stuck(view, client, pod)) is not None)
     return next(found, None)
+
+
+def client_looks_stuck(view: View, client: str) -> bool:
+    """Whether a client takes so long to begin that events should be asked for the reason."""
+    job, pods = view.client_job(client), view.client_pods(client)
+    if job is None or age_s(job, view.now) < GRACE_S:
+        return False
+    return not pods or any(_pending(p) for p in pods)
 
 
 def looks_stuck(view: View, roles: Collection[str]) -> bool:
     """Whether something takes so long that events should be asked for the reason."""
     if view.graph is None or view.age_s < GRACE_S:
         return False
-    pending = any(p.get("status", {}).get("phase", "Pending") == "Pending" for p in view.engine_pods)
-    return pending or bool(_podless(view, roles))
+    return any(map(_pending, view.engine_pods)) or bool(_podless(view, roles))
+
+
+def _pending(pod: Json) -> bool:
+    return bool(pod.get("status", {}).get("phase", "Pending") == "Pending")
 
 
 def _podless(view: View, roles: Collection[str]) -> list[str]:

@@ -33,14 +33,12 @@ from operators.targets.dynamo.objects import log_lines
 from operators.targets.dynamo.pods import component_pods
 from operators.targets.dynamo.preflight import preflight
 from operators.targets.dynamo.status import Verdict, judge, roles
-from operators.targets.dynamo.view import READY, View
+from operators.targets.dynamo.view import LOOK_EVERY_S, READY, View
 from operators.targets.dynamo.weights import prepare_weights
 from operators.targets.generation import unanswered
 
 #: A deployment that is up is asked for a generation this often, until it answers one.
 _ASK_EVERY_S = 10.0
-#: Where the watch alone does not say enough, the API server is asked this often.
-_LOOK_EVERY_S = 45.0
 #: aiperf's results; what it leaves beside them is its own copy of the prompts.
 _RESULTS = (".json", ".jsonl", ".csv", ".log", ".txt", ".yaml")
 _RECORDING = ".pt"
@@ -100,7 +98,7 @@ class DynamoTarget(Target):
             if verdict.state == "ask":
                 return self._ask(held).status
             wanted = verdict.state == "failed" or self._looks_stuck(held)
-            if verdict.state != "absent" and not (wanted and self._cluster.due("look", name, _LOOK_EVERY_S)):
+            if verdict.state != "absent" and not (wanted and self._cluster.due("look", name, LOOK_EVERY_S)):
                 return Verdict("pending", verdict.reason).status
         return self._look(name).status
 
@@ -111,7 +109,7 @@ class DynamoTarget(Target):
         verdict = self._judge(seen)
         if verdict.state == "failed" or (verdict.state == "pending" and self._looks_stuck(seen)):
             # Events may say more, or that help is on its way.
-            verdict = self._judge(view.look(api, options, name, events=True))
+            verdict = self._judge(view.with_events(api, options, seen))
         return self._ask(seen) if verdict.state == "ask" else verdict
 
     def _judge(self, seen: View) -> Verdict:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from manifests.kubernetes.dynamo import GROUP, KIND
-from manifests.kubernetes.jobs import FILES
+from manifests.kubernetes.jobs import FILES, client_job_name
 from manifests.kubernetes.labels import CLIENT, DEPLOYMENT, selector
 from manifests.kubernetes.options import ClusterOptions
 from operators.targets.dynamo import pods as pod_facts
@@ -21,6 +21,8 @@ Json = dict[str, Any]
 
 #: Kept on the graph: that it has answered a generation, with which pods, and how long that took.
 READY = "wideloop/ready"
+#: Where the watch alone does not say enough, the API server is asked this often, seconds.
+LOOK_EVERY_S = 45.0
 
 
 def graphs(options: ClusterOptions) -> str:
@@ -105,8 +107,9 @@ class View:
         found: Json = json.loads(text) if text else {}
         return found
 
-    def job(self, name: str) -> Json | None:
-        """The Job called ``name``."""
+    def client_job(self, client: str) -> Json | None:
+        """The Job of a client."""
+        name = client_job_name(self.name, client)
         return next((j for j in self.jobs if j["metadata"]["name"] == name), None)
 
     def client_pods(self, client: str) -> list[Json]:
@@ -120,14 +123,21 @@ class View:
         return (pod["metadata"].get("labels") or {}).get(CLIENT)
 
 
-def look(api: Api, options: ClusterOptions, name: str, *, events: bool = False, clients: bool = False) -> View:
-    """Ask the API server: two requests, and one more for each of ``events`` and ``clients``."""
+def look(api: Api, options: ClusterOptions, name: str, *, clients: bool = False) -> View:
+    """Ask the API server: two requests, and one more for ``clients``."""
     query = {"labelSelector": selector(name)}
     graph = api.get(f"{graphs(options)}/{name}")
     found, _ = api.list(pods(options), query)
     ran = api.list(jobs(options), query)[0] if clients else []
-    said = about(name, graph, api.list(collection("v1", "Event", options.namespace))[0]) if events and graph else None
-    return View(name, graph, found, ran, said)
+    return View(name, graph, found, ran)
+
+
+def with_events(api: Api, options: ClusterOptions, seen: View) -> View:
+    """The same with what events say: one request, as no selector knows the objects that an operator makes."""
+    if seen.graph is None:
+        return seen
+    events, _ = api.list(collection("v1", "Event", options.namespace))
+    return replace(seen, events=about(seen.name, seen.graph, events))
 
 
 def about(name: str, graph: Json, events: Sequence[Json]) -> list[Json]:

@@ -11,7 +11,7 @@ from manifests.deployment import DeploymentSpec
 from manifests.errors import ApiRefused, Refused
 from manifests.findings import Finding
 from manifests.kubernetes import checks
-from manifests.kubernetes.demand import demands
+from manifests.kubernetes.demand import beside, demands
 from manifests.kubernetes.dynamo import render
 from manifests.kubernetes.options import ClusterOptions
 from operators.targets.dynamo.api import Api
@@ -68,7 +68,7 @@ def run_checks(api: Api, options: ClusterOptions, spec: DeploymentSpec) -> Itera
     )
     yield from _allowed("storage", lambda: check_storage(api, options, spec))
     if not exists:  # Else it counts in what the quota has used.
-        yield from _allowed("quota", lambda: [check_quota(api, options, wanted)])
+        yield from _allowed("quota", lambda: [check_quota(api, options, [*wanted, *beside(options)])])
     yield from _allowed("priority class", lambda: [c for c in (check_priority(api, options),) if c])
     yield from check_images(api, options, spec)
     yield check_hub(api, options, spec)

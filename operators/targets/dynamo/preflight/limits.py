@@ -20,7 +20,7 @@ _IMPLIED = ("cpu", "memory", "ephemeral-storage")
 
 
 def check_quota(api: Api, options: ClusterOptions, demands: Sequence[Demand]) -> Check:
-    """What is left of each quota, against all pods of the deployment."""
+    """What is left of each quota, against all pods of the deployment and those beside it."""
     quotas, _ = api.list(collection("v1", "ResourceQuota", options.namespace))
     findings = tuple(f for quota in quotas for f in _judge(quota, demands))
     names = ", ".join(q["metadata"]["name"] for q in quotas)
@@ -41,7 +41,7 @@ def _judge(quota: Mapping[str, Any], demands: Iterable[Demand]) -> Iterator[Find
             yield Finding(
                 field="quota",
                 value=quota["metadata"]["name"],
-                rule=f"leaves {left} of {hard} {resource}, and the deployment takes {needed}",
+                rule=f"leaves {left} of {hard} {resource}, and the deployment takes {needed.normalize():f}",
                 suggestion=f"Raise it: kubectl edit resourcequota {quota['metadata']['name']}; or use fewer GPUs",
             )
 

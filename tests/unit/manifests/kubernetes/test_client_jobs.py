@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 from manifests.engines.base import Command
+from manifests.kubernetes.demand import beside
 from manifests.kubernetes.jobs import client_job, client_job_name, files_pod, owned_by
 from manifests.kubernetes.labels import is_ours
 from manifests.kubernetes.options import ClusterOptions
+from operators.waiting import WAIT_TIMEOUT_S
 
 OPTIONS = ClusterOptions(
     namespace="ns",
@@ -24,6 +26,7 @@ def test_a_client_runs_once_and_goes_with_its_deployment() -> None:
     assert is_ours(job)
     pod = job["spec"]["template"]["spec"]
     assert (job["spec"]["backoffLimit"], pod["restartPolicy"]) == (0, "Never")
+    assert job["spec"]["activeDeadlineSeconds"] > WAIT_TIMEOUT_S
     assert pod["containers"][0]["command"] == ["sh", "-c", "true"]
     assert [e["name"] for e in pod["containers"][0]["env"]] == ["A", "B"]
 
@@ -51,3 +54,10 @@ def test_the_pod_that_serves_files_says_whose_the_deployment_is() -> None:
     pod = files_pod("d", OPTIONS, "image:1", {"wideloop/owner-run": "r"})
     assert pod["metadata"]["annotations"] == {"wideloop/owner-run": "r"}
     assert "ownerReferences" not in pod["metadata"]
+
+
+def test_pods_beside_the_engines_count_in_what_a_deployment_asks_for() -> None:
+    files, client = beside(OPTIONS)
+    assert (files.pods, files.requests["cpu"], files.limits) == (1, "50m", {})
+    assert (client.pods, client.requests["cpu"], client.requests["memory"]) == (1, "4", "8Gi")
+    assert client.selector == {"pool": "cpu"}

@@ -3,11 +3,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from cluster_objects import NAME, NOW, event, exited, graph, pod, running_pod, unscheduled_pod, view, waiting_pod
+from cluster_objects import NAME, NOW, at, event, exited, graph, pod, running_pod, unscheduled_pod, view, waiting_pod
 
 from manifests.diagnosis import Diagnosis
 from manifests.engines import engine
-from operators.targets.dynamo.diagnosis import diagnose, diagnose_client, looks_stuck
+from operators.targets.dynamo.diagnosis import client_looks_stuck, diagnose, diagnose_client, looks_stuck
 from operators.targets.dynamo.task_trouble import trouble
 from operators.targets.dynamo.view import View
 
@@ -271,3 +271,36 @@ def test_a_client_that_cannot_start_is_told_apart() -> None:
     assert diagnosis is not None
     assert diagnosis.component == "bench-1"
     assert diagnose_client(seen, "bench-2") is None
+
+
+def job(age: float) -> dict[str, Any]:
+    return {"metadata": {"name": f"{NAME}-bench-1", "creationTimestamp": at(age)}}
+
+
+@pytest.mark.parametrize(
+    ("pods", "said", "kind"),
+    [
+        ([], event(f"{NAME}-bench-1", "FailedCreate", "exceeded quota: cpu"), "quota_exceeded"),
+        ([], event(f"{NAME}-bench-1", "FailedCreate", "violates PodSecurity"), "bad_configuration"),
+        (
+            [waiting_pod("ContainerCreating", name="x", age=100, marks={"wideloop/client": "bench-1"})],
+            event("x", "FailedMount", "no such claim"),
+            "storage_unavailable",
+        ),
+    ],
+)
+def test_a_client_that_never_begins_says_why(pods: list[dict[str, Any]], said: dict[str, Any], kind: str) -> None:
+    assert client_looks_stuck(view(*pods, jobs=[job(100)]), "bench-1")
+    diagnosis = diagnose_client(view(*pods, jobs=[job(100)], events=[said]), "bench-1")
+    assert diagnosis is not None
+    assert diagnosis.kind == kind
+
+
+def test_a_client_is_given_time_to_begin_and_none_once_it_runs() -> None:
+    refused = event(f"{NAME}-bench-1", "FailedCreate", "exceeded quota: cpu")
+    young = view(jobs=[job(20)], events=[refused])
+    assert not client_looks_stuck(young, "bench-1")
+    assert diagnose_client(young, "bench-1") is None
+    runs = view(running_pod(marks={"wideloop/client": "bench-1"}), jobs=[job(900)], events=[refused])
+    assert not client_looks_stuck(runs, "bench-1")
+    assert diagnose_client(runs, "bench-1") is None
