@@ -5,7 +5,7 @@ AIRFLOW := $(HOME_DIR)/venvs/airflow/bin
 UV := $(HOME_DIR)/tools/bin/uv
 DEMO := $(if $(EXIT),--exit) $(if $(TRIALS),--trials $(TRIALS)) $(if $(PORT),--port $(PORT))
 
-.PHONY: demo test controlplane lint bench locks clean
+.PHONY: demo test controlplane lint bench bundle locks clean
 
 demo:  ## run a whole cycle and show the results page; EXIT=1 ends with the cycle, TRIALS=n, PORT=n
 	@$(PYTHON) operators/bootstrap.py

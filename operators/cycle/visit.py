@@ -56,7 +56,8 @@ def visit(
     *,
     meanwhile: Callable[[], None] = lambda: None,
     before_end: Callable[[], None] = lambda: None,
-    at_end: Callable[[Visit], None] = lambda _seen: None,
+    at_end: Callable[[], None] = lambda: None,
+    afterwards: Callable[[Visit], None] = lambda _seen: None,
 ) -> Visit:
     """Start a deployment, measure ``subjects`` one after the other, and give the accelerators back whatever happens.
 
@@ -64,6 +65,7 @@ def visit(
         meanwhile: called once the engine is starting, which takes it a while.
         before_end: called while the deployment still serves, after the last measurement.
         at_end: called before it is removed, whatever became of it.
+        afterwards: called when its accelerators are free again, with all that was seen.
 
     Raises:
         WideloopError: something failed that says nothing about the configuration.
@@ -86,10 +88,11 @@ def visit(
     finally:
         try:
             with seen.part("keep"):
-                at_end(seen)
+                at_end()
         finally:
             with seen.part("delete"):
                 deployment.delete(target_name, name)
+            afterwards(seen)
     return seen
 
 

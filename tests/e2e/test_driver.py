@@ -1,0 +1,85 @@
+"""The driver without Airflow on the simulated engine: interrupted by its budget, it goes on and ends in a report."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from operators.settings import Settings
+from operators.targets.process import marked
+from results.store import Store
+
+pytestmark = pytest.mark.e2e
+REQUEST = {
+    "isl": 256,
+    "osl": 32,
+    "concurrency": [8],
+    "requests_per_slot": 6,
+    "warmup_requests": 2,
+    "trials": 4,
+    "repeats": 2,
+    "max_redundant_slots": 2,
+    "max_mem_fraction": 0.99,
+}
+
+
+def drive(home: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "operators.cycle", str(home / "request.json"), "--run", "one"]
+    environ = {k: v for k, v in os.environ.items() if not k.startswith("WIDELOOP_")} | {"WIDELOOP_HOME": str(home)}
+    return subprocess.run([*command, *options], env=environ, capture_output=True, text=True, check=False, timeout=600)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("driver")
+    (folder / "venvs").symlink_to(Settings().environments)
+    (folder / "request.json").write_text(json.dumps(REQUEST))
+    return folder
+
+
+def test_a_driver_that_ran_out_of_time_goes_on_to_the_end(home: Path):
+    # Enough for nothing but the preparation: a baseline may take 90 s.
+    first = drive(home, "--budget", "60")
+    assert first.returncode == 75, first.stderr
+    assert "run the same command again" in first.stdout
+    second = drive(home, "--report", str(home / "report"))
+    assert second.returncode == 0, second.stdout + second.stderr
+    assert "the placement is in effect" in second.stdout
+    with Store.open(f"sqlite:///{home / 'results.db'}") as store:
+        (cycle,) = store.cycles()
+        trials = store.trials(study=cycle.cycle_id)
+        repeats = store.measurements(cycle_id=cycle.cycle_id, purpose="repeat")
+        assert store.recommendation(cycle.cycle_id) is not None
+    assert (cycle.state, cycle.simulated) == ("success", True)
+    assert len([t for t in trials if t.state in ("complete", "infeasible")]) == 4
+    assert any(t.state == "infeasible" for t in trials)
+    assert {m.repeat for m in repeats} == {0, 1}
+    report = json.loads((home / "report" / "report.json").read_text())
+    assert report["simulated"] and "SIMULATED" in (home / "report" / "report.md").read_text()
+    assert {c["name"] for c in report["configurations"]} >= {"default", "placement only"}
+    assert report["cost"]["ours_per_deployment_s_median"] < 5
+
+
+def test_a_finished_cycle_measures_nothing_again(home: Path):
+    before = (home / "report" / "loads.csv").read_text()
+    again = drive(home, "--report", str(home / "report"))
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert (home / "report" / "loads.csv").read_text() == before
+
+
+def test_a_driver_leaves_nothing_running(home: Path):
+    assert [mark for _, mark in marked(home)] == []
+
+
+def test_a_request_that_cannot_work_is_refused_before_anything_starts(home: Path):
+    (home / "wrong.json").write_text(json.dumps({**REQUEST, "engine": "sglang", "hardware": "h200-8"}))
+    command = [sys.executable, "-m", "operators.cycle", str(home / "wrong.json"), "--run", "two"]
+    environ = {**os.environ, "WIDELOOP_HOME": str(home)}
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 1
+    assert "h200-8-aggregated" in done.stderr

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from manifests import profiles
+from operators.cycle.report.configurations import mean_and_interval
+from operators.cycle.report.markdown import interval, markdown, number
+from operators.cycle.report.models import memory_errors, performance_errors
+
+DOCS = Path(__file__).parents[4] / "docs" / "gpu"
+
+
+@pytest.mark.parametrize("cycle", ["tuned", "graphs"])
+def test_the_kept_reports_are_what_their_data_makes(cycle: str):
+    report = json.loads((DOCS / cycle / "report.json").read_text())
+    for configuration in report["configurations"]:
+        for key, value in configuration.items():
+            if isinstance(value, list) and len(value) == 2 and value[1] is None:
+                configuration[key] = [value[0], math.inf]
+    assert markdown(report) == (DOCS / cycle / "report.md").read_text()
+
+
+@pytest.mark.parametrize("cycle", ["tuned", "graphs"])
+def test_the_memory_model_foresaw_every_server_on_two_h200(cycle: str):
+    """None of these rows was used to fit a constant."""
+    rows = memory_errors(DOCS / cycle, profiles.hardware("h200-2").model_copy())
+    assert rows
+    for row in rows:
+        if row["free_gib"] is None:
+            faces = {"capture": "capturing", "warm_up": "NCCL"}
+            assert faces[row["foreseen"]] in row["outcome"]
+        else:
+            assert row["foreseen"] == "fits"
+            assert abs(row["weights_error_gib"]) < 0.01
+            assert abs(row["kv_error_gib"]) < 0.03
+            assert abs(row["graphs_error_gib"]) < 0.05
+            assert abs(row["free_error_gib"]) < 0.1
+
+
+def test_the_performance_model_is_near_where_every_step_is_a_graph():
+    rows = performance_errors(DOCS / "graphs", profiles.hardware("h200-2"))
+    assert len(rows) == 9
+    assert sum(abs(r["error"]) for r in rows) / len(rows) < 0.10
+
+
+def test_an_interval_needs_two_values():
+    assert mean_and_interval([]) is None
+    assert mean_and_interval([3.0]) == (3.0, math.inf)
+    mean, half = mean_and_interval([1.0, 3.0])  # type: ignore[misc]
+    assert mean == 2.0 and half == pytest.approx(12.706, abs=0.001)
+
+
+@pytest.mark.parametrize(
+    ("pair", "text"), [(None, "-"), ((5.0, math.inf), "5"), ((1234.4, 5.6), "1,234 ± 6"), ((math.inf, 1), "- ± 1")]
+)
+def test_what_is_not_known_is_a_dash(pair: tuple[float, float] | None, text: str):
+    assert interval(pair) == text
+    assert number(None) == "-"
