@@ -29,8 +29,10 @@ _CONNECT_S = 10.0
 _PAGE = 500
 #: Waits between two tries, in seconds; the last one repeats.
 _BACKOFF_S = (0.25, 0.5, 1.0, 2.0, 4.0)
-#: What an API server says that is starting, stopping or busy, and would not say of the request itself.
-_PASSING = frozenset({429, 500, 502, 503, 504})
+#: What a load balancer says whose API server is away, and an API server that is starting, stopping or busy.
+_AWAY = frozenset({429, 502, 503, 504})
+#: What passes as well but may, when it does not, be about the request: a webhook that does not answer is a 500.
+_PASSING = _AWAY | {500}
 
 
 class Api:
@@ -173,6 +175,8 @@ class Api:
                     self._connection = None
                     continue
                 again = not proxied and (refusal.status in _PASSING or refusal.reason == "NotServed")
+                if again and refusal.status in _AWAY:
+                    failure = self._silence(method, path, f"HTTP {refusal.status}: {refusal.message}", proxied=False)
             pause = _BACKOFF_S[min(tries, len(_BACKOFF_S) - 1)]
             if not again or time.monotonic() + pause > give_up:
                 raise failure

@@ -133,6 +133,9 @@ class Watch:
                 time.sleep(max(0.0, _BACKOFF_S[0] - (time.monotonic() - began)))
             except Gone:
                 version = ""
+                if failures:  # Listed anew, and gone again before any change: in a loop this would be all lists.
+                    time.sleep(_BACKOFF_S[min(failures, len(_BACKOFF_S)) - 1])
+                failures += 1
             except (ApiRefused, ApiUnreachable, ValueError) as error:
                 self._synced[kind] = False
                 pause = _BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)]

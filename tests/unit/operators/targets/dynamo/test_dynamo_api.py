@@ -173,3 +173,22 @@ def test_deleting_what_is_gone_or_has_been_replaced_is_no_error(api: Api, script
     assert not delete(api, THING)
     script.on("DELETE", THING, refusal(409, "Conflict", "precondition failed: UID"))
     assert not delete(api, THING, uid="1")
+
+
+@pytest.mark.parametrize("status", [429, 502, 503, 504])
+def test_a_load_balancer_whose_server_stays_away_is_no_refusal(script: Script, tmp_path: Path, status: int) -> None:
+    script.on("GET", THING, answer(status, b"<html>Bad Gateway</html>"))
+    with serve(script) as port, pytest.raises(ApiUnreachable, match=f"HTTP {status}: .*Bad Gateway"):
+        Api(write_kubeconfig(tmp_path / "kubeconfig", port), outage_s=0.3).get(THING)
+
+
+def test_a_failure_that_is_about_the_request_is_one_in_the_end(script: Script, tmp_path: Path) -> None:
+    script.on("GET", THING, refusal(500, "InternalError", "failed calling webhook"))
+    with serve(script) as port, pytest.raises(ApiRefused, match="failed calling webhook"):
+        Api(write_kubeconfig(tmp_path / "kubeconfig", port), outage_s=0.3).get(THING)
+
+
+def test_a_pods_own_answer_says_nothing_of_the_api_server(api: Api, script: Script) -> None:
+    script.on("GET", "/proxy/file", answer(503, b"starting"))
+    with pytest.raises(ApiRefused, match="starting"), api.stream("GET", "/proxy/file", timeout_s=5, proxied=True):
+        pass

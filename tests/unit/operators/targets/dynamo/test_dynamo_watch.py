@@ -181,3 +181,16 @@ def test_fifty_who_wait_cost_what_one_costs(tmp_path: Path) -> None:
         assert len(stage.script.asked) == 6  # a list and a watch for each of three kinds
 
     stage.run(tmp_path, test)
+
+
+def test_versions_that_are_always_too_old_are_not_listed_in_a_loop(tmp_path: Path) -> None:
+    stage = Stage()
+    stage.script.on("GET", f"{PODS}?watch", refusal(410, "Expired", "too old resource version"))
+
+    async def test(observed: Watch) -> None:
+        await observed.changed(NAME, 1)
+        begun = stage.script.times(PODS)
+        await asyncio.sleep(1)
+        assert 0 < stage.script.times(PODS) - begun <= 20  # one each 0.05 s, see ``quick``
+
+    stage.run(tmp_path, test)
