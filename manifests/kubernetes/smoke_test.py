@@ -10,8 +10,9 @@ from manifests import smoke_test
 from manifests.kubernetes.options import ClusterOptions
 from manifests.kubernetes.task_job import Task, task_documents
 
-#: Pulling an image of 20 GB takes minutes; importing torch and SGLang one.
-_LIMIT_S = 3600.0
+#: Pulling an image of 20 GB takes minutes, at 20 MB/s a quarter of an hour; importing torch and SGLang one minute.
+#: No longer than that may the Job of a run that has died hold its GPU.
+_LIMIT_S = 1800.0
 
 
 def documents(options: ClusterOptions, image: str, imports: Sequence[str], *, gpu: bool) -> list[dict[str, Any]]:

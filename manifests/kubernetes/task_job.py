@@ -61,9 +61,10 @@ class Task(BaseModel):
 
 
 def task_documents(options: ClusterOptions, task: Task) -> list[dict[str, Any]]:
-    """The task's Job, suspended, and the ConfigMap with its files when it has any.
+    """The task's Job, and the ConfigMap with its files when it has any.
 
-    The Job comes first, so that the ConfigMap can belong to it and go with it; it is to be resumed once both exist.
+    The Job comes first, so that the ConfigMap can belong to it and go with it. Its pod waits for the ConfigMap; where
+    none comes, for who should have made it has died, the Job ends at its limit like any other.
     """
     metadata = {
         "name": task.name,
@@ -75,7 +76,6 @@ def task_documents(options: ClusterOptions, task: Task) -> list[dict[str, Any]]:
         "kind": "Job",
         "metadata": metadata,
         "spec": {
-            "suspend": True,
             "backoffLimit": task.tries - 1,
             "activeDeadlineSeconds": int(task.limit_s),
             "ttlSecondsAfterFinished": _KEPT_S,

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 import pytest
 
 from manifests import profiles
+from operators.targets.dynamo import job_run
 from tests.cluster import local, nodes
 from tests.cluster.agent import CannotRun, NodeAgent, network
 from tests.cluster.binaries import NotHere, find
@@ -86,6 +87,12 @@ def operator(cluster: Cluster) -> Iterator[DynamoOperator | None]:
     found.start()
     yield found
     found.stop()
+
+
+@pytest.fixture(autouse=True)
+def hurried_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ended Jobs of tasks go after two seconds: who follows one in these tests looks at it every second."""
+    monkeypatch.setattr(job_run, "KEPT_S", 2)
 
 
 @pytest.fixture

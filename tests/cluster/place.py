@@ -18,10 +18,11 @@ from operators.settings import settings
 from operators.steps.benchmark import Subject
 from operators.targets import target
 from operators.targets.base import Owner
-from operators.targets.dynamo import DynamoTarget
+from operators.targets.dynamo import DynamoTarget, job_run
 from tests.airflow_server import SMALL
 from tests.cluster.agent import NodeAgent
 from tests.cluster.cluster import Cluster, wait_for
+from tests.cluster.tasks import wait_for_no_tasks
 
 #: A digest: what is pulled by it here is an environment of this machine.
 DIGEST = f"sha256:{'0' * 64}"
@@ -121,9 +122,11 @@ def empty_place(
 
 
 @pytest.fixture
-def place(empty_place: Place, add_nodes: Callable[[str], list[str]]) -> Place:
+def place(empty_place: Place, add_nodes: Callable[[str], list[str]], monkeypatch: pytest.MonkeyPatch) -> Place:
     """One with nodes, claims and a model."""
     add_nodes("h100-8")
+    monkeypatch.setattr(job_run, "KEPT_S", 0)
     weights = empty_place.target.prepare_weights(engine("simulated"), Request.from_params(PARAMS).model)
+    wait_for_no_tasks(empty_place.cluster, empty_place.namespace)
     empty_place.model_path = weights.path
     return empty_place

@@ -22,6 +22,7 @@ from tests import registry
 from tests.cluster.agent import NodeAgent
 from tests.cluster.cluster import Cluster
 from tests.cluster.conftest import unavailable
+from tests.cluster.tasks import wait_for_no_tasks
 
 pytestmark = pytest.mark.cluster
 
@@ -76,6 +77,7 @@ def api(cluster: Cluster) -> Api:
 
 
 def left(cluster: Cluster, namespace: str) -> list[str]:
+    wait_for_no_tasks(cluster, namespace)
     found = cluster.kubectl("get", "jobs,pods,configmaps", "-n", namespace, "-l", selector(), "-o", "name")
     return found.split()
 

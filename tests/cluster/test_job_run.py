@@ -15,9 +15,10 @@ from manifests.kubernetes.options import ClusterOptions
 from manifests.kubernetes.task_job import Task, task_documents
 from operators.targets.dynamo import task_trouble
 from operators.targets.dynamo.api import Api
-from operators.targets.dynamo.job_run import _find_or_make, _release, run_to_end
+from operators.targets.dynamo.job_run import _find_or_make, run_to_end
 from operators.targets.dynamo.objects import apply
 from tests.cluster.cluster import Cluster, wait_for
+from tests.cluster.tasks import wait_for_no_tasks
 
 pytestmark = pytest.mark.cluster
 
@@ -42,11 +43,12 @@ def documents(options: ClusterOptions, script: str, **more: object) -> list[dict
 
 def begin(api: Api, task: list[dict]) -> None:
     """What a process does that is killed at once."""
-    _release(api, task, _find_or_make(api, task)["metadata"]["uid"])
+    _find_or_make(api, task)
 
 
 def left(cluster: Cluster, namespace: str) -> str:
-    """Objects of ours, once those that are on their way out are gone."""
+    """Objects of ours, once the cluster has had time to remove Jobs that have ended."""
+    wait_for_no_tasks(cluster, namespace)
     kinds = "jobs,pods,configmaps"
     return cluster.kubectl("get", kinds, "-n", namespace, "-l", selector(), "-o", "name")
 
@@ -159,3 +161,37 @@ def test_a_job_that_somebody_removes_while_it_runs(api: Api, options: ClusterOpt
     task = documents(options, "trap 'exit 0' TERM; echo up; sleep 30 & wait")
     with pytest.raises(TargetError, match="was removed by somebody while it ran"):
         run_to_end(api, task, say=remove)
+
+
+def test_two_who_want_the_same_get_one_result(api: Api, options: ClusterOptions, cluster: Cluster) -> None:
+    task = documents(options, "sleep 2; echo $HOSTNAME > $WIDELOOP_RESULT")
+    found: list[str] = []
+    second = threading.Thread(target=lambda: found.append(run_to_end(api, task, say=lambda _: None)))
+    begin(api, task)
+    second.start()
+    found.append(run_to_end(api, task, say=lambda _: None))
+    second.join(20)
+    assert found == [found[0]] * 2
+    assert left(cluster, options.namespace) == ""
+
+
+def test_who_asks_again_afterwards_has_it_done_again(api: Api, options: ClusterOptions) -> None:
+    task = documents(options, "echo $HOSTNAME > $WIDELOOP_RESULT")
+    assert run_to_end(api, task, say=lambda _: None) != run_to_end(api, task, say=lambda _: None)
+
+
+def test_an_end_without_a_result_is_an_error(api: Api, options: ClusterOptions, cluster: Cluster) -> None:
+    with pytest.raises(TargetError, match="ended well and left no result"):
+        run_to_end(api, documents(options, "true"), say=lambda _: None)
+    assert left(cluster, options.namespace) == ""
+
+
+def test_files_that_were_not_made_before_a_process_was_killed_are_made_by_the_next(
+    api: Api, options: ClusterOptions, cluster: Cluster
+) -> None:
+    task = documents(
+        options, "cat $FILES/a > $WIDELOOP_RESULT", files={"a": b"x"}, files_at="/f", files_variable="FILES"
+    )
+    apply(api, task[0])
+    assert run_to_end(api, task, say=lambda _: None) == "x"
+    assert left(cluster, options.namespace) == ""

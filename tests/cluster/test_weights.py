@@ -21,6 +21,7 @@ from operators.targets.dynamo.api import Api
 from operators.targets.dynamo.weights import prepare_weights
 from tests.cluster.agent import NodeAgent
 from tests.cluster.cluster import Cluster
+from tests.cluster.tasks import wait_for_no_tasks
 from tests.tiny_hub import Hub, serving, tiny_model
 
 pytestmark = pytest.mark.cluster
@@ -66,6 +67,7 @@ def api(cluster: Cluster) -> Api:
 
 def left(cluster: Cluster, namespace: str) -> list[str]:
     """Objects of ours but claims."""
+    wait_for_no_tasks(cluster, namespace)
     kinds = "jobs,pods,configmaps,secrets,services"
     found = cluster.kubectl("get", kinds, "-n", namespace, "-l", selector(), "-o", "name")
     return found.split()

@@ -1,7 +1,8 @@
 """Run a task's Job to its end: its log in ours while it lasts, its result afterwards, nothing of it left.
 
 The Job's name is that of its work, so who comes second, or comes again after its process died, finds the first
-one's Job and goes on with it.
+one's Job and goes on with it. Whoever sees its end first writes the result on the Job, and the cluster removes it
+once all who follow it have had time to see that.
 """
 
 from __future__ import annotations
@@ -22,6 +23,12 @@ _SILENCE_S = 60.0
 _GONE_S = 60.0
 #: What the cluster may take on top of a Job's own limit to say that it is over.
 _MARGIN_S = 60.0
+#: Refusals of a log that say nothing new: it does not exist yet or any more, or the API server is restarted.
+_NO_LOG = (400, 404, 429, 503)
+#: Annotation of a Job that ended well: what it left.
+RESULT = "wideloop/result"
+#: How long a Job whose end was seen stays for others who follow it; each looks at it every second.
+KEPT_S = 10
 
 
 def run_to_end(
@@ -29,32 +36,37 @@ def run_to_end(
 ) -> str:
     """What the task of ``documents`` (see ``manifests.kubernetes.task_job``) left as its result.
 
-    Whatever comes of it, Job, pods and files are removed; only a process that is killed leaves them to its retry.
+    Whatever comes of it, Job, pods and files go; only a process that is killed leaves them to its retry.
 
     Args:
         say: is given every line of the task's log.
-        pending_s: how long its pod may take to start where nothing says that it never will.
+        pending_s: how long its pod may take to start where nothing says that it never will, and nothing that it is
+            on its way.
 
     Raises:
-        TargetError: it failed, cannot start, or takes too long; with what it said last and what to do.
+        TargetError: it failed, cannot start, takes too long, or left no result; with what it said last and what to do.
     """
-    job = documents[0]
-    found = _find_or_make(api, documents)
-    uid = found["metadata"]["uid"]
+    uid = _find_or_make(api, documents)["metadata"]["uid"]
     try:
-        if found["spec"].get("suspend"):
-            _release(api, documents, uid)
-        return _Follower(api, job, say, pending_s).result()
-    except TargetError as error:
-        if not isinstance(error, ApiUnreachable):
-            _remove(api, documents, uid)
+        result = _Follower(api, documents[0], say, pending_s).result()
+    except ApiUnreachable:
         raise
-    finally:
-        _remove_finished(api, documents, uid)
+    except _Failed:
+        _let_go(api, documents[0], uid, "")
+        raise
+    except TargetError:
+        _remove(api, documents, uid)
+        raise
+    _let_go(api, documents[0], uid, result)
+    return result
+
+
+class _Failed(TargetError):
+    """The Job has ended, and not well."""
 
 
 def _find_or_make(api: Api, documents: Sequence[Json]) -> Json:
-    """The Job of this work: one that runs or has run well, else a new one.
+    """The Job of this work with its files: one that runs, or whose result nobody has taken yet, else a new one.
 
     Raises:
         TargetError: somebody else has a Job of that name.
@@ -62,20 +74,39 @@ def _find_or_make(api: Api, documents: Sequence[Json]) -> Json:
     found = api.get(path_of(documents[0]))
     if found is not None:
         require_ours(found)
-        if _ended(found) != "Failed" and not found["metadata"].get("deletionTimestamp"):
+        if _goes_on(found):
+            _give_files(api, documents, found["metadata"]["uid"])
             return found
         _remove(api, documents, found["metadata"]["uid"])
-    return apply(api, documents[0])
+    made = apply(api, documents[0])
+    _give_files(api, documents, made["metadata"]["uid"])
+    return made
 
 
-def _release(api: Api, documents: Sequence[Json], uid: str) -> None:
-    """Give the Job its files, which go with it, and let it run."""
+def _goes_on(job: Json) -> bool:
+    metadata = job["metadata"]
+    taken = RESULT in (metadata.get("annotations") or {})
+    return not (taken or _ended(job) == "Failed" or metadata.get("deletionTimestamp"))
+
+
+def _give_files(api: Api, documents: Sequence[Json], uid: str) -> None:
+    """Make the Job's files, which go with it; its pod waits for them."""
     job, *files = documents
     reference = {"apiVersion": "batch/v1", "kind": "Job", "name": job["metadata"]["name"], "uid": uid}
     for document in files:
         apply(api, {**document, "metadata": {**document["metadata"], "ownerReferences": [reference]}})
-    query = {"fieldManager": MANAGER}
-    api.request("PATCH", path_of(job), query, {"spec": {"suspend": False}}, content_type=MERGE)
+
+
+def _let_go(api: Api, job: Json, uid: str, result: str) -> None:
+    """Write the result where others who follow this very Job find it, and have the cluster remove it soon."""
+    changes: Json = {"metadata": {"uid": uid}, "spec": {"ttlSecondsAfterFinished": KEPT_S}}
+    if result:
+        changes["metadata"]["annotations"] = {RESULT: result}
+    try:
+        api.request("PATCH", path_of(job), {"fieldManager": MANAGER}, changes, content_type=MERGE)
+    except TargetError:
+        # We have what we came for, and the cluster removes a finished Job by itself in the end.
+        return
 
 
 def _remove(api: Api, documents: Sequence[Json], uid: str) -> None:
@@ -86,17 +117,6 @@ def _remove(api: Api, documents: Sequence[Json], uid: str) -> None:
         for path in files:
             # The cluster would, some time later.
             delete(api, path)
-
-
-def _remove_finished(api: Api, documents: Sequence[Json], uid: str) -> None:
-    """Remove the Job when it is over. It is not when this process is being killed, and then its retry wants it."""
-    try:
-        found = api.get(path_of(documents[0]))
-        if found is not None and _ended(found):
-            _remove(api, documents, uid)
-    except TargetError:
-        # The error that is on its way says more; the cluster removes a finished Job by itself in the end.
-        return
 
 
 class _Follower:
@@ -112,6 +132,8 @@ class _Follower:
         self._limit_s = job["spec"]["activeDeadlineSeconds"] + _MARGIN_S
         #: Time stamp of the last line seen, by pod.
         self._seen: dict[str, str] = {}
+        #: Status of the last refusal to show the log that was said.
+        self._refused = 0
 
     def result(self) -> str:
         """The result of the pod that succeeded."""
@@ -147,11 +169,12 @@ class _Follower:
                 stamp, _, text = line.partition(" ")
                 self._seen[pod] = stamp
                 self._say(text)
-        except ApiUnreachable:
-            return  # Silence, or the connection broke: the next look shows which, and goes on after the last line.
-        except ApiRefused as error:
-            if error.status not in (400, 404):
-                raise
+        except TargetError as error:
+            # Silence, a connection that broke, a node that cannot be reached: the Job itself tells which, and the next
+            # look goes on after the last line.
+            if isinstance(error, ApiRefused) and error.status not in (*_NO_LOG, self._refused):
+                self._refused = error.status
+                self._say(f"the log cannot be read now, the task goes on: {error}")
 
     def _check_start(self, pod: Json | None, waited_s: float) -> None:
         """Raise when the pod cannot start, or has not for too long."""
@@ -159,7 +182,7 @@ class _Follower:
         diagnosis = trouble(self._name, pod, events, waited_s)
         if diagnosis is not None:
             raise TargetError(str(diagnosis))
-        if waited_s > self._pending_s:
+        if waited_s > self._pending_s and not _on_its_way([str(event.get("reason")) for event in events]):
             said = events[-1].get("message") if events else "nothing is said about why"
             raise TargetError(f"Job {self._name} has not started after {waited_s:.0f} s: {said}")
 
@@ -172,17 +195,26 @@ class _Follower:
         terminated = _terminated(pod)
         message = str(terminated.get("message") or "").strip()
         if ended == "Complete":
-            return message
+            result = (job["metadata"].get("annotations") or {}).get(RESULT) or message
+            if not result:
+                gone = "" if pod else ": its pod has been removed"
+                raise TargetError(f"Job {self._name} ended well and left no result{gone}. Start the task again")
+            return str(result)
         condition = next(c for c in job["status"]["conditions"] if c["type"] == "Failed")
         if condition.get("reason") == "DeadlineExceeded":
-            raise TargetError(
+            raise _Failed(
                 f"Job {self._name} had not ended within its limit of {job['spec']['activeDeadlineSeconds']} s and was "
                 "stopped. Raise the limit (build_timeout_s, download_timeout_s) when its log shows progress"
             )
         how = terminated.get("reason") or condition.get("reason")
         code = f", exit code {terminated['exitCode']}" if "exitCode" in terminated else ""
         last = "".join(f"\n    | {line}" for line in message.splitlines()[-20:])
-        raise TargetError(f"Job {self._name} failed ({how}{code}){last}")
+        raise _Failed(f"Job {self._name} failed ({how}{code}){last}")
+
+
+def _on_its_way(reasons: Sequence[str]) -> bool:
+    """Whether events, oldest first, say of a pod that its image comes, or a node for it: both may take long."""
+    return reasons[-1:] == ["Pulling"] or ("TriggeredScaleUp" in reasons and "Scheduled" not in reasons)
 
 
 def _ended(job: Mapping[str, Any]) -> str:

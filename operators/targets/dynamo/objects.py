@@ -140,11 +140,16 @@ def follow_log(api: Api, namespace: str, pod: str, *, since: str = "", timeout_s
 
     Args:
         since: time of the last line seen, to go on after a dropped connection.
+
+    Raises:
+        TargetError: the log cannot be read now. It is the node's answer, which the API server only hands on: nothing
+            of it is asked for twice.
     """
     query: dict[str, Any] = {"follow": "true", "timestamps": "true"}
     if since:
         query["sinceTime"] = since
-    with api.stream("GET", f"/api/v1/namespaces/{namespace}/pods/{pod}/log", query, timeout_s=timeout_s) as answer:
+    path = f"/api/v1/namespaces/{namespace}/pods/{pod}/log"
+    with api.stream("GET", path, query, timeout_s=timeout_s, proxied=True) as answer:
         rest = b""
         for chunk in answer.stream(4096):
             *whole, rest = (rest + chunk).split(b"\n")
