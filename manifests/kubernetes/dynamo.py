@@ -97,7 +97,8 @@ def _v1alpha1(spec: DeploymentSpec, options: ClusterOptions, templates: Mapping[
         main = dict(main)
         probes = {probe: main.pop(probe) for probe in ("livenessProbe", "readinessProbe")}
         resources = {
-            kind: _resource_item(amounts) for kind, amounts in main.pop("resources").items() if kind != "claims"
+            kind: amounts if kind == "claims" else _resource_item(amounts)
+            for kind, amounts in main.pop("resources").items()
         }
         kind = {"componentType": "frontend"} if worker is None else {"componentType": "worker"}
         return {

@@ -46,7 +46,7 @@ def _from_service(name: str, service: Document, claims: list[Document]) -> Docum
     used = {one["name"] for one in mounts}
     pod["volumes"] = [*pod.get("volumes", ()), *(claim for claim in claims if claim["name"] in used)]
     for part, wanted in service.get("resources", {}).items():
-        main.setdefault("resources", {})[part] = _resources(wanted)
+        main.setdefault("resources", {})[part] = wanted if part == "claims" else _resources(wanted)
     for probe in ("livenessProbe", "readinessProbe"):
         if probe in service:
             main[probe] = service[probe]

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from tuning.simulator.addresses import set_host
 from tuning.simulator.counters import FRONTEND_FILE
 
 
@@ -21,6 +22,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     print("SIMULATED deployment: the real Dynamo frontend before simulated workers", flush=True)
     args.shared_dir.mkdir(parents=True, exist_ok=True)
     (args.shared_dir / FRONTEND_FILE).write_text(f"http://{args.host}:{args.port}\n")
+    set_host(args.host)
     sys.argv = ["dynamo.frontend", "--http-host", args.host, "--http-port", str(args.port)]
     runpy.run_module("dynamo.frontend", run_name="__main__", alter_sys=False)
 

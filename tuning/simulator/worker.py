@@ -20,6 +20,7 @@ from pathlib import Path
 
 from manifests.deployment import DeploymentSpec
 from tuning.simulator import failures
+from tuning.simulator.addresses import set_host
 from tuning.simulator.control import Control
 from tuning.simulator.counters import Counters
 from tuning.simulator.plan import BLOCK, WorkerPlan
@@ -54,6 +55,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     Control(plan, counters, Recorder(plan, counters, args.work_dir)).serve(args.host, args.control_port)
     if memory.face == "under_load":
         threading.Thread(target=_die_under_load, args=(plan, counters), daemon=True).start()
+    set_host(args.host)
     os.environ["DYN_SYSTEM_PORT"] = str(args.system_port)
     sys.argv = ["dynamo.mocker", *mocker_arguments(plan, args.model_path, table, args.bootstrap_port)]
     runpy.run_module("dynamo.mocker", run_name="__main__", alter_sys=False)

@@ -61,6 +61,12 @@ def test_variables_are_defined_before_they_are_used(case):
         names = [v["name"] for v in main["env"]]
         assert len(set(names)) == len(names)
         assert names[:2] == ["POD_NAME", "POD_IP"]
+        # Kubernetes fills a variable into later ones only, and Dynamo's operator sorts them all by name.
+        defined: set[str] = set()
+        for variable in sorted(main["env"], key=lambda v: v["name"]):
+            used = set(re.findall(r"\$\((\w+)\)", variable.get("value", "")))
+            assert used <= defined, f"{variable['name']} uses {used - defined} before it is there"
+            defined.add(variable["name"])
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
@@ -83,6 +89,7 @@ def test_both_versions_say_the_same(case):
         ]
         assert service.get("multinode") == new[name].get("multinode")
         assert service["extraPodSpec"]["volumes"] == new[name]["podTemplate"]["spec"]["volumes"]
+        assert service["resources"].get("claims") == main["resources"].get("claims")
         gpus = service["resources"].get("limits", {}).get("gpu")
         assert gpus == main["resources"].get("limits", {}).get("nvidia.com/gpu")
 
