@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from manifests import benchmark
 from manifests.errors import Refused, refuse
 from manifests.findings import unknown
 from manifests.kubernetes.options import ClusterOptions
@@ -108,6 +109,17 @@ def inputs_tag(image: str, made_from: Recipe) -> str:
     repository = image.partition("@")[0]
     head, slash, last = repository.rpartition("/")
     return f"{head}{slash}{last.partition(':')[0]}:inputs-{made_from.inputs}"
+
+
+def client_image(options: ClusterOptions) -> str:
+    """What clients and the pods that serve files run in; one that is built here goes by the hash of its inputs.
+
+    Raises:
+        Refused: as :func:`recipe`.
+    """
+    if not options.build:
+        return options.client_image
+    return inputs_tag(options.client_image, recipe(benchmark.ENVIRONMENT, options.build_args))
 
 
 def documents(options: ClusterOptions, image: str, made_from: Recipe) -> list[dict[str, Any]]:

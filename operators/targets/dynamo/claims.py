@@ -1,11 +1,12 @@
-"""Persistent volume claims: whether one can hold a model and be mounted by every worker's node."""
+"""Persistent volume claims: whether one can hold what it must, and be written from every node."""
 
 from __future__ import annotations
 
 from manifests.findings import Finding
 from operators.targets.dynamo.api import Api, Json
 
-_SHARED = {"ReadWriteMany", "ReadOnlyMany"}
+#: Workers of several nodes write to the one, and the Job that fills or verifies the other may run beside workers.
+_SHARED = "ReadWriteMany"
 #: Checkpoints hold layers that are not served (multi-token prediction), and files beside the weights.
 _BESIDE = 1.03
 
@@ -15,26 +16,29 @@ def find_claim(api: Api, namespace: str, name: str) -> Json | None:
     return api.get(f"/api/v1/namespaces/{namespace}/persistentvolumeclaims/{name}")
 
 
-def judge_claim(claim: Json, needed_bytes: int) -> list[Finding]:
-    """What is wrong with a claim for the models of one deployment.
+def judge_claim(field: str, claim: Json, needed_bytes: int) -> list[Finding]:
+    """What is wrong with a claim.
 
     Args:
-        needed_bytes: of the model that it must hold.
+        field: of the options that names it.
+        needed_bytes: of the model that it must hold; 0 for the claim of files.
     """
     name = claim["metadata"]["name"]
     findings = []
     modes = claim["spec"].get("accessModes") or []
-    if not _SHARED & set(modes):
-        rule = f"is {', '.join(modes)}: only one node can mount it"
-        findings.append(_finding(name, rule, "Make one with access mode ReadWriteMany and name it in the settings"))
+    if _SHARED not in modes:
+        rule = f"is {', '.join(modes)}: it cannot be written from several nodes"
+        findings.append(
+            _finding(field, name, rule, "Make one with access mode ReadWriteMany and name it in the settings")
+        )
     size = claim_bytes(claim)
     needed_bytes = int(needed_bytes * _BESIDE)
     if size < needed_bytes:
         rule = f"has {size / 1e9:.0f} GB where the model takes {needed_bytes / 1e9:.0f} GB"
         larger = f"{-(-needed_bytes * 11 // 10) // 1024**3 + 1}Gi"
-        findings.append(_finding(name, rule, f"Enlarge it to {larger}: kubectl edit pvc {name}"))
+        findings.append(_finding(field, name, rule, f"Enlarge it to {larger}: kubectl edit pvc {name}"))
     if (claim.get("status") or {}).get("phase") == "Lost":
-        findings.append(_finding(name, "has lost its volume", "Delete it; the next run makes it anew"))
+        findings.append(_finding(field, name, "has lost its volume", "Delete it; the next run makes it anew"))
     return findings
 
 
@@ -46,5 +50,5 @@ def claim_bytes(claim: Json) -> int:
     return int(parse_quantity((claim.get("status") or {}).get("capacity", {}).get("storage") or asked))
 
 
-def _finding(name: str, rule: str, suggestion: str) -> Finding:
-    return Finding(field="model_claim", value=name, rule=rule, suggestion=suggestion)
+def _finding(field: str, name: str, rule: str, suggestion: str) -> Finding:
+    return Finding(field=field, value=name, rule=rule, suggestion=suggestion)

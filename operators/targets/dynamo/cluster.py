@@ -8,7 +8,6 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
-from manifests import benchmark
 from manifests.deployment import DeploymentSpec
 from manifests.errors import TargetError
 from manifests.kubernetes import image_build
@@ -46,12 +45,8 @@ class Cluster:
 
     @cached_property
     def client_image(self) -> str:
-        """What clients and the pod that serves files run in; one that is built here goes by the hash of its inputs."""
-        options = self.options
-        if not options.build:
-            return options.client_image
-        made_from = image_build.recipe(benchmark.ENVIRONMENT, options.build_args)
-        return image_build.inputs_tag(options.client_image, made_from)
+        """What clients and the pod that serves files run in."""
+        return image_build.client_image(self.options)
 
     @cached_property
     def watch(self) -> Watch:

@@ -48,15 +48,18 @@ def prepare_weights(
 
 def _ensure_claims(api: Api, options: ClusterOptions, needed: int, say: Callable[[str], None]) -> None:
     """Make the claims that are missing; those that are there are judged and left as they are."""
-    wanted = [(model_cache.model_claim(options, needed), needed), (model_cache.files_claim(options), 0)]
-    for document, needed_bytes in wanted:
+    wanted = [
+        ("model_claim", model_cache.model_claim(options, needed), needed),
+        ("files_claim", model_cache.files_claim(options), 0),
+    ]
+    for field, document, needed_bytes in wanted:
         name = document["metadata"]["name"]
         found = find_claim(api, options.namespace, name)
         if found is None:
             apply(api, document)
             say(f"made claim {name}: {document['spec']['resources']['requests']['storage']}, ReadWriteMany")
         else:
-            refuse(judge_claim(found, needed_bytes))
+            refuse(judge_claim(field, found, needed_bytes))
 
 
 def _documents(options: ClusterOptions, engine: Engine, model: str) -> tuple[str, list[Json]]:

@@ -9,6 +9,7 @@ from manifests.engines import engine
 from manifests.errors import ApiRefused, TargetError
 from manifests.findings import Finding
 from manifests.hub import hub_model
+from manifests.kubernetes.image_build import client_image
 from manifests.kubernetes.options import ClusterOptions
 from operators.targets.dynamo.api import Api
 from operators.targets.dynamo.image import registry
@@ -26,7 +27,7 @@ def check_images(api: Api, options: ClusterOptions, spec: DeploymentSpec) -> lis
     except TargetError as error:
         return [Check("images", "", (_finding("registry_secret", options.login_secret, str(error), "Make it anew"),))]
     checks = []
-    for name, image in (("engine image", options.image(spec.image)), ("client image", options.client_image)):
+    for name, image in (("engine image", options.image(spec.image)), ("client image", client_image(options))):
         try:
             digest = asked.digest(image)
         except RegistryUnreachable as error:

@@ -42,14 +42,15 @@ def _unbound(claim: Json | None) -> bool:
 
 
 def _claim(check: str, name: str, found: Json | None, needed: int) -> Check:
+    field = check.replace(" ", "_")
     if found is None:
         rule, action = "does not exist", "Run wideep_weights, which makes it and fills it"
-        finding = Finding(field=check.replace(" ", "_"), value=name, rule=rule, suggestion=action)
+        finding = Finding(field=field, value=name, rule=rule, suggestion=action)
         return Check(check, "missing", (finding,))
     phase = (found.get("status") or {}).get("phase", "")
     size = f"{claim_bytes(found) / 1e9:.0f} GB"
     takes = f", the model takes {needed / 1e9:.0f} GB" if needed else ""
-    return Check(check, f"{name} is {phase}: {size}{takes}", tuple(judge_claim(found, needed)))
+    return Check(check, f"{name} is {phase}: {size}{takes}", tuple(judge_claim(field, found, needed)))
 
 
 def check_class(wanted: str | None, classes: list[Any]) -> Check:

@@ -40,3 +40,9 @@ def test_the_list_has_every_verb_of_every_rule() -> None:
     texts = {str(p) for p in asked}
     assert {"create pods/proxy", "patch dynamographdeployments.nvidia.com", "get secrets token", "list nodes"} <= texts
     assert {p.namespace for p in asked if p.resource == "nodes"} == {""}
+
+
+def test_what_is_never_asked_for_is_not_granted() -> None:
+    texts = {str(p) for p in permissions("n", ["token"])}
+    assert "list events" in texts
+    assert not texts & {"watch events", "list persistentvolumeclaims", "delete persistentvolumeclaims"}
