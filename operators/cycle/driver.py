@@ -156,7 +156,7 @@ class Driver:
                 return
             print(f"{wanted.run_id}: {asked.why} {asked.point}")
             try:
-                seen = self._visit_trial(params, run, asked, after, seen)
+                self._visit_trial(params, run, asked, after, seen)
             finally:
                 # A trial that was never told would be asked for again by nobody.
                 try:
@@ -169,22 +169,19 @@ class Driver:
 
     def _visit_trial(
         self, params: Mapping[str, Any], run: Run, asked: trial.Try, after: Sequence[TrialRun], seen: Visit
-    ) -> Visit:
-        asking = dict(seen.seconds)
-        next_name = self._run_of(after[0]).deployment("trial") if after else None
+    ) -> None:
+        """Fill in ``seen``; a failure that says nothing about the configuration is said, and nothing was measured."""
         try:
-            seen = self._visit(
+            self._visit(
                 asked.deployment,
                 lambda: launch.launch_trial(params, asked, run, self._image, self._model),
                 [trial.subject(params, asked, run)],
                 run=run,
-                next_name=next_name,
+                next_name=self._run_of(after[0]).deployment("trial") if after else None,
+                seen=seen,
             )
         except WideloopError as problem:
             print(f"{asked.label}: {problem}")
-            return seen
-        seen.seconds = {**asking, **seen.seconds}
-        return seen
 
     def _repeats(self) -> list[TrialRun]:
         """Each round the other way round: a, b, c, then c, b, a."""
@@ -224,6 +221,7 @@ class Driver:
         run: Run | None = None,
         next_name: str | None = None,
         found: dict[str, str] | None = None,
+        seen: Visit | None = None,
     ) -> Visit:
         """Visit a deployment, collect its recording into ``found`` when given, and keep an entry of it."""
         figures: dict[str, Any] = {}
@@ -259,6 +257,7 @@ class Driver:
             before_end=look,
             at_end=keep,
             afterwards=write,
+            seen=seen,
         )
         if seen.last is not None:
             print(f"{subjects[-1].label}: {summary(seen.last)}; ours {seen.overhead_s:.1f} s")

@@ -58,6 +58,7 @@ def visit(
     before_end: Callable[[], None] = lambda: None,
     at_end: Callable[[], None] = lambda: None,
     afterwards: Callable[[Visit], None] = lambda _seen: None,
+    seen: Visit | None = None,
 ) -> Visit:
     """Start a deployment, measure ``subjects`` one after the other, and give the accelerators back whatever happens.
 
@@ -66,11 +67,12 @@ def visit(
         before_end: called while the deployment still serves, after the last measurement.
         at_end: called before it is removed, whatever became of it.
         afterwards: called when its accelerators are free again, with all that was seen.
+        seen: what was done for this deployment before; it is filled in as the visit goes on.
 
     Raises:
         WideloopError: something failed that says nothing about the configuration.
     """
-    seen = Visit(name)
+    seen = seen or Visit(name)
     try:
         with seen.part("apply"):
             apply()

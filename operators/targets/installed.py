@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
+from manifests.deployment import DeploymentSpec
 from manifests.errors import TargetError
+from manifests.findings import Finding
 
 _LIST = """
 import importlib.metadata, json
@@ -43,3 +45,12 @@ def version(python: Path, package: str) -> str | None:
     """The installed version of ``package``, None when there is none."""
     found = (p.partition("==")[2] for p in packages(python) if p.startswith(f"{package}=="))
     return next(found, None)
+
+
+def other_version(spec: DeploymentSpec, python: Path) -> Finding | None:
+    """The engine's flags are those of the version asked for, which must be the one that is there."""
+    found = version(python, spec.engine)
+    if found is None or found == spec.engine_version:
+        return None
+    rule = f"{python} has {spec.engine} {found}"
+    return Finding(field="engine_version", value=spec.engine_version, rule=rule, suggestion=f"Use {found}")

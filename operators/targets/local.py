@@ -92,7 +92,7 @@ class LocalTarget(Target):
         """What the GPUs and the installed engine say; whether one of our own holds the GPUs is for apply to say."""
         python = environment_python(self._settings, engine(spec.engine).environment)
         packages = installed.packages(python)
-        findings = [f for f in (_other_version(spec, python),) if f is not None]
+        findings = [f for f in (installed.other_version(spec, python),) if f is not None]
         added = self._settings.engine_options(engine(spec.engine).environment)
         findings += sglang_outdated.findings("WIDELOOP_SGLANG_OPTIONS", added, spec.engine_version)
         if self._holding():
@@ -293,12 +293,3 @@ class LocalTarget(Target):
         if deployment is None:
             raise TargetError(f"there is no deployment {name} on this host")
         return deployment
-
-
-def _other_version(spec: DeploymentSpec, python: Path) -> Finding | None:
-    """The engine's flags are those of the version asked for, which must be the one that is there."""
-    found = installed.version(python, spec.engine)
-    if found is None or found == spec.engine_version:
-        return None
-    rule = f"{python} has {spec.engine} {found}"
-    return Finding(field="engine_version", value=spec.engine_version, rule=rule, suggestion=f"Use {found}")

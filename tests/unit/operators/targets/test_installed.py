@@ -6,12 +6,29 @@ from pathlib import Path
 
 import pytest
 
+from manifests import profiles
+from manifests.deployment import DeploymentSpec, WorkerSpec
 from manifests.errors import TargetError
 from operators.settings import Settings
 from operators.targets import installed
 from operators.targets.environment import environment_python, prepare_environment
 
 HERE = Path(sys.executable)
+
+
+@pytest.fixture
+def sglang() -> DeploymentSpec:
+    hardware = profiles.hardware("h200-2")
+    return DeploymentSpec(
+        name="one",
+        target="local",
+        engine="sglang",
+        image="",
+        model=profiles.model("Random-Qwen3-MoE-8L"),
+        model_path="/m",
+        hardware=hardware,
+        workers=(WorkerSpec(role="aggregated", layout=hardware.workers["aggregated"]),),
+    )
 
 
 def test_the_digest_stands_for_packages_and_options():
@@ -45,3 +62,10 @@ def test_an_interpreter_that_is_missing_is_named_with_its_setting(tmp_path: Path
         environment_python(settings, "sglang")
     with pytest.raises(TargetError, match="set WIDELOOP_SGLANG_PYTHON"):
         environment_python(Settings(home=tmp_path), "sglang")
+
+
+def test_another_version_than_asked_for_is_refused_with_the_installed_one(sglang: DeploymentSpec):
+    installed_one = sglang.model_copy(update={"engine": "pydantic", "engine_version": version("pydantic")})
+    assert installed.other_version(installed_one, HERE) is None
+    found = installed.other_version(installed_one.model_copy(update={"engine_version": "0.1"}), HERE)
+    assert found is not None and found.suggestion == f"Use {version('pydantic')}"
