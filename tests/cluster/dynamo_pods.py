@@ -175,7 +175,8 @@ def _template(graph: Document, component: Document, labels: dict[str, str]) -> D
     theirs = {one["name"]: one for one in [*graph["spec"].get("env", ()), *main.get("env", ())]}
     for key, value in defaults.items():
         main.setdefault(key, value)
-    main["env"] = list((mine | theirs).values())
+    # As the operator does: a variable that uses one with a later name does not get its value.
+    main["env"] = sorted((mine | theirs).values(), key=lambda one: str(one["name"]))
     if not main.get("image"):
         raise Invalid(f"component {component['name']}: container main needs an image")
     if not component.get("runtimeVersionOverride") and not re.search(r":v?\d+\.\d+\.\d+", main["image"]):

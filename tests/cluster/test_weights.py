@@ -130,7 +130,7 @@ def test_a_claim_that_is_too_small_or_one_node_only_is_refused_before_anything_r
     with pytest.raises(Refused) as refused:
         prepare_weights(api, options, Real(), MODEL, say=lambda _: None)
     rules = [f.rule for f in refused.value.findings]
-    assert rules[0] == "is ReadWriteOnce: only one node can mount it"
+    assert rules[0] == "is ReadWriteOnce: it cannot be written from several nodes"
     assert rules[1].startswith("has 5 GB where the model takes 63 GB")
     assert hub.requests == []
     assert left(cluster, options.namespace) == []
