@@ -10,12 +10,15 @@ the API server's proxy, which hands a request on as it is::
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import sys
 import urllib.parse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+
+_OPEN = 0o1777
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -44,7 +47,10 @@ class Handler(BaseHTTPRequestHandler):
             self.send_error(404 if path else 403)
             return
         shutil.rmtree(path, ignore_errors=True)
-        self._answer(b"{}")
+        if path.exists():
+            self.send_error(500, "not all of it could be removed")
+        else:
+            self._answer(b"{}")
 
     def log_message(self, format: str, *args: object) -> None:
         """Say nothing: the log of a pod is read when something went wrong."""
@@ -75,10 +81,20 @@ class Handler(BaseHTTPRequestHandler):
                 size -= len(piece)
 
 
-def main(root: str, port: str) -> None:
-    """Serve ``root`` on ``port`` of every address, until killed."""
+def open_to_all(folder: Path) -> None:
+    """Make a folder in which every user may make files and folders, as in /tmp: engines' images have users of their
+    own, and none of them is this pod's."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if folder.stat().st_mode & 0o7777 != _OPEN:
+        with contextlib.suppress(PermissionError):  # Somebody else's, who has decided who may write there.
+            folder.chmod(_OPEN)
+
+
+def main(root: str, port: str, *shared: str) -> None:
+    """Serve ``root`` on ``port`` of every address, until killed; ``shared``: more folders that all may write to."""
     Handler.root = Path(root).resolve()
-    Handler.root.mkdir(parents=True, exist_ok=True)
+    for folder in (Handler.root, *map(Path, shared)):
+        open_to_all(folder)
     ThreadingHTTPServer(("", int(port)), Handler).serve_forever()
 
 

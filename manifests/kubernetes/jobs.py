@@ -55,10 +55,11 @@ def files_pod(deployment: str, options: ClusterOptions, image: str, annotations:
         annotations: whose the deployment is.
     """
     server = Path(files_server.__file__).read_text()
+    shared = [options.kernel_cache_dir] if options.kernel_cache else []
     container = {
         "name": "main",
         "image": image,
-        "command": ["python3", "-c", server, options.files_dir(deployment), str(FILES_PORT)],
+        "command": ["python3", "-c", server, options.files_dir(deployment), str(FILES_PORT), *shared],
         "ports": [{"name": "http", "containerPort": FILES_PORT}],
         "readinessProbe": {"tcpSocket": {"port": FILES_PORT}, "periodSeconds": 1},
         "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}},

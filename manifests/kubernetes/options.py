@@ -116,6 +116,11 @@ class ClusterOptions(BaseModel):
             return self.engine_image
         return f"{self.engine_image}@{digest}"
 
+    @property
+    def kernel_cache_dir(self) -> str:
+        """The folder of compiled kernels on the files claim, as pods see it: one below it for each image."""
+        return f"{self.files_mount}/kernel-cache"
+
     def files_dir(self, deployment: str, *parts: str) -> str:
         """The folder of a deployment on the files claim, or one below it, as pods see it."""
         return "/".join([self.files_mount, deployment, *parts])

@@ -92,7 +92,7 @@ def _cache_dir(spec: DeploymentSpec, options: ClusterOptions) -> str | None:
     if not options.kernel_cache:
         return None
     image = hashlib.sha256(options.image(spec.image).encode()).hexdigest()
-    return f"{options.files_mount}/kernel-cache/{image[:12]}"
+    return f"{options.kernel_cache_dir}/{image[:12]}"
 
 
 def _env(spec: DeploymentSpec, options: ClusterOptions, own: Mapping[str, str]) -> list[dict[str, Any]]:

@@ -27,6 +27,7 @@ from tests.cluster.dynamo_pods import NAME_LABEL
 Document = dict[str, Any]
 
 _MANAGER = "dynamo-stand-in"
+_FINALIZER = "nvidia.com/finalizer"
 _ALL = f"/apis/{GROUP}/v1beta1/{PLURAL}"
 _DEFINITION = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{PLURAL}.{GROUP}"
 _START_S = 30
@@ -91,8 +92,14 @@ class DynamoOperator:
     async def _reconcile(self, namespace: str, name: str) -> None:
         path = f"/apis/{GROUP}/v1beta1/namespaces/{namespace}/{PLURAL}/{name}"
         graph = await self._api.find(path)
-        if graph is None or "deletionTimestamp" in graph["metadata"]:
-            return  # what it is made of goes with it, by owner references
+        if graph is None:
+            return
+        held = graph["metadata"].get("finalizers", [])
+        if "deletionTimestamp" in graph["metadata"]:
+            # What it is made of goes with it, by owner references.
+            await self._finalize(path, graph, [one for one in held if one != _FINALIZER])
+            return
+        await self._finalize(path, graph, [*held, *{_FINALIZER} - set(held)])
         try:
             documents = dynamo_pods.documents(graph)
             for document in dynamo_pods.shared(graph):
@@ -102,6 +109,13 @@ class DynamoOperator:
             await self._report(path, graph, {}, str(error))
             return
         await self._report(path, graph, statuses, "")
+
+    async def _finalize(self, path: str, graph: Document, finalizers: list[str]) -> None:
+        """A graph goes only once its operator has let it, like one of the real one's."""
+        if finalizers != graph["metadata"].get("finalizers", []):
+            version = graph["metadata"]["resourceVersion"]
+            with contextlib.suppress(ApiError):  # changed meanwhile, and looked at again for it
+                await self._api.patch(path, {"metadata": {"finalizers": finalizers, "resourceVersion": version}})
 
     async def _apply(self, graph: Document, document: Document) -> Document:
         """Make one object, owned by its graph."""

@@ -100,7 +100,7 @@ def test_fifty_that_wait_ask_at_most_six_times_a_minute_each(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Nothing can be scheduled here, so that they all wait on, and look for the reason as often as they ever do."""
-    count, seconds = 50, 60.0
+    count, seconds = 50, 90.0
     monkeypatch.setattr(target_module, "looks_stuck", lambda seen, roles: True)
     monkeypatch.setattr(diagnosis, "GRACE_S", 3600.0)
     names = [f"many-{k}" for k in range(count)]

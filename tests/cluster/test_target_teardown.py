@@ -21,7 +21,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deployments, "_GRACE_S", 1)
 
 
-@pytest.mark.parametrize("stage", range(3), ids=["graph", "config", "files"])
+@pytest.mark.parametrize("stage", range(3), ids=["files", "graph", "config"])
 def test_applying_that_breaks_off_leaves_nothing(place: Place, stage: int, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
     """The API server takes the first objects of a deployment and refuses the next."""
     made = []

@@ -70,13 +70,13 @@ class Clients:
             seen = view.with_events(api, options, seen)
         return self._status(seen, client)
 
-    def stop(self, name: str, client: str) -> None:
-        """End a client; returns when its pod is gone."""
+    def stop(self, name: str, client: str) -> bool:
+        """End a client; returns when its pod is gone, whether there was one."""
         api, options = self._cluster.api, self._cluster.options
         job = f"{view.jobs(options)}/{client_job_name(name, client)}"
         found = api.get(job)
         if found is None:
-            return
+            return False
         require_ours(found)
         delete(api, job)
         deadline = time.monotonic() + self._release_timeout_s
@@ -84,6 +84,7 @@ class Clients:
             if time.monotonic() > deadline:
                 raise TargetError(f"client {client} of {name} did not end within {self._release_timeout_s:.0f} s")
             time.sleep(_POLL_S)
+        return True
 
     def _goes_on(self, seen: View, client: str) -> bool:
         job = seen.client_job(client)

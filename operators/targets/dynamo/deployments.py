@@ -64,12 +64,14 @@ class Deployments:
         if found is None:
             self._require_room(spec.name)
         try:
+            # First, for it makes the folder that engines write to.
+            apply(self._cluster.api, files.server(annotations))
+            files.wait_up()
             made = apply(self._cluster.api, graph)
             owned_by = documents.owned_by(made)
             for document in others:
                 document["metadata"]["ownerReferences"] = owned_by
                 apply(self._cluster.api, document)
-            apply(self._cluster.api, files.server(annotations))
         except BaseException:
             if found is None:
                 with contextlib.suppress(TargetError):
@@ -88,23 +90,37 @@ class Deployments:
         """Remove everything of a deployment; returns when its pods are gone, and with them their GPUs free.
 
         Raises:
-            TargetError: the deployment is not ours, or its pods do not end.
+            TargetError: the deployment is not ours, its pods do not end, or Dynamo's operator does not let it go.
         """
         api, options = self._cluster.api, self._cluster.options
         graph = f"{view.graphs(options)}/{name}"
         found = api.get(graph)
         if found is not None:
             require_ours(found)
-            delete(api, graph, uid=found["metadata"]["uid"])
+            delete(api, graph, propagation="Foreground", uid=found["metadata"]["uid"])
         query = {"labelSelector": selector(name)}
         for job in api.list(view.jobs(options), query)[0]:
             delete(api, f"{view.jobs(options)}/{job['metadata']['name']}")
         self._wait_gone(name, engines_only=True)
-        files.forget()
+        files.forget(exists=found is not None)
         for path in (view.pods(options), collection("v1", "ConfigMap", options.namespace)):
             for thing in api.list(path, query)[0]:
                 delete(api, f"{path}/{thing['metadata']['name']}")
         self._wait_gone(name, engines_only=False)
+        if found is not None:
+            self._wait_graph_gone(graph, found["metadata"]["uid"])
+
+    def _wait_graph_gone(self, path: str, uid: str) -> None:
+        """A graph that is still being deleted would take with it what is made under its name meanwhile."""
+        deadline = time.monotonic() + self._release_timeout_s
+        while (found := self._cluster.api.get(path)) is not None and found["metadata"]["uid"] == uid:
+            if time.monotonic() > deadline:
+                raise TargetError(
+                    f"{path.rpartition('/')[2]} is still being deleted after {self._release_timeout_s:.0f} s; it waits "
+                    f"for {', '.join(found['metadata'].get('finalizers') or ()) or 'nothing'}. Its pods are gone. Look "
+                    "whether Dynamo's operator runs: `kubectl get pods -A | grep dynamo-operator`"
+                )
+            time.sleep(_POLL_S)
 
     def _wait_gone(self, name: str, *, engines_only: bool) -> None:
         api, path = self._cluster.api, view.pods(self._cluster.options)

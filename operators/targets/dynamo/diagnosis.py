@@ -8,9 +8,10 @@ from typing import Any
 
 from manifests.diagnosis import Diagnosis
 from manifests.engines.base import Component, Engine
+from manifests.kubernetes.jobs import FILES
 from operators.targets.dynamo import causes
 from operators.targets.dynamo.events import about_one, last, pods_refused, unmounted
-from operators.targets.dynamo.pods import age_s, ended, parse_time, role, scheduled, waiting
+from operators.targets.dynamo.pods import age_s, ended, has_ended, parse_time, role, scheduled, waiting
 from operators.targets.dynamo.view import View
 
 Json = dict[str, Any]
@@ -61,7 +62,8 @@ def looks_stuck(view: View, roles: Collection[str]) -> bool:
     """Whether something takes so long that events should be asked for the reason."""
     if view.graph is None or view.age_s < GRACE_S:
         return False
-    return any(map(_pending, view.engine_pods)) or bool(_podless(view, roles))
+    serves = view.files_pod is not None and not has_ended(view.files_pod) and not _pending(view.files_pod)
+    return any(map(_pending, view.engine_pods)) or bool(_podless(view, roles)) or not serves
 
 
 def _pending(pod: Json) -> bool:
@@ -77,6 +79,10 @@ def _all(view: View, serving: Engine, roles: Collection[str], read_log: ReadLog)
     for pod in view.engine_pods:
         component = role(pod) or "?"
         diagnosis = _stuck(view, component, pod) or _dead(view, component, pod, serving, read_log)
+        if diagnosis is not None:
+            yield diagnosis
+    if view.files_pod is not None and not view.ready_record:
+        diagnosis = _stuck(view, FILES, view.files_pod)
         if diagnosis is not None:
             yield diagnosis
     for missing in _podless(view, roles):

@@ -3,28 +3,40 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from manifests.errors import ApiRefused, TargetError
-from manifests.kubernetes.jobs import FILES_PORT, files_pod, files_pod_name
+from manifests.kubernetes.jobs import FILES, FILES_PORT, files_pod, files_pod_name
+from operators.targets.dynamo import causes
 from operators.targets.dynamo.cluster import Cluster
 from operators.targets.dynamo.objects import apply, delete
+from operators.targets.dynamo.pods import age_s, has_ended, leaving, ready, scheduled, waiting
 from operators.targets.dynamo.view import pods
 
 Json = dict[str, Any]
+_log = logging.getLogger(__name__)
 
 _TRIES = 3
 _PIECE = 1 << 20
 #: Seconds between two pieces of a file.
 _PIECE_S = 60.0
 _PAUSE_S = 1.0
+_POLL_S = 0.2
 #: Seconds that the pod may take to come up again.
 _SERVER_S = 120.0
+#: Engines are not kept waiting for it for longer than this: they load for minutes before they write anything.
+_UP_S = 30.0
+#: Seconds in which a pod that cannot be placed, or not started, may still find a place.
+_HOPE_S = 15.0
+#: What removing a folder may take on slow storage.
+_REMOVE_S = 600.0
 #: What the API server answers for a pod that it cannot reach: missing, without an address, refusing.
 _AWAY = (400, 404, 500, 502, 503)
 
@@ -59,15 +71,54 @@ class Files:
         wanted = sorted((f for f in listed if f["path"].endswith(suffixes or "")), key=lambda f: f["modified"])
         return [self._copy(folder, entry) for entry in wanted]
 
-    def forget(self, folder: str = "") -> None:
-        """Remove a folder, or everything, here and there. What cannot be reached any more stays there."""
-        try:
-            with self._open("POST", f"/remove/{quote(folder)}") as answer:
-                answer.read()
-        except TargetError as error:
-            if not _away(error):
-                raise
+    def forget(self, folder: str = "", *, exists: bool = True) -> None:
+        """Remove a folder, or everything, here and there.
+
+        Args:
+            exists: the deployment does, so that a pod which is gone is made again for this; what cannot be reached
+                any more stays there.
+
+        Raises:
+            TargetError: it takes too long; ask again.
+        """
+        deadline = time.monotonic() + _SERVER_S
+        while True:
+            try:
+                with self._open("POST", f"/remove/{quote(folder)}", timeout_s=_REMOVE_S) as answer:
+                    answer.read()
+                break
+            except ApiRefused as error:
+                if error.status not in _AWAY:
+                    raise
+                if not exists or time.monotonic() > deadline or not self.bring_back():
+                    _log.warning("what %s wrote to %s stays there: %s", self._deployment, folder or "its folder", error)
+                    break
+            time.sleep(_PAUSE_S)
         shutil.rmtree(self._local / folder, ignore_errors=True)
+
+    def bring_back(self) -> bool:
+        """Have the pod made again that is gone, from a node that is; whether one may serve soon."""
+        try:
+            found = self._cluster.api.get(self._pod)
+            if found is None:
+                apply(self._cluster.api, self.server({}))
+                return True
+            if has_ended(found):
+                return delete(self._cluster.api, self._pod)
+        except ApiRefused as error:
+            if error.status not in (403, 404):  # A quota, or a namespace that is being deleted, or gone.
+                raise
+            return False
+        return not _hopeless(found, _HOPE_S)
+
+    def wait_up(self) -> None:
+        """Return once the pod serves and its folder is there, or will not be soon: why, the status says."""
+        deadline = time.monotonic() + _UP_S
+        while time.monotonic() < deadline:
+            found = self._cluster.api.get(self._pod)
+            if found is None or ready(found) or _hopeless(found, 0.0):
+                return
+            time.sleep(_POLL_S)
 
     def local(self, folder: str) -> Path:
         """Where a folder is copied to."""
@@ -84,11 +135,7 @@ class Files:
             except TargetError as error:
                 if not _away(error) or time.monotonic() > deadline:
                     raise
-            server = self._cluster.api.get(self._pod)
-            if server is None:
-                apply(self._cluster.api, self.server({}))
-            elif server["status"].get("phase") in ("Failed", "Succeeded"):
-                delete(self._cluster.api, self._pod)
+            self.bring_back()
             time.sleep(_PAUSE_S)
 
     def _copy(self, folder: str, entry: Json) -> Path:
@@ -125,10 +172,19 @@ class Files:
             raise TargetError(f"{path!r} lies outside {folder}")
         return found
 
-    def _open(self, method: str, path: str) -> Any:
-        return self._cluster.api.stream(method, self._proxy + path, timeout_s=_PIECE_S, proxied=True)
+    def _open(self, method: str, path: str, timeout_s: float = _PIECE_S) -> Any:
+        return self._cluster.api.stream(method, self._proxy + path, timeout_s=timeout_s, proxied=True)
 
 
 def _away(error: TargetError) -> bool:
     """Whether the pod that serves files is not there, or not up."""
     return not isinstance(error, ApiRefused) or error.status in _AWAY
+
+
+def _hopeless(pod: Json, after_s: float) -> bool:
+    """Whether a pod that is older than ``after_s`` cannot be placed, or not started."""
+    if leaving(pod) or age_s(pod, datetime.now(UTC)) < after_s:
+        return False
+    wait = waiting(pod)
+    stuck = bool(wait) and causes.not_started(FILES, wait, patient=False) is not None
+    return stuck or has_ended(pod) or scheduled(pod).get("status") == "False"

@@ -14,6 +14,7 @@ from operators.targets.dynamo.api import APPLY, Api, Json
 _PLURALS = {"StorageClass": "storageclasses", "PriorityClass": "priorityclasses"}
 _LOG_TIMEOUT_S = 60.0
 _POLL_S = 0.5
+_GONE_S = 60.0
 _NO_LIVES = 3
 
 
@@ -41,7 +42,7 @@ def apply(api: Api, document: Mapping[str, Any]) -> Json:
     metadata = document["metadata"]
     everything = collection(document["apiVersion"], document["kind"], metadata.get("namespace"))
     for _ in range(_NO_LIVES):
-        found = api.get(path)
+        found = _settled(api, path)
         try:
             if found is None:
                 # Not by applying, which would merge into what another may have made since the look above.
@@ -56,6 +57,21 @@ def apply(api: Api, document: Mapping[str, Any]) -> Json:
             # Made, or made anew, since the look: look again.
             conflict = error
     raise conflict
+
+
+def _settled(api: Api, path: str) -> Json | None:
+    """An object that stays, None when there is none: what would be made of one that is being deleted goes with it."""
+    found = api.get(path)
+    if found is None or "deletionTimestamp" not in found["metadata"]:
+        return found
+    require_ours(found)
+    if not wait_gone(api, path, _GONE_S):
+        held = ", ".join(found["metadata"].get("finalizers") or ()) or "the pods below it"
+        raise TargetError(
+            f"{found['kind']} {found['metadata']['name']} is being deleted and has not gone within {_GONE_S:.0f} s. It "
+            f"waits for {held}: look whether the controller that removes that runs"
+        )
+    return None
 
 
 def require_ours(found: Mapping[str, Any]) -> None:

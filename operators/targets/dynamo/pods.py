@@ -44,9 +44,21 @@ def component_pods(pods: Iterable[Json], of_role: str) -> list[Json]:
     return sorted(found, key=lambda p: (_group(p), p["metadata"]["name"]))
 
 
+def group_of(pods: Iterable[Json], leader: Json) -> list[Json]:
+    """The pods of one replica, ``leader`` first: one for each of its nodes."""
+    same = [p for p in pods if role(p) == role(leader) and not _leads(p) and not leaving(p)]
+    members = [p for p in same if _group(p) == _group(leader)]
+    return [leader, *sorted(members, key=lambda p: str(p["metadata"]["name"]))]
+
+
 def leaving(pod: Json) -> bool:
     """Whether a pod is being deleted."""
     return "deletionTimestamp" in pod["metadata"]
+
+
+def has_ended(pod: Json) -> bool:
+    """Whether a pod is over: its containers ended for good, or its node is gone."""
+    return pod.get("status", {}).get("phase") in ("Failed", "Succeeded")
 
 
 def ready(pod: Json) -> bool:

@@ -30,7 +30,7 @@ from operators.targets.dynamo.diagnosis import looks_stuck
 from operators.targets.dynamo.files import Files
 from operators.targets.dynamo.image import prepare_image
 from operators.targets.dynamo.objects import log_lines
-from operators.targets.dynamo.pods import component_pods
+from operators.targets.dynamo.pods import component_pods, group_of, has_ended, role
 from operators.targets.dynamo.preflight import preflight
 from operators.targets.dynamo.status import Verdict, judge, roles
 from operators.targets.dynamo.view import LOOK_EVERY_S, READY, View
@@ -107,6 +107,8 @@ class DynamoTarget(Target):
         api, options = self._cluster.api, self._cluster.options
         seen = view.look(api, options, name)
         verdict = self._judge(seen)
+        if verdict.state == "pending" and (seen.files_pod is None or has_ended(seen.files_pod)):
+            self._files(name).bring_back()
         if verdict.state == "failed" or (verdict.state == "pending" and self._looks_stuck(seen)):
             # Events may say more, or that help is on its way.
             verdict = self._judge(view.with_events(api, options, seen))
@@ -176,8 +178,11 @@ class DynamoTarget(Target):
         return log_lines(self._cluster.api, self._cluster.options.namespace, pod, container="main", tail=lines)
 
     def recordings(self, name: str, component: str) -> list[Path]:
-        role, _, _ = component.rpartition("-")
-        return self._files(name).fetch(f"{role}/{self._pod(name, component)}", _RECORDING)
+        seen, leader = self._leader(name, component)
+        # Every rank writes on its own node, into the folder of its pod.
+        folders = [f"{role(p)}/{p['metadata']['name']}" for p in group_of(seen.engine_pods, leader)]
+        found = [file for folder in folders for file in self._files(name).fetch(folder, _RECORDING)]
+        return sorted(found, key=lambda file: file.stat().st_mtime)
 
     def delete(self, name: str) -> None:
         self._deployments.delete(name, self._files(name))
@@ -208,18 +213,21 @@ class DynamoTarget(Target):
         return files.local(f"clients/{client}")
 
     def stop_client(self, name: str, client: str) -> None:
-        self._clients.stop(name, client)
-        self._files(name).forget(f"clients/{client}")
+        there = self._clients.stop(name, client)
+        self._files(name).forget(f"clients/{client}", exists=there)
 
     def _files(self, name: str) -> Files:
         return Files(self._cluster, name, self._settings.home / "clusters" / self._cluster.options.namespace / name)
 
     def _pod(self, name: str, component: str) -> str:
-        """The pod that speaks for a component."""
+        """The name of the pod that speaks for a component."""
+        return quote(self._leader(name, component)[1]["metadata"]["name"])
+
+    def _leader(self, name: str, component: str) -> tuple[View, dict[str, Any]]:
+        """The deployment, and the pod of it that speaks for a component."""
         seen = view.look(self._cluster.api, self._cluster.options, name)
         role, _, ordinal = component.rpartition("-")
-        pod = _speaker(seen, *(role, int(ordinal)) if ordinal.isdigit() else (component, 0))
-        return quote(pod["metadata"]["name"])
+        return seen, _speaker(seen, *(role, int(ordinal)) if ordinal.isdigit() else (component, 0))
 
 
 def _speaker(seen: View, role: str, ordinal: int) -> dict[str, Any]:

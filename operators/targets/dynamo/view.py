@@ -75,6 +75,11 @@ class View:
         return [p for p in ours if pod_facts.role(p) not in (None, FILES) and not self.client_of(p)]
 
     @property
+    def files_pod(self) -> Json | None:
+        """The pod that serves the deployment's files."""
+        return next((p for p in self.pods if pod_facts.role(p) == FILES and not pod_facts.leaving(p)), None)
+
+    @property
     def signature(self) -> str:
         """Differs once any pod of an engine was replaced or restarted."""
         return pod_facts.signature(self.engine_pods)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from manifests.kubernetes.jobs import files_pod
+from manifests.kubernetes.jobs import FILES_PORT, files_pod
 from manifests.kubernetes.options import ClusterOptions
 
 
@@ -28,7 +28,8 @@ def port(root: Path) -> Iterator[int]:
         number = free.getsockname()[1]
     pod = files_pod("d", ClusterOptions(files_mount=str(root.parent)), "image", {})
     _, *command = pod["spec"]["containers"][0]["command"]
-    server = subprocess.Popen([sys.executable, *command[:-1], str(number)])
+    arguments = [str(number) if argument == str(FILES_PORT) else argument for argument in command]
+    server = subprocess.Popen([sys.executable, *arguments])
     try:
         while server.poll() is None:
             try:
@@ -89,3 +90,15 @@ def test_links_are_not_listed_and_other_paths_are_not_there(port: int, root: Pat
     assert ask(port, "GET", "/file/nope")[0] == 404
     assert ask(port, "POST", "/other/")[0] == 404
     assert ask(port, "POST", "/remove/../..")[0] == 403
+
+
+def test_engines_of_another_user_may_write_beside_it(port: int, root: Path) -> None:
+    for folder in (root, root.parent / "kernel-cache"):
+        assert folder.stat().st_mode & 0o7777 == 0o1777
+    make = "import os, pathlib, sys; os.setuid(1000); [pathlib.Path(p).mkdir(parents=True) for p in sys.argv[1:]]"
+    if os.getuid() == 0:
+        for folder in root.parents:
+            folder.chmod(folder.stat().st_mode | 0o011)
+        made = [str(root / "decode" / "pod-1"), str(root.parent / "kernel-cache" / "0123")]
+        subprocess.run([sys.executable, "-c", make, *made], check=True)
+        assert ask(port, "POST", "/remove/decode")[0] == 200

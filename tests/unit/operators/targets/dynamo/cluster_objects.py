@@ -69,6 +69,7 @@ def running_pod(component: str = "decode", *, ready_for: float = 10**5, **more: 
 
 def waiting_pod(reason: str, message: str = "", **more: Any) -> Json:
     scheduled = [{"type": "PodScheduled", "status": "True"}]
+    more.setdefault("component", "decode")
     return pod(state={"waiting": {"reason": reason, "message": message}}, conditions=scheduled, **more)
 
 
@@ -98,4 +99,6 @@ def event(about: str, reason: str, message: str, *, ago: float = 1, kind: str = 
 
 
 def view(*pods: Json, of: Json | None = None, events: Sequence[Json] | None = None, jobs: Sequence[Json] = ()) -> View:
-    return View(NAME, of or graph(age=300), pods, jobs, events, NOW)
+    """One whose files are served, unless ``pods`` has a pod that does, or does not."""
+    served = () if any("files" in p["metadata"]["labels"].values() for p in pods) else (running_pod("files"),)
+    return View(NAME, of or graph(age=300), [*pods, *served], jobs, events, NOW)

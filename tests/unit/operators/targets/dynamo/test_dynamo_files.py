@@ -6,7 +6,7 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
-from scripted_api import Script, answer, serve, write_kubeconfig
+from scripted_api import Script, answer, hang_up, refusal, serve, write_kubeconfig
 
 from manifests.errors import TargetError
 from manifests.kubernetes.options import ClusterOptions
@@ -83,5 +83,41 @@ def test_forgetting_removes_the_copy_too_and_needs_no_server(files: Files, scrip
     script.on("GET", f"{PROXY}/list/r", listing(("a", 1, 5.0)))
     script.on("GET", f"{PROXY}/file/r/a", answer(200, b"x"))
     files.fetch("r")
-    files.forget("r")
+    files.forget("r", exists=False)
     assert not files.local("r").exists()
+
+
+def test_a_pod_that_is_gone_is_brought_back_to_remove_what_it_served(files: Files, script: Script) -> None:
+    pods = "/api/v1/namespaces/ns/pods"
+    over = answer(200, {"metadata": {"name": "f"}, "status": {"phase": "Failed"}})
+    up = answer(200, {"metadata": {"name": "f", "creationTimestamp": "2026-01-01T00:00:00Z"}, "status": {}})
+    # Looked at before it is removed, when it is gone, before one is made, and while that one starts.
+    script.on("GET", f"{pods}/baseline-1-files", over, *[refusal(404, "NotFound")] * 2, up)
+    script.on("DELETE", f"{pods}/baseline-1-files", answer(200, {}))
+    script.on("POST", pods, answer(201, {}))
+    script.on("POST", f"{PROXY}/remove/", *[refusal(503, "ServiceUnavailable")] * 3, answer(200, b"{}"))
+    files.forget()
+    assert (script.times(pods), script.times(f"{PROXY}/remove/")) == (1, 4)
+
+
+def test_what_cannot_be_served_any_more_stays_where_it_is(files: Files, script: Script) -> None:
+    """There is nowhere to put the pod: the deployment's removal goes on without it."""
+    nowhere = [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "no such claim"}]
+    pod = {
+        "metadata": {"name": "f", "creationTimestamp": "2026-01-01T00:00:00Z"},
+        "status": {"phase": "Pending", "conditions": nowhere},
+    }
+    script.on("GET", "/api/v1/namespaces/ns/pods/baseline-1-files", answer(200, pod))
+    script.on("POST", f"{PROXY}/remove/", refusal(503, "ServiceUnavailable"))
+    files.forget()
+    assert script.times(f"{PROXY}/remove/") == 1
+
+
+def test_a_removal_that_takes_too_long_is_no_removal(files: Files, script: Script) -> None:
+    script.on("GET", f"{PROXY}/list/r", listing(("a", 1, 5.0)))
+    script.on("GET", f"{PROXY}/file/r/a", answer(200, b"x"))
+    files.fetch("r")
+    script.on("POST", f"{PROXY}/remove/r", hang_up)
+    with pytest.raises(TargetError, match="was not answered"):
+        files.forget("r")
+    assert files.local("r").exists()

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from operators.request import Request
 from operators.targets.dynamo import pods as pod_facts
+from operators.targets.dynamo.diagnosis import looks_stuck
 from operators.targets.dynamo.status import Verdict, judge
 from operators.targets.dynamo.view import READY, View, about
 
@@ -69,6 +70,31 @@ def test_one_that_is_up_and_never_answers_has_failed() -> None:
     assert (verdict.diagnosis.kind, verdict.diagnosis.component) == ("timed_out", "frontend")
 
 
+@pytest.mark.parametrize(
+    ("server", "said"),
+    [
+        (pod("files", state={"running": {}}, phase="Running"), "Running, not ready yet"),
+        (running_pod("files", deletionTimestamp=at(1)), "its pod is gone"),
+    ],
+)
+def test_one_whose_files_cannot_be_had_is_not_ready_for_a_benchmark(server: dict[str, Any], said: str) -> None:
+    up = running_pod()
+    verdict = judged(view(up, server, of=graph(ready=True)))
+    assert verdict.state == "pending"
+    assert said in verdict.reason
+    # One that has begun its work goes on.
+    assert judged(view(up, server, of=answered(up))).state == "ready"
+
+
+def test_one_whose_files_can_never_be_had_has_failed() -> None:
+    server = waiting_pod("ImagePullBackOff", "not found", component="files")
+    verdict = judged(view(running_pod(), server, of=graph(ready=True)))
+    assert verdict.diagnosis is not None
+    assert (verdict.diagnosis.kind, verdict.diagnosis.component) == ("image_unavailable", "files")
+    assert looks_stuck(view(running_pod(), pod("files", phase="Failed")), ())
+    assert not looks_stuck(view(running_pod()), ())
+
+
 def test_one_whose_pod_was_replaced_is_given_time_to_answer_anew() -> None:
     """Its operator has said for an hour that it is up, for it was; the new pod has been for a second."""
     of = answered(running_pod()) | {"status": graph(ready=True, up_for=3600)["status"]}
@@ -103,6 +129,16 @@ def test_the_pods_that_speak_are_the_leaders_in_the_order_of_their_groups() -> N
         f"{NAME}-0-decode-0-decode-ldr-x9",
         f"{NAME}-0-decode-1-decode-ldr-x8",
     ]
+    for pods in (two_groups, cliques):
+        first, second = pod_facts.component_pods(pods, "decode")
+        members = [pod_facts.group_of([*pods, running_pod("prefill")], leader) for leader in (first, second)]
+        assert [len(m) for m in members] == [2, 2]
+        assert members[0][0] is first and members[0][1] not in members[1]
+
+
+def test_a_replica_on_one_node_has_no_other_pods() -> None:
+    replicas = [running_pod(name=f"{NAME}-decode-{k}") for k in "abc"]
+    assert pod_facts.group_of(replicas, replicas[1]) == [replicas[1]]
 
 
 @given(st.permutations(range(4)))
