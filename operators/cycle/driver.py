@@ -140,8 +140,11 @@ class Driver:
         return Run(dag_id=self._run.dag_id, run_id=wanted.run_id, for_cycle=self._run.cycle_id)
 
     def _unfinished(self, failed: Sequence[str]) -> list[TrialRun]:
+        study = open_study(self._request, self._run)
+        if len(study.results()) >= self._request.trials:
+            return []  # Also where runs failed that an earlier driver knew of and replaced.
         planned = sweep.trial_runs(self._params, self._run, len(failed))
-        finished = open_study(self._request, self._run).finished_runs()
+        finished = study.finished_runs()
         return [t for t in planned if t.run_id not in finished and t.run_id not in failed]
 
     def _trial(self, wanted: TrialRun, after: Sequence[TrialRun], failed: list[str]) -> None:
