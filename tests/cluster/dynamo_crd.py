@@ -179,7 +179,7 @@ def _alpha(openapi: dict[str, Any]) -> dict[str, Any]:
         subComponentType=_TEXT,
         dynamoNamespace=_TEXT,
         globalDynamoNamespace=_FLAG,
-        resources=_object(requests=item, limits=item),
+        resources=_object(requests=item, limits=item, claims=_list(embedded(openapi, _CORE + "ResourceClaim"))),
         envs=environment,
         envFromSecret=_TEXT,
         volumeMounts=_list(_object(("name",), name=_TEXT, mountPoint=_TEXT, useAsCompilationCache=_FLAG)),

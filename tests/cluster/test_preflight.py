@@ -121,7 +121,7 @@ def test_an_api_server_that_does_not_know_us_or_is_not_there(
     assert found["API server"][0].suggestion == "Log in again, or give another file"
     document["clusters"][0]["cluster"] = {"server": "https://127.0.0.1:9"}
     (tmp_path / "nowhere").write_text(yaml.safe_dump(document))
-    with pytest.raises(ApiUnreachable, match=r"https://127.0.0.1:9"):
+    with pytest.raises(ApiUnreachable, match="nowhere does not answer"):
         judged(Api(tmp_path / "nowhere", outage_s=2), options)
     with pytest.raises(Refused, match="there is no such kubeconfig"):
         judged(Api(tmp_path / "missing", outage_s=2), options)
