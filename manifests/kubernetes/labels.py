@@ -14,6 +14,9 @@ CLIENT = "wideloop/client"
 OWNER_DAG = "wideloop/owner-dag"
 OWNER_RUN = "wideloop/owner-run"
 KEEP_UNTIL = "wideloop/keep-until"
+INSTALLATION = "wideloop/installation"
+#: Annotations that say whose a deployment is.
+OWNERSHIP = (OWNER_DAG, OWNER_RUN, KEEP_UNTIL, INSTALLATION)
 FINGERPRINT = "wideloop/fingerprint"
 #: Of what pods mount: pods are replaced when it changes.
 CONFIG_DIGEST = "wideloop/config-digest"
@@ -37,9 +40,12 @@ def selector(deployment: str | None = None) -> str:
     return ours if deployment is None else f"{ours},{DEPLOYMENT}={deployment}"
 
 
-def owner_annotations(dag_id: str, run_id: str, keep_until: str | None = None) -> dict[str, str]:
-    """Annotations that say which run is responsible, and how long (ISO 8601) it may outlive it."""
-    return {OWNER_DAG: dag_id, OWNER_RUN: run_id} | ({KEEP_UNTIL: keep_until} if keep_until else {})
+def owner_annotations(
+    dag_id: str, run_id: str, keep_until: str | None = None, installation: str = ""
+) -> dict[str, str]:
+    """Annotations that say whose a deployment is: run, installation, and how long (ISO 8601) it may outlive the run."""
+    known = zip(OWNERSHIP, (dag_id, run_id, keep_until, installation), strict=True)
+    return {key: value for key, value in known if value}
 
 
 def is_ours(document: Mapping[str, Any]) -> bool:

@@ -90,6 +90,16 @@ def test_the_janitor_finds_what_a_lost_run_left(place: Place, reach: Callable[[P
     assert place.left() == []
 
 
+def test_the_janitor_leaves_another_installations_deployments_alone(place: Place) -> None:  # noqa: F811
+    theirs = OWNER.model_copy(update={"installation": "theirs"})
+    place.target.apply(place.spec(), theirs)
+    (owned,) = place.target.list_owned()
+    assert owned.owner == theirs
+    assert janitor.sweep_up(lambda dag_id, run_id: False) == []
+    place.target.delete("one")
+    assert place.left() == []
+
+
 def test_a_retry_completes_what_a_killed_process_left(place: Place) -> None:  # noqa: F811
     half_applied(place)
     place.up(place.spec())

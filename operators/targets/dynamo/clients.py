@@ -8,7 +8,7 @@ from typing import Any
 from manifests.engines.base import Command
 from manifests.errors import ApiRefused, TargetError
 from manifests.kubernetes.jobs import client_job, client_job_name, owned_by
-from manifests.kubernetes.labels import MANAGER
+from manifests.kubernetes.labels import MANAGER, OWNERSHIP
 from operators.targets.base import ClientStatus
 from operators.targets.dynamo import view
 from operators.targets.dynamo.cluster import Cluster
@@ -45,7 +45,7 @@ class Clients:
         job = client_job(name, client, command, options, image, owned_by(seen.graph))
         inherited = seen.graph["metadata"].get("annotations") or {}
         job["metadata"]["annotations"] = {
-            **{key: value for key, value in inherited.items() if key.startswith(_OWNED)},
+            **{key: inherited[key] for key in OWNERSHIP if key in inherited},
             _PODS: seen.signature,
         }
         try:
@@ -122,9 +122,6 @@ class Clients:
                 self._cluster.api, self._cluster.options.namespace, pods[-1]["metadata"]["name"], tail=_LOG_TAIL
             ),
         )
-
-
-_OWNED = "wideloop/owner-"
 
 
 def _started_against(job: Json) -> str:

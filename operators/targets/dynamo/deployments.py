@@ -13,7 +13,15 @@ from manifests.deployment import DeploymentSpec
 from manifests.errors import TargetBusy, TargetError
 from manifests.kubernetes import jobs as documents
 from manifests.kubernetes.dynamo import render
-from manifests.kubernetes.labels import DEPLOYMENT, KEEP_UNTIL, OWNER_DAG, OWNER_RUN, owner_annotations, selector
+from manifests.kubernetes.labels import (
+    DEPLOYMENT,
+    INSTALLATION,
+    KEEP_UNTIL,
+    OWNER_DAG,
+    OWNER_RUN,
+    owner_annotations,
+    selector,
+)
 from operators.targets.base import Owned, Owner
 from operators.targets.dynamo import view
 from operators.targets.dynamo.cluster import Cluster
@@ -53,7 +61,7 @@ class Deployments:
         """
         options = self._cluster.options
         keep = owner.keep_until.isoformat() if owner.keep_until else None
-        annotations = owner_annotations(owner.dag_id, owner.run_id, keep)
+        annotations = owner_annotations(owner.dag_id, owner.run_id, keep, owner.installation)
         graph, *others = render(spec, options, annotations)
         found = self._cluster.api.get(path_of(graph))
         if found is not None:
@@ -177,6 +185,10 @@ def _owned(name: str, things: list[Json]) -> Owned:
         return Owned(name=name, owner=None, created_at=made)
     keep = said.get(KEEP_UNTIL)
     until = datetime.fromisoformat(keep) if keep else None
-    return Owned(
-        name=name, owner=Owner(dag_id=said[OWNER_DAG], run_id=said[OWNER_RUN], keep_until=until), created_at=made
+    owner = Owner(
+        dag_id=said[OWNER_DAG],
+        run_id=said[OWNER_RUN],
+        keep_until=until,
+        installation=said.get(INSTALLATION, ""),
     )
+    return Owned(name=name, owner=owner, created_at=made)
