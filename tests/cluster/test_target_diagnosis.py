@@ -21,9 +21,9 @@ pytestmark = pytest.mark.cluster
 
 @pytest.fixture(autouse=True)
 def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is given a minute in earnest is given a second here."""
-    monkeypatch.setattr(rules, "GRACE_S", 1.0)
-    monkeypatch.setattr(rules, "LONG_GRACE_S", 2.0)
+    """What is given a minute in earnest is given seconds here: enough for an operator to make its pods."""
+    monkeypatch.setattr(rules, "GRACE_S", 4.0)
+    monkeypatch.setattr(rules, "LONG_GRACE_S", 5.0)
     monkeypatch.setattr(deployments, "_GRACE_S", 1)
 
 
