@@ -40,7 +40,7 @@ def wideep_benchmark() -> None:
         stage="benchmark",
         pool=tasks.GPU_POOL,
     )
-    named >> applied
+    weights >> named >> applied
     bench >> tasks.delete(named).as_teardown(setups=named, on_failure_fail_dagrun=True)
     bench >> tasks.close()
 

@@ -41,7 +41,7 @@ def wideep_trial() -> None:
         task_id="benchmark", deployment=applied, waited=ready.output, asked=asked, pool=tasks.GPU_POOL
     )
     tasks.tell(asked, ready.output, bench.output)
-    named >> applied
+    asked >> named >> applied
     bench >> tasks.delete(named).as_teardown(setups=named, on_failure_fail_dagrun=True)
 
 

@@ -48,8 +48,8 @@ def measured(
     def group() -> Any:
         named = tasks.name.override(task_id="name")(kind)
         applied = tasks.apply.override(task_id="apply")(kind, image, model_path, record=record, placed=placed)
-        for earlier in (*after, named):
-            earlier >> applied
+        # Nothing runs, not even the setup, before what comes earlier has gone well.
+        [model_path, *after] >> named >> applied
         # The default configuration must run: without it there is nothing to compare with.
         ready = WaitReady(task_id="ready", deployment=applied, must_be_ready=True, stage=kind, pool=tasks.GPU_POOL)
         bench = Benchmark(

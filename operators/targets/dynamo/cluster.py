@@ -28,13 +28,18 @@ _MEMORY = 1000
 
 
 class Cluster:
-    """One namespace of one cluster, as one user sees it."""
+    """One namespace of one cluster, as one user sees it.
+
+    Attributes:
+        answered: seconds that graphs (uid) took to answer a generation, by the pods (signature) that answered.
+    """
 
     def __init__(self, kubeconfig: Path | None, context: str | None, options: ClusterOptions) -> None:
         self.api = Api(kubeconfig, context)
         self._options = options
         self._specs: dict[str, DeploymentSpec] = {}
         self._logs: dict[tuple[str, int, bool], tuple[str, ...]] = {}
+        self.answered: dict[tuple[str, str], float] = {}
         self._last: dict[tuple[str, str], float] = {}
 
     @cached_property

@@ -124,7 +124,13 @@ class DynamoTarget(Target):
 
     def _ask(self, seen: View) -> Verdict:
         """Find out whether a deployment that is up serves, and write it down when it does."""
-        if seen.graph is None or not self._cluster.due("ask", seen.name, _ASK_EVERY_S):
+        if seen.graph is None:
+            return Verdict("absent", f"there is no deployment {seen.name}")
+        pods = (seen.graph["metadata"]["uid"], seen.signature)
+        if pods in self._cluster.answered:
+            # What we wrote down has not come back by the watch yet.
+            return Verdict("ready", start_seconds=self._cluster.answered[pods])
+        if not self._cluster.due("ask", seen.name, _ASK_EVERY_S):
             return Verdict("pending", "every component is up; no generation was answered yet")
         answer = unanswered(self, self._cluster.spec_of(seen.graph))
         if answer is not None:
@@ -135,6 +141,7 @@ class DynamoTarget(Target):
         self._cluster.api.request(
             "PATCH", path, None, {"metadata": {"annotations": {READY: record}}}, content_type=MERGE
         )
+        self._cluster.answered[pods] = seconds
         return Verdict("ready", start_seconds=seconds)
 
     async def changed(self, name: str, client: str | None = None) -> None:  # noqa: ARG002
