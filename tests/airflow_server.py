@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
 import psutil
+import pytest
 
 from manifests.engines import engine
 from operators.demo import airflow_process
@@ -44,9 +45,10 @@ class AirflowServer:
     """One ``airflow standalone`` below ``folder``, with the DAGs of this project.
 
     It uses the environments of ``project`` and changes none: each is linked into a folder of its own.
+    ``environment`` is what it gets besides this process's own.
     """
 
-    def __init__(self, folder: Path, project: Settings) -> None:
+    def __init__(self, folder: Path, project: Settings, environment: Mapping[str, str] | None = None) -> None:
         LocalTarget(project).prepare_image(engine(SIMULATED))
         environments = folder / "venvs"
         environments.mkdir()
@@ -57,12 +59,16 @@ class AirflowServer:
         self.settings = Settings(home=folder)
         self.target = LocalTarget(self.settings)
         self.process: airflow_process.Mark | None = None
+        self._environment = environment or {}
 
     # ---- its life
 
     def start(self) -> None:
         """Start and wait until every component beats and every DAG is loaded."""
-        self.process = airflow = airflow_process.start(self.home)
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in self._environment.items():
+                patch.setenv(name, value)
+            self.process = airflow = airflow_process.start(self.home)
         self.api = AirflowApi(self.home.url, USER, self.home.password())
         airflow_process.wait_until(self.api.healthy, airflow, self.home, START_S, "Airflow's start")
         dags = {path.stem for path in self.home.dags.glob("*.py")}

@@ -93,16 +93,25 @@ def subject(deployment: str, workload: Workload) -> Subject:
     )
 
 
+def environment(kubeconfig: Path, namespace: str, *, by_digest: bool = False) -> dict[str, str]:
+    """Settings of a process that uses ``namespace``; ``by_digest``: its images are named by tag and digest."""
+    digest = f"@{DIGEST}" if by_digest else ""
+    return {
+        "WIDELOOP_KUBECONFIG": str(kubeconfig),
+        "WIDELOOP_CLUSTER__NAMESPACE": namespace,
+        "WIDELOOP_CLUSTER__ENGINE_IMAGE": f"example.com/simulated:1.6.1{digest}",
+        "WIDELOOP_CLUSTER__CLIENT_IMAGE": f"example.com/benchmark:1{digest}",
+    }
+
+
 def use(monkeypatch: pytest.MonkeyPatch, kubeconfig: Path, namespace: str, home: Path) -> None:
     """Have this process use ``namespace``, and stores below ``home``."""
     for name in ("RESULTS_URL", "STUDY_URL", "ARTEFACTS_URL"):
         monkeypatch.delenv(f"WIDELOOP_{name}", raising=False)
     monkeypatch.setenv("WIDELOOP_HOME", str(home))
     monkeypatch.setenv("AIRFLOW_HOME", str(home / "airflow"))
-    monkeypatch.setenv("WIDELOOP_KUBECONFIG", str(kubeconfig))
-    monkeypatch.setenv("WIDELOOP_CLUSTER__NAMESPACE", namespace)
-    monkeypatch.setenv("WIDELOOP_CLUSTER__ENGINE_IMAGE", "example.com/simulated:1.6.1")
-    monkeypatch.setenv("WIDELOOP_CLUSTER__CLIENT_IMAGE", "example.com/benchmark:1")
+    for name, value in environment(kubeconfig, namespace).items():
+        monkeypatch.setenv(name, value)
     settings.cache_clear()
 
 

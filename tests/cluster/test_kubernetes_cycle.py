@@ -1,84 +1,21 @@
-"""The whole cycle through Kubernetes: a real Airflow whose only way to a real API server is the account of ours."""
+"""The whole cycle through Kubernetes."""
 
 from __future__ import annotations
 
 import json
-import secrets
-from collections.abc import Iterator
 
 import pytest
 
-from manifests import profiles
-from manifests.kubernetes import rbac
 from manifests.kubernetes.options import ClusterOptions
-from operators.settings import Settings
-from tests.airflow_server import SMALL, AirflowServer
-from tests.cluster import nodes
-from tests.cluster.agent import NodeAgent
-from tests.cluster.cluster import Cluster, wait_for
-from tests.cluster.place import DIGEST, Place, use
+from tests.airflow_server import AirflowServer
+from tests.cluster.airflow import LOAD
+from tests.cluster.cluster import wait_for
+from tests.cluster.place import DIGEST, Place
 
 pytestmark = pytest.mark.cluster
 
-PROFILE = "h100-8"
-CYCLE = SMALL | {
-    "target": "dynamo",
-    "hardware": PROFILE,
-    "trials": 2,
-    "repeats": 1,
-    "osl": 20,
-    # The default decodes without a fitting CUDA graph, so that there is something to find.
-    "cuda_graph_max_bs": 1,
-    "min_graph_bs": 1,
-    "slo_tpot_p99_ms": 2000,
-}
+CYCLE = LOAD | {"trials": 2, "repeats": 1}
 STAGES = ["image", "weights", "baseline", "experts", "tune", "confirm", "recommend"]
-
-
-@pytest.fixture(scope="module")
-def project() -> Settings:
-    """Where the environments are; read before this process is pointed elsewhere."""
-    return Settings()
-
-
-@pytest.fixture(scope="module")
-def home(
-    project: Settings,
-    cluster: Cluster,
-    agent: NodeAgent,
-    operator: object,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Place]:
-    """A namespace with nodes and our account, and nothing else: claims and model are the cycle's own business."""
-    namespace = f"cycle-{secrets.token_hex(3)}"
-    folder = tmp_path_factory.mktemp("cycle")
-    cluster.kubectl("create", "namespace", namespace)
-    account = rbac.documents(namespace, ())
-    cluster.apply(account)
-    documents = list(nodes.gpu_nodes(profiles.hardware(PROFILE), namespace))
-    names = agent.add_nodes(documents)
-    kubeconfig = cluster.account_kubeconfig(namespace, rbac.NAME, folder / "account")
-    with pytest.MonkeyPatch.context() as patch:
-        use(patch, kubeconfig, namespace, folder / "home")
-        patch.setenv("WIDELOOP_CLUSTER__ENGINE_IMAGE", f"example.com/simulated:1.6.1@{DIGEST}")
-        patch.setenv("WIDELOOP_CLUSTER__CLIENT_IMAGE", f"example.com/benchmark:1@{DIGEST}")
-        yield Place(cluster, agent, namespace)
-    agent.remove_nodes(names)
-    cluster.kubectl("delete", "namespace", namespace, "--wait=false")
-    for document in account:
-        if "namespace" not in document["metadata"]:
-            cluster.kubectl("delete", document["kind"], document["metadata"]["name"])
-
-
-@pytest.fixture(scope="module")
-def airflow(project: Settings, home: Place, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AirflowServer]:
-    server = AirflowServer(tmp_path_factory.mktemp("airflow"), project)
-    try:
-        server.start()
-        server.prepare()
-        yield server
-    finally:
-        server.stop()
 
 
 @pytest.fixture(scope="module")

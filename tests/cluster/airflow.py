@@ -1,0 +1,61 @@
+"""One real Airflow for all tests of DAGs on Kubernetes: its only way to a real API server is the account of ours."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+
+import pytest
+
+from manifests import profiles
+from manifests.kubernetes import rbac
+from operators.settings import Settings
+from tests.airflow_server import SMALL, AirflowServer
+from tests.cluster import nodes
+from tests.cluster.agent import NodeAgent
+from tests.cluster.cluster import Cluster
+from tests.cluster.place import Place, environment
+
+PROFILE = "h100-8"
+#: A load that every DAG takes; the default decodes without a fitting CUDA graph, so that there is something to find.
+LOAD = SMALL | {
+    "target": "dynamo",
+    "hardware": PROFILE,
+    "osl": 20,
+    "cuda_graph_max_bs": 1,
+    "min_graph_bs": 1,
+    "slo_tpot_p99_ms": 2000,
+}
+
+
+@pytest.fixture(scope="session")
+def home(cluster: Cluster, agent: NodeAgent, operator: object) -> Iterator[Place]:
+    """A namespace with nodes and our account, and nothing else: claims and model are the runs' own business.
+
+    It is the Airflow's; this process's own settings do not name it.
+    """
+    namespace = f"cycle-{secrets.token_hex(3)}"
+    cluster.kubectl("create", "namespace", namespace)
+    account = rbac.documents(namespace, ())
+    cluster.apply(account)
+    names = agent.add_nodes(list(nodes.gpu_nodes(profiles.hardware(PROFILE), namespace)))
+    yield Place(cluster, agent, namespace)
+    agent.remove_nodes(names)
+    cluster.kubectl("delete", "namespace", namespace, "--wait=false")
+    for document in account:
+        if "namespace" not in document["metadata"]:
+            cluster.kubectl("delete", document["kind"], document["metadata"]["name"])
+
+
+@pytest.fixture(scope="session")
+def airflow(home: Place, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AirflowServer]:
+    """Every DAG can be triggered, with ``LOAD`` for its parameters. A test leaves nothing but claims and a model."""
+    folder = tmp_path_factory.mktemp("airflow")
+    kubeconfig = home.cluster.account_kubeconfig(home.namespace, rbac.NAME, folder / "account")
+    server = AirflowServer(folder, Settings(), environment(kubeconfig, home.namespace, by_digest=True))
+    try:
+        server.start()
+        server.prepare()
+        yield server
+    finally:
+        server.stop()
