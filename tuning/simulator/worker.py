@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import os
 import runpy
-import signal
 import sys
 import threading
 import time
@@ -19,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from manifests.deployment import DeploymentSpec
-from tuning.simulator import failures
+from tuning.simulator import failures, ranks
 from tuning.simulator.addresses import set_host
 from tuning.simulator.control import Control
 from tuning.simulator.counters import Counters
@@ -46,8 +45,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     if memory.face not in (None, "under_load"):
         _die(plan)
     if args.node_rank:
-        print(f"SIMULATED rank {args.node_rank} of {args.nnodes}: rank 0 stands for the whole worker", flush=True)
-        signal.pause()
+        ranks.follow(args.dist_init_addr, args.node_rank, args.nnodes)
+    if args.nnodes > 1:
+        ranks.gather(args.host, int(args.dist_init_addr.rpartition(":")[2]), args.nnodes)
     args.work_dir.mkdir(parents=True, exist_ok=True)
     table = args.work_dir / "timing.npz"
     plan.write_table(table)
@@ -110,10 +110,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--system-port", type=int, required=True, help="the mocker's own HTTP server")
     parser.add_argument("--control-port", type=int, required=True, help="SGLang's routes")
     parser.add_argument("--bootstrap-port", type=int, help="rendezvous of prefill and decode")
-    ranks = parser.add_argument_group("ranks of a worker over several nodes, as Dynamo's operator adds them")
-    ranks.add_argument("--nnodes", type=int, default=1)
-    ranks.add_argument("--node-rank", type=int, default=0)
-    ranks.add_argument("--dist-init-addr", help="of rank 0; simulated ranks do not meet")
+    group = parser.add_argument_group("ranks of a worker over several nodes, as Dynamo's operator adds them")
+    group.add_argument("--nnodes", type=int, default=1)
+    group.add_argument("--node-rank", type=int, default=0)
+    group.add_argument("--dist-init-addr", help="host:port where rank 0 waits for the others")
     return parser
 
 
