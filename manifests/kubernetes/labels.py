@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +19,8 @@ KEEP_UNTIL = "wideloop/keep-until"
 INSTALLATION = "wideloop/installation"
 #: Annotations that say whose a deployment is.
 OWNERSHIP = (OWNER_DAG, OWNER_RUN, KEEP_UNTIL, INSTALLATION)
+#: Begin of the annotations that say who waits for a task's Job, one key for each run: several may share a Job.
+FOLLOWER = "wideloop/follower-"
 FINGERPRINT = "wideloop/fingerprint"
 #: Of what pods mount: pods are replaced when it changes.
 CONFIG_DIGEST = "wideloop/config-digest"
@@ -46,6 +50,18 @@ def owner_annotations(
     """Annotations that say whose a deployment is: run, installation, and how long (ISO 8601) it may outlive the run."""
     known = zip(OWNERSHIP, (dag_id, run_id, keep_until, installation), strict=True)
     return {key: value for key, value in known if value}
+
+
+def follower_annotation(dag_id: str, run_id: str, installation: str = "") -> dict[str, str]:
+    """The annotation of one run that waits for a Job; the same for every retry."""
+    text = json.dumps({"dag_id": dag_id, "run_id": run_id, "installation": installation}, sort_keys=True)
+    return {FOLLOWER + hashlib.sha256(text.encode()).hexdigest()[:12]: text}
+
+
+def followers(document: Mapping[str, Any]) -> list[dict[str, str]]:
+    """What :func:`follower_annotation` was given, for each run that waits for an object."""
+    found = (document.get("metadata") or {}).get("annotations") or {}
+    return [json.loads(text) for key, text in sorted(found.items()) if key.startswith(FOLLOWER)]
 
 
 def is_ours(document: Mapping[str, Any]) -> bool:

@@ -10,14 +10,15 @@ from functools import partial
 from manifests.errors import TargetError, WideloopError
 from operators.steps.run import installation
 from operators.targets import configured_targets, target
-from operators.targets.base import Owned, Target
+from operators.targets.base import Owned, Owner, Preparation, Target
 
-#: Deletes of one target that wait for their pods at the same time: one dead node must not shelter all others.
+#: What of one target is removed at the same time: one dead node must not shelter all else.
 _AT_ONCE = 8
+IsLive = Callable[[str, str], bool]
 
 
-def sweep_up(is_live: Callable[[str, str], bool]) -> list[str]:
-    """Delete every deployment of ours whose owner is gone; returns their names.
+def sweep_up(is_live: IsLive) -> list[str]:
+    """Delete every deployment and every preparation of ours whose owners are gone; returns their names.
 
     ``is_live`` says whether the run (dag id, run id) is still queued or running. A deployment that was
     told to stay lives until its time is up. Objects without our mark are never listed, so never touched, and
@@ -30,37 +31,60 @@ def sweep_up(is_live: Callable[[str, str], bool]) -> list[str]:
     for name in configured_targets():
         where = target(name)
         try:
-            unwanted = [owned.name for owned in where.list_owned() if not _wanted(owned, is_live)]
+            unwanted = _unwanted(where, is_live)
         except (OSError, WideloopError) as error:
-            # One that does not answer shelters none of the others' deployments.
+            # One that does not answer shelters nothing of the others.
             stuck.append(f"{name}: {error}")
             continue
         with ThreadPoolExecutor(_AT_ONCE) as pool:
-            for deployment, trouble in zip(unwanted, pool.map(partial(_delete, where), unwanted), strict=True):
-                if trouble is None:
-                    removed.append(f"{name}/{deployment}")
-                else:
-                    stuck.append(f"{name}/{deployment}: {trouble}")
+            for thing, ended in zip(unwanted, pool.map(_end, unwanted.values()), strict=True):
+                if isinstance(ended, str):
+                    stuck.append(f"{name}/{thing}: {ended}")
+                elif ended:
+                    removed.append(f"{name}/{thing}")
     if stuck:
         raise TargetError(f"removed {removed or 'nothing'}, but not {'; '.join(stuck)}")
     return removed
 
 
-def _delete(where: Target, deployment: str) -> str | None:
-    """None when it is gone, else why not."""
+def _unwanted(where: Target, is_live: IsLive) -> dict[str, Callable[[], bool]]:
+    """What is to go, by name, and how; each says whether it was removed."""
+    found: dict[str, Callable[[], bool]] = {}
+    for owned in where.list_owned():
+        if not _wanted(owned, is_live):
+            found[owned.name] = partial(_delete, where, owned.name)
+    for preparation in where.preparations():
+        if over := _over(preparation, is_live):
+            found[preparation.name] = partial(where.abandon, preparation.name, over)
+    return found
+
+
+def _delete(where: Target, deployment: str) -> bool:
+    where.delete(deployment)
+    return True
+
+
+def _end(remove: Callable[[], bool]) -> bool | str:
+    """Whether it was removed, or why it cannot be."""
     try:
-        where.delete(deployment)
+        return remove()
     except (OSError, WideloopError) as error:
         return str(error)
-    return None
 
 
-def _wanted(owned: Owned, is_live: Callable[[str, str], bool]) -> bool:
-    if owned.owner is None:
-        return False
+def _wanted(owned: Owned, is_live: IsLive) -> bool:
+    return owned.owner is not None and _is_live(owned.owner, is_live)
+
+
+def _over(preparation: Preparation, is_live: IsLive) -> list[Owner]:
+    """Those of its owners whose runs are over."""
+    return [owner for owner in preparation.owners if not _is_live(owner, is_live)]
+
+
+def _is_live(owner: Owner, is_live: IsLive) -> bool:
     # Whether a run of another installation is live, its own Airflow knows and we do not.
-    if owned.owner.installation not in ("", installation()):
+    if owner.installation not in ("", installation()):
         return True
-    if owned.owner.keep_until is not None and datetime.now(UTC) < owned.owner.keep_until:
+    if owner.keep_until is not None and datetime.now(UTC) < owner.keep_until:
         return True
-    return is_live(owned.owner.dag_id, owned.owner.run_id)
+    return is_live(owner.dag_id, owner.run_id)

@@ -17,7 +17,7 @@ def ensure_image(params: Mapping[str, Any], run: Run) -> str:
     """Build or find the engine's image on the target; returns its digest."""
     request = Request.from_params(params)
     with stage(run, "image"):
-        image = target(request.target).prepare_image(engine(request.engine))
+        image = target(request.target).prepare_image(engine(request.engine), run.owner)
         detail = {"versions": image.versions, "engine": request.engine, "target": request.target}
         key = f"{request.target}/{request.engine}"
         with open_store() as store:
@@ -29,7 +29,7 @@ def ensure_weights(params: Mapping[str, Any], run: Run) -> str:
     """Make, download or find the model's files on the target; returns their path there."""
     request = Request.from_params(params)
     with stage(run, "weights"):
-        weights = target(request.target).prepare_weights(engine(request.engine), request.model)
+        weights = target(request.target).prepare_weights(engine(request.engine), request.model, run.owner)
         key = f"{request.target}/{request.model}"
         detail = weights.model_dump(exclude={"path"}) | {"simulated": request.simulated}
         with open_store() as store:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
+from collections.abc import Collection
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -43,6 +44,19 @@ class Owned(BaseModel):
     name: str
     owner: Owner | None
     created_at: datetime | None
+
+
+class Preparation(BaseModel):
+    """Work on an image or on weights that goes on, or has ended, somewhere on a target.
+
+    ``owners`` are the runs that wait for it: equal work is done once for all of them. Where there are none, nobody
+    knows whose it is, and its own time limit ends it.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    owners: tuple[Owner, ...]
 
 
 class Status(BaseModel):
@@ -118,18 +132,35 @@ class Target(ABC):
     runtimes: tuple[str, ...] = ("native", "dynamo")
 
     @abstractmethod
-    def prepare_image(self, engine: Engine) -> Image:
+    def prepare_image(self, engine: Engine, owner: Owner | None = None) -> Image:
         """Make sure that what the engine and the benchmark client run in is there and works.
 
-        Cheap when verified before. The digest is that of the engine's image.
+        Cheap when verified before. The digest is that of the engine's image. ``owner`` is the run that waits for it.
 
         Raises:
             TargetError: one of the two could not be built, or fails its smoke test.
         """
 
     @abstractmethod
-    def prepare_weights(self, engine: Engine, model: str) -> Weights:
-        """Make sure the model's files are there and complete; cheap when verified before."""
+    def prepare_weights(self, engine: Engine, model: str, owner: Owner | None = None) -> Weights:
+        """Make sure the model's files are there and complete; cheap when verified before.
+
+        ``owner`` is the run that waits for them.
+        """
+
+    def preparations(self) -> list[Preparation]:
+        """What was begun for images and weights beyond the process that asked for it: nothing, where nothing can."""
+        return []
+
+    def abandon(self, preparation: str, owners: Collection[Owner]) -> bool:  # noqa: ARG002
+        """Let go of a preparation for ``owners``, whose runs are over; returns whether it was removed.
+
+        One that any other run waits for goes on.
+
+        Raises:
+            TargetError: it does not end.
+        """
+        return False
 
     @abstractmethod
     def preflight(self, spec: DeploymentSpec) -> list[Finding]:

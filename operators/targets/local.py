@@ -54,13 +54,13 @@ class LocalTarget(Target):
 
     # ---- image and weights
 
-    def prepare_image(self, engine: Engine) -> Image:
+    def prepare_image(self, engine: Engine, owner: Owner | None = None) -> Image:  # noqa: ARG002
         image = prepare_environment(self._settings, engine.environment, engine.imports)
         client = prepare_environment(self._settings, benchmark.ENVIRONMENT, benchmark.IMPORTS)
         versions = client.versions | image.versions
         return image.model_copy(update={"versions": versions, "reused": image.reused and client.reused})
 
-    def prepare_weights(self, engine: Engine, model: str) -> Weights:
+    def prepare_weights(self, engine: Engine, model: str, owner: Owner | None = None) -> Weights:  # noqa: ARG002
         return prepare_model_directory(self._settings, engine, model)
 
     # ---- deployments

@@ -13,16 +13,19 @@ from manifests.kubernetes import model_cache
 from manifests.kubernetes.labels import selector
 from manifests.kubernetes.options import ClusterOptions
 from manifests.kubernetes.task_job import Task, task_documents
+from operators.targets.base import Owner
 from operators.targets.dynamo import task_trouble
 from operators.targets.dynamo.api import Api
 from operators.targets.dynamo.job_run import _find_or_make, run_to_end
 from operators.targets.dynamo.objects import apply
+from operators.targets.dynamo.preparations import abandon, preparations
 from tests.cluster.cluster import Cluster, wait_for
 from tests.cluster.tasks import wait_for_no_tasks
 
 pytestmark = pytest.mark.cluster
 
 NAME = "wideloop-test-task"
+ONE, OTHER = (Owner(dag_id="wideep_image", run_id=run, installation="ours") for run in ("one", "other"))
 
 
 @pytest.fixture
@@ -41,9 +44,9 @@ def documents(options: ClusterOptions, script: str, **more: object) -> list[dict
     return task_documents(options, Task.model_validate({**values, "command": ("sh", "-c", script)}))
 
 
-def begin(api: Api, task: list[dict]) -> None:
+def begin(api: Api, task: list[dict], owner: Owner | None = None) -> None:
     """What a process does that is killed at once."""
-    _find_or_make(api, task)
+    _find_or_make(api, task, owner)
 
 
 def left(cluster: Cluster, namespace: str) -> str:
@@ -173,6 +176,42 @@ def test_two_who_want_the_same_get_one_result(api: Api, options: ClusterOptions,
     second.join(20)
     assert found == [found[0]] * 2
     assert left(cluster, options.namespace) == ""
+
+
+def test_a_job_goes_when_the_last_run_that_waits_for_it_is_over(
+    api: Api, options: ClusterOptions, cluster: Cluster
+) -> None:
+    task = documents(options, "sleep 100", files={"a": b"x"}, files_at="/f", files_variable="FILES")
+    begin(api, task, ONE)
+    begin(api, task, OTHER)
+    begin(api, task, ONE)  # A retry.
+    (found,) = preparations(api, options)
+    assert found.name == NAME and set(found.owners) == {ONE, OTHER}
+    assert not abandon(api, options, NAME, [ONE])
+    assert [p.owners for p in preparations(api, options)] == [(OTHER,)]
+    assert not abandon(api, options, NAME, [ONE]), "it waits for it no more"
+    assert abandon(api, options, NAME, [ONE, OTHER])
+    assert preparations(api, options) == []
+    wait_for(lambda: left(cluster, options.namespace) == "", 10)
+
+
+def test_a_run_that_comes_just_before_a_job_is_removed_keeps_it(
+    api: Api, options: ClusterOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = documents(options, "sleep 100")
+    begin(api, task, ONE)
+    look = api.get
+
+    def just_before(path: str) -> object:
+        found = look(path)
+        monkeypatch.setattr(api, "get", look)
+        begin(api, task, OTHER)
+        return found
+
+    monkeypatch.setattr(api, "get", just_before)
+    assert not abandon(api, options, NAME, [ONE])
+    (found,) = preparations(api, options)
+    assert found.owners == (OTHER,)
 
 
 def test_who_asks_again_afterwards_has_it_done_again(api: Api, options: ClusterOptions) -> None:

@@ -7,8 +7,11 @@ from collections.abc import Callable
 import pytest
 
 from manifests.errors import TargetError
+from manifests.kubernetes.task_job import Task, task_documents
 from operators.steps import benchmark, deployment, janitor
+from operators.targets.base import Owner
 from operators.targets.dynamo import deployments, objects
+from operators.targets.dynamo.job_run import _find_or_make
 from tests.cluster.agent.faults import Fault
 from tests.cluster.cluster import wait_for
 from tests.cluster.place import OWNER, Place, empty_place, place  # noqa: F401 - fixtures
@@ -98,6 +101,42 @@ def test_the_janitor_leaves_another_installations_deployments_alone(place: Place
     assert janitor.sweep_up(lambda dag_id, run_id: False) == []
     place.target.delete("one")
     assert place.left() == []
+
+
+def test_the_janitor_ends_work_on_images_and_weights_that_no_live_run_waits_for(
+    empty_place: Place,  # noqa: F811
+    add_nodes: Callable[[str], list[str]],
+) -> None:
+    """Also such that holds a GPU; what another installation waits for, or nobody knows whose it is, goes on."""
+    add_nodes("h100-8")
+    live, dead = OWNER.model_copy(update={"run_id": "live"}), OWNER
+    theirs = OWNER.model_copy(update={"installation": "theirs"})
+    waiting = {"of-dead": [dead], "of-both": [dead, live], "of-theirs": [dead, theirs], "of-nobody": [None]}
+    for name, owners in waiting.items():
+        for owner in owners:
+            begin(empty_place, name, owner)
+    wait_for(lambda: len(empty_place.agent.processes(empty_place.namespace)) == len(waiting), 30, "tasks at work")
+
+    assert janitor.sweep_up(lambda dag_id, run_id: run_id == "live") == ["dynamo/of-dead"]
+    left = {p.name: p.owners for p in empty_place.target.preparations()}
+    assert left == {"of-both": (live,), "of-nobody": (), "of-theirs": (theirs,)}
+    assert len(empty_place.agent.processes(empty_place.namespace)) == len(left)
+
+
+def begin(place: Place, name: str, owner: Owner | None) -> None:  # noqa: F811
+    """What a process leaves that is killed while it follows a task."""
+    options = place.target._cluster.options
+    gpu = {"limits": {"nvidia.com/gpu": "1"}}
+    task = Task(
+        kind="smoke-test",
+        name=name,
+        image="example.com/python",
+        command=("sleep", "100"),
+        limit_s=120,
+        resources=gpu,
+        gpu=True,
+    )
+    _find_or_make(place.target._cluster.api, task_documents(options, task), owner)
 
 
 def test_a_retry_completes_what_a_killed_process_left(place: Place) -> None:  # noqa: F811

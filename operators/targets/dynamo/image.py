@@ -14,7 +14,7 @@ from manifests.findings import Finding
 from manifests.kubernetes import image_build
 from manifests.kubernetes import smoke_test as smoke_test_job
 from manifests.kubernetes.options import ClusterOptions
-from operators.targets.base import Image
+from operators.targets.base import Image, Owner
 from operators.targets.dynamo.api import Api
 from operators.targets.dynamo.job_run import run_to_end
 from operators.targets.dynamo.registry import Registry, RegistryUnreachable
@@ -23,14 +23,24 @@ from operators.targets.dynamo.verified import Verified
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
-def prepare_image(api: Api, options: ClusterOptions, engine: Engine, *, say: Callable[[str], None] = print) -> Image:
+def prepare_image(
+    api: Api,
+    options: ClusterOptions,
+    engine: Engine,
+    owner: Owner | None = None,
+    *,
+    say: Callable[[str], None] = print,
+) -> Image:
     """Build what is missing of the engine's and the client's image, or find them; returns the engine's.
+
+    Args:
+        owner: the run that waits for it.
 
     Raises:
         Refused: an image is named that does not exist, or cannot be told apart from later ones.
         TargetError: a build or a smoke test failed, or the registry refuses us.
     """
-    images = _Images(api, options, say)
+    images = _Images(api, options, owner, say)
     images.provide(options.client_image, benchmark.ENVIRONMENT, benchmark.IMPORTS, gpu=False)
     return images.provide(options.engine_image, engine.environment, engine.imports, gpu=not engine.simulated)
 
@@ -63,6 +73,7 @@ def _login(api: Api, options: ClusterOptions) -> str:
 class _Images:
     api: Api
     options: ClusterOptions
+    owner: Owner | None
     say: Callable[[str], None]
     registry: Registry = field(init=False)
     verified: Verified = field(init=False)
@@ -80,7 +91,7 @@ class _Images:
         by_digest = f"{image.partition('@')[0]}@{digest}"
         self.say(f"smoke test of {by_digest}: importing {', '.join(imports)}")
         job = smoke_test_job.documents(self.options, by_digest, imports, gpu=gpu)
-        versions = smoke_test.versions(run_to_end(self.api, job, say=self.say))
+        versions = smoke_test.versions(run_to_end(self.api, job, self.owner, say=self.say))
         self.verified.note(digest, versions)
         return Image(digest=digest, versions=versions, reused=False)
 
@@ -110,7 +121,7 @@ class _Images:
             return known, True
         self.say(f"building {tag}")
         job = image_build.documents(self.options, image, made_from)
-        digest = run_to_end(self.api, job, say=self.say)
+        digest = run_to_end(self.api, job, self.owner, say=self.say)
         if not _DIGEST.fullmatch(digest):
             raise TargetError(f"the build of {tag} ended well and named no digest, but {digest[:200]!r}")
         pushed = self._known(tag)

@@ -2,7 +2,8 @@
 
 The Job's name is that of its work, so who comes second, or comes again after its process died, finds the first
 one's Job and goes on with it. Whoever sees its end first writes the result on the Job, and the cluster removes it
-once all who follow it have had time to see that.
+once all who follow it have had time to see that. The Job names the runs that follow it: when all of them are over, the
+janitor removes it (see :mod:`operators.targets.dynamo.preparations`).
 """
 
 from __future__ import annotations
@@ -12,15 +13,27 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from manifests.errors import ApiRefused, ApiUnreachable, TargetError
-from manifests.kubernetes.labels import MANAGER
+from manifests.kubernetes.labels import MANAGER, follower_annotation
+from operators.targets.base import Owner
 from operators.targets.dynamo.api import MERGE, Api, Json
-from operators.targets.dynamo.objects import apply, collection, delete, follow_log, path_of, require_ours, wait_gone
+from operators.targets.dynamo.objects import (
+    apply,
+    collection,
+    delete,
+    follow_log,
+    path_of,
+    require_ours,
+    settled,
+    wait_gone,
+)
 from operators.targets.dynamo.task_trouble import trouble
 
 _POLL_S = 1.0
 #: Silence after which a log is asked for again: connections die unnoticed.
 _SILENCE_S = 60.0
 _GONE_S = 60.0
+#: So often a Job may vanish between the look at it and the next step.
+_NO_LIVES = 3
 #: What the cluster may take on top of a Job's own limit to say that it is over.
 _MARGIN_S = 60.0
 #: Refusals of a log that say nothing new: it does not exist yet or any more, or the API server is restarted.
@@ -32,13 +45,19 @@ KEPT_S = 10
 
 
 def run_to_end(
-    api: Api, documents: Sequence[Json], *, say: Callable[[str], None] = print, pending_s: float = 600.0
+    api: Api,
+    documents: Sequence[Json],
+    owner: Owner | None = None,
+    *,
+    say: Callable[[str], None] = print,
+    pending_s: float = 600.0,
 ) -> str:
     """What the task of ``documents`` (see ``manifests.kubernetes.task_job``) left as its result.
 
     Whatever comes of it, Job, pods and files go; only a process that is killed leaves them to its retry.
 
     Args:
+        owner: the run that waits for it; None: of a Job that nobody else waits for, only its limit is the end.
         say: is given every line of the task's log.
         pending_s: how long its pod may take to start where nothing says that it never will, and nothing that it is
             on its way.
@@ -46,7 +65,7 @@ def run_to_end(
     Raises:
         TargetError: it failed, cannot start, takes too long, or left no result; with what it said last and what to do.
     """
-    uid = _find_or_make(api, documents)["metadata"]["uid"]
+    uid = _find_or_make(api, documents, owner)["metadata"]["uid"]
     try:
         result = _Follower(api, documents[0], say, pending_s).result()
     except ApiUnreachable:
@@ -65,22 +84,55 @@ class _Failed(TargetError):
     """The Job has ended, and not well."""
 
 
-def _find_or_make(api: Api, documents: Sequence[Json]) -> Json:
+def _find_or_make(api: Api, documents: Sequence[Json], owner: Owner | None) -> Json:
     """The Job of this work with its files: one that runs, or whose result nobody has taken yet, else a new one.
 
     Raises:
-        TargetError: somebody else has a Job of that name.
+        TargetError: somebody else has a Job of that name, or it comes and goes.
     """
-    found = api.get(path_of(documents[0]))
-    if found is not None:
-        require_ours(found)
-        if _goes_on(found):
-            _give_files(api, documents, found["metadata"]["uid"])
-            return found
-        _remove(api, documents, found["metadata"]["uid"])
-    made = apply(api, documents[0])
-    _give_files(api, documents, made["metadata"]["uid"])
-    return made
+    for _ in range(_NO_LIVES):
+        found = settled(api, path_of(documents[0]))
+        if found is None:
+            job = _make(api, documents[0], owner)
+        else:
+            require_ours(found)
+            if not _goes_on(found):
+                _remove(api, documents, found["metadata"]["uid"])
+                continue
+            job = _join(api, documents[0], found["metadata"]["uid"], owner)
+        if job is not None:
+            _give_files(api, documents, job["metadata"]["uid"])
+            return job
+    name = documents[0]["metadata"]["name"]
+    raise TargetError(f"Job {name} comes and goes: somebody removes it. Start the task again")
+
+
+def _make(api: Api, job: Json, owner: Owner | None) -> Json | None:
+    """A new Job; None when another has just made it."""
+    metadata = {**job["metadata"], "annotations": _waits_for_it(owner)}
+    everything = collection("batch/v1", "Job", metadata["namespace"])
+    try:
+        return api.request("POST", everything, {"fieldManager": MANAGER}, {**job, "metadata": metadata})
+    except ApiRefused as error:
+        if error.reason != "AlreadyExists":
+            raise
+        return None
+
+
+def _join(api: Api, job: Json, uid: str, owner: Owner | None) -> Json | None:
+    """Say on this very Job that one more run waits for it; None when it is being removed, or has failed."""
+    said = {"metadata": {"uid": uid, "annotations": _waits_for_it(owner)}}
+    try:
+        joined = api.request("PATCH", path_of(job), {"fieldManager": MANAGER}, said, content_type=MERGE)
+    except ApiRefused as error:
+        if error.status not in (404, 409):
+            raise
+        return None
+    return joined if _goes_on(joined) else None
+
+
+def _waits_for_it(owner: Owner | None) -> dict[str, str]:
+    return follower_annotation(owner.dag_id, owner.run_id, owner.installation) if owner else {}
 
 
 def _goes_on(job: Json) -> bool:

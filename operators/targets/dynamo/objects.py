@@ -6,13 +6,16 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
-from manifests.errors import ApiRefused, TargetError
+from manifests.errors import ApiRefused, ApiUnreachable, TargetError
 from manifests.kubernetes.labels import MANAGED_BY, MANAGER, is_ours
 from operators.targets.dynamo.api import APPLY, Api, Json
 
 #: Plural names where they are not the lower-case kind with an "s".
 _PLURALS = {"StorageClass": "storageclasses", "PriorityClass": "priorityclasses"}
-_LOG_TIMEOUT_S = 60.0
+#: What a log may take to come. It is the answer of a node, and one that is gone gives none.
+_LOG_S = 10.0
+#: Refusals of a log that may be of the moment.
+_LOG_PASSING = (429, 500, 502, 503, 504)
 _POLL_S = 0.5
 _GONE_S = 60.0
 _NO_LIVES = 3
@@ -42,7 +45,7 @@ def apply(api: Api, document: Mapping[str, Any]) -> Json:
     metadata = document["metadata"]
     everything = collection(document["apiVersion"], document["kind"], metadata.get("namespace"))
     for _ in range(_NO_LIVES):
-        found = _settled(api, path)
+        found = settled(api, path)
         try:
             if found is None:
                 # Not by applying, which would merge into what another may have made since the look above.
@@ -59,8 +62,12 @@ def apply(api: Api, document: Mapping[str, Any]) -> Json:
     raise conflict
 
 
-def _settled(api: Api, path: str) -> Json | None:
-    """An object that stays, None when there is none: what would be made of one that is being deleted goes with it."""
+def settled(api: Api, path: str) -> Json | None:
+    """An object that stays, None when there is none: what would be made of one that is being deleted goes with it.
+
+    Raises:
+        TargetError: it is being deleted and does not go, or is somebody else's and goes.
+    """
     found = api.get(path)
     if found is None or "deletionTimestamp" not in found["metadata"]:
         return found
@@ -97,32 +104,35 @@ def delete(
     *,
     propagation: Literal["Background", "Foreground", "Orphan"] = "Background",
     uid: str = "",
+    version: str = "",
     grace_s: int | None = None,
 ) -> bool:
     """Ask for an object's removal; returns whether there was one.
 
     Args:
         uid: remove that very object only.
+        version: only if nobody has changed it since it was read with this resource version.
         grace_s: how long a pod may take to end; None: as it says itself.
     """
     body: Json = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": propagation}
     if grace_s is not None:
         body["gracePeriodSeconds"] = grace_s
-    if uid:
-        body["preconditions"] = {"uid": uid}
+    pinned = {key: value for key, value in (("uid", uid), ("resourceVersion", version)) if value}
+    if pinned:
+        body["preconditions"] = pinned
     try:
         api.request("DELETE", path, None, body)
     except ApiRefused as error:
-        if error.reason == "NotFound" or (uid and error.status == 409):
+        if error.reason == "NotFound" or (pinned and error.status == 409):
             return False
         raise
     return True
 
 
-def wait_gone(api: Api, path: str, timeout_s: float) -> bool:
-    """Whether an object is gone within ``timeout_s``."""
+def wait_gone(api: Api, path: str, timeout_s: float, *, uid: str = "") -> bool:
+    """Whether an object, or that very one, is gone within ``timeout_s``."""
     deadline = time.monotonic() + timeout_s
-    while api.get(path) is not None:
+    while (found := api.get(path)) is not None and uid in ("", found["metadata"]["uid"]):
         if time.monotonic() > deadline:
             return False
         time.sleep(_POLL_S)
@@ -132,7 +142,11 @@ def wait_gone(api: Api, path: str, timeout_s: float) -> bool:
 def log_lines(
     api: Api, namespace: str, pod: str, *, container: str = "", tail: int | None = None, previous: bool = False
 ) -> tuple[str, ...]:
-    """The log of a pod's container so far; nothing when there is none (yet)."""
+    """The log of a pod's container so far; nothing when there is none (yet).
+
+    A log that cannot be read, for its node does not answer, is one line that says so: whoever wants it has more to say
+    about the pod, and must not wait.
+    """
     query: dict[str, Any] = {}
     if container:
         query["container"] = container
@@ -141,14 +155,25 @@ def log_lines(
     if previous:
         query["previous"] = "true"
     path = f"/api/v1/namespaces/{namespace}/pods/{pod}/log"
-    try:
-        with api.stream("GET", path, query, timeout_s=_LOG_TIMEOUT_S) as answer:
-            return tuple(answer.read().decode(errors="replace").splitlines())
-    except ApiRefused as error:
-        # The container has not started, or its node has forgotten it.
-        if error.status in (400, 404):
-            return ()
-        raise
+    deadline = time.monotonic() + _LOG_S
+    while True:
+        try:
+            # As what a pod says: that a node is silent says nothing about the API server, which is waited for longer.
+            left = max(deadline - time.monotonic(), _POLL_S)
+            with api.stream("GET", path, query, timeout_s=left, proxied=True) as answer:
+                return tuple(answer.read().decode(errors="replace").splitlines())
+        except ApiUnreachable:
+            raise
+        except TargetError as error:
+            status = error.status if isinstance(error, ApiRefused) else None
+            # The container has not started, or its node has forgotten it.
+            if status in (400, 404):
+                return ()
+            if status is not None and status not in _LOG_PASSING:
+                raise
+            if time.monotonic() + _POLL_S > deadline:
+                return (f"the log cannot be read: {error}",)
+        time.sleep(_POLL_S)
 
 
 def follow_log(api: Api, namespace: str, pod: str, *, since: str = "", timeout_s: float = 3600.0) -> Iterator[str]:

@@ -7,6 +7,7 @@ Short requests and files go through the API server's proxy; Airflow needs no oth
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
@@ -20,8 +21,8 @@ from manifests.findings import Finding
 from manifests.kubernetes.naming import frontend_service
 from manifests.kubernetes.probes import FRONTEND_PORT, SYSTEM_PORT
 from operators.settings import Settings
-from operators.targets.base import ClientStatus, Endpoints, Image, Owned, Owner, Status, Target, Weights
-from operators.targets.dynamo import view
+from operators.targets.base import ClientStatus, Endpoints, Image, Owned, Owner, Preparation, Status, Target, Weights
+from operators.targets.dynamo import preparations, view
 from operators.targets.dynamo.api import MERGE
 from operators.targets.dynamo.clients import Clients
 from operators.targets.dynamo.cluster import cluster
@@ -69,11 +70,17 @@ class DynamoTarget(Target):
 
     # ---- image and weights
 
-    def prepare_image(self, engine: Engine) -> Image:
-        return prepare_image(self._cluster.api, self._cluster.options, engine)
+    def prepare_image(self, engine: Engine, owner: Owner | None = None) -> Image:
+        return prepare_image(self._cluster.api, self._cluster.options, engine, owner)
 
-    def prepare_weights(self, engine: Engine, model: str) -> Weights:
-        return prepare_weights(self._cluster.api, self._cluster.options, engine, model)
+    def prepare_weights(self, engine: Engine, model: str, owner: Owner | None = None) -> Weights:
+        return prepare_weights(self._cluster.api, self._cluster.options, engine, model, owner)
+
+    def preparations(self) -> list[Preparation]:
+        return preparations.preparations(self._cluster.api, self._cluster.options)
+
+    def abandon(self, preparation: str, owners: Collection[Owner]) -> bool:
+        return preparations.abandon(self._cluster.api, self._cluster.options, preparation, owners)
 
     # ---- deployments
 

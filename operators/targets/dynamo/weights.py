@@ -12,7 +12,7 @@ from manifests.findings import Finding
 from manifests.hub import hub_model
 from manifests.kubernetes import model_cache
 from manifests.kubernetes.options import ClusterOptions
-from operators.targets.base import Weights
+from operators.targets.base import Owner, Weights
 from operators.targets.dynamo.api import Api, Json
 from operators.targets.dynamo.claims import find_claim, judge_claim
 from operators.targets.dynamo.job_run import run_to_end
@@ -20,12 +20,19 @@ from operators.targets.dynamo.objects import apply
 
 
 def prepare_weights(
-    api: Api, options: ClusterOptions, engine: Engine, model: str, *, say: Callable[[str], None] = print
+    api: Api,
+    options: ClusterOptions,
+    engine: Engine,
+    model: str,
+    owner: Owner | None = None,
+    *,
+    say: Callable[[str], None] = print,
 ) -> Weights:
     """Make sure that the claims are there and ``model`` is in its folder, complete.
 
     Args:
         model: a profile's name or a hub id.
+        owner: the run that waits for it.
 
     Raises:
         Refused: the claim is there and too small, or cannot be mounted by several nodes.
@@ -36,7 +43,7 @@ def prepare_weights(
     _ensure_claims(api, options, needed, say)
     folder, documents = _documents(options, engine, model)
     say(f"{model} in {folder} on claim {options.model_claim}")
-    result = json.loads(run_to_end(api, documents, say=say))
+    result = json.loads(run_to_end(api, documents, owner, say=say))
     return Weights(
         path=folder,
         files=result["files"],
