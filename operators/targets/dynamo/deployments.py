@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from manifests.deployment import DeploymentSpec
-from manifests.errors import TargetBusy, TargetError
+from manifests.errors import ApiRefused, TargetBusy, TargetError
 from manifests.kubernetes import jobs as documents
 from manifests.kubernetes.dynamo import render
 from manifests.kubernetes.labels import (
@@ -28,8 +29,10 @@ from operators.targets.dynamo.cluster import Cluster
 from operators.targets.dynamo.files import Files
 from operators.targets.dynamo.objects import apply, collection, delete, path_of, require_ours
 from operators.targets.dynamo.pods import in_words, leaving, parse_time, role
+from operators.targets.dynamo.preflight.platform import CRD
 
 Json = dict[str, Any]
+_log = logging.getLogger(__name__)
 
 _POLL_S = 0.5
 #: Seconds that an engine may take to end.
@@ -89,7 +92,10 @@ class Deployments:
     def owned(self) -> list[Owned]:
         """Every deployment of which anything exists, whatever became of the rest of it."""
         things: dict[str, list[Json]] = defaultdict(list)
-        for path in self._everything():
+        graphs = self._has_graphs()
+        if not graphs:
+            _log.warning("%s has no DynamoGraphDeployments: Dynamo is not installed there", self._cluster.api.source)
+        for path in self._everything(graphs=graphs):
             for thing in self._cluster.api.list(path, {"labelSelector": f"{selector()},{DEPLOYMENT}"})[0]:
                 things[thing["metadata"]["labels"][DEPLOYMENT]].append(thing)
         return [_owned(name, found) for name, found in sorted(things.items())]
@@ -102,7 +108,7 @@ class Deployments:
         """
         api, options = self._cluster.api, self._cluster.options
         graph = f"{view.graphs(options)}/{name}"
-        found = api.get(graph)
+        found = api.get(graph) if self._has_graphs() else None
         if found is not None:
             require_ours(found)
             delete(api, graph, propagation="Foreground", uid=found["metadata"]["uid"])
@@ -168,9 +174,23 @@ class Deployments:
             run = f"{owner.dag_id}/{owner.run_id}" if owner else None
             raise TargetBusy(holder, run, owner.keep_until if owner else None)
 
-    def _everything(self) -> Iterator[str]:
+    def _has_graphs(self) -> bool:
+        """Whether the cluster knows Dynamo's kind at all.
+
+        That the API server does not serve it may also mean that it is starting, so requests for graphs are repeated
+        for minutes; whether its definition exists, it knows at once.
+        """
+        try:
+            return self._cluster.api.get(CRD) is not None
+        except ApiRefused as error:
+            if error.status != 403:
+                raise
+            return True
+
+    def _everything(self, *, graphs: bool) -> Iterator[str]:
         options = self._cluster.options
-        yield view.graphs(options)
+        if graphs:
+            yield view.graphs(options)
         yield view.jobs(options)
         yield view.pods(options)
         yield collection("v1", "ConfigMap", options.namespace)

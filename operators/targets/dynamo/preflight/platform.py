@@ -13,7 +13,7 @@ from operators.targets.dynamo.api import Api, Json
 from operators.targets.dynamo.objects import collection, path_of, require_ours
 from operators.targets.dynamo.preflight.check import Check
 
-_CRD = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/dynamographdeployments.nvidia.com"
+CRD = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/dynamographdeployments.nvidia.com"
 _INSTALL = "Install the Dynamo platform (its Helm chart dynamo-platform), 1.5 or later"
 
 
@@ -21,7 +21,7 @@ def check_crd(api: Api, options: ClusterOptions) -> Check:
     """The versions that the cluster serves."""
     name = "Dynamo's CRD"
     try:
-        found = api.get(_CRD)
+        found = api.get(CRD)
     except ApiRefused as error:
         if error.status != 403:
             raise
