@@ -64,7 +64,7 @@ ENVIRONMENTS = (
 #: For tests only: SGLang's wheels, whose argument parsers run on any machine with the torch of "airflow".
 TEST_ENVIRONMENTS = (
     Environment("sglang-parser-0.5.17", 0.09, with_project=False, compiled=False),
-    Environment("sglang-parser-0.5.21", 0.11, with_project=False, compiled=False),
+    Environment("sglang-parser-0.5.21", 0.2, with_project=False, compiled=False),
     Environment("sglang-parser-0.5.23", 0.14, with_project=False, compiled=False),
 )
 

@@ -21,7 +21,9 @@ class Component(BaseModel):
     """One process (or pod) of a deployment, e.g. ``frontend``, ``prefill-0``.
 
     Attributes:
-        ports: names of the TCP ports it wants; the target picks the numbers.
+        ports: names of the TCP ports it wants; the target picks the numbers. Clients ask at ``http``, a worker that
+            is not asked by them is controlled at ``control``.
+        gpus: how many of the host's it computes on, where it must be told apart from others which.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -30,6 +32,21 @@ class Component(BaseModel):
     role: str
     ordinal: int = 0
     ports: tuple[str, ...] = ()
+    gpus: int = 0
+
+
+class Need(BaseModel):
+    """Something that an installation of the users' own must hold besides the engine.
+
+    Attributes:
+        packages: any of these will do; the first is the one to install.
+        purpose: what it is needed for, as in "which ... needs".
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    packages: tuple[str, ...]
+    purpose: str
 
 
 class Site(BaseModel):
@@ -39,6 +56,7 @@ class Site(BaseModel):
         python: interpreter of the engine's environment.
         host: address the component binds and is reached at.
         ports: number for each of the component's port names.
+        peers: the same of every component of the deployment, by its name; empty where they are found by other means.
         spec_file: the DeploymentSpec as JSON, readable by the component.
         work_dir: a folder of the component's own for files it writes (recordings among them).
         shared_dir: a folder all components of the deployment share (service discovery).
@@ -53,6 +71,7 @@ class Site(BaseModel):
     python: str
     host: str
     ports: dict[str, int]
+    peers: dict[str, dict[str, int]] = {}
     spec_file: str
     work_dir: str
     shared_dir: str
@@ -132,6 +151,10 @@ class Engine(ABC):
             NotImplementedError: the engine has no standby.
         """
         raise NotImplementedError(f"engine {self.name} has no standby")
+
+    def needs(self, spec: DeploymentSpec, options: Sequence[str]) -> tuple[Need, ...]:  # noqa: ARG002
+        """What ``spec`` needs in the engine's environment besides :attr:`imports`, with the host's ``options``."""
+        return ()
 
     def doomed(self, log: Sequence[str]) -> bool:  # noqa: ARG002
         """Whether a component whose log ends so will die, though it takes its time about it."""

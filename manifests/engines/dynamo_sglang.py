@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from manifests.deployment import DeploymentSpec, WorkerSpec
 from manifests.diagnosis import Diagnosis
-from manifests.engines import sglang_checks, sglang_defaults, sglang_failures, sglang_flags
+from manifests.engines import sglang_checks, sglang_defaults, sglang_disaggregation, sglang_failures, sglang_flags
 from manifests.engines.base import Command, Component, Engine, Site
 from manifests.engines.sglang_versions import DEFAULT_VERSION
 from manifests.findings import Finding
@@ -45,7 +45,7 @@ class DynamoSglangEngine(Engine):
 
     def components(self, spec: DeploymentSpec) -> tuple[Component, ...]:
         workers = tuple(
-            Component(name=f"{w.role}-{i}", role=w.role, ordinal=i, ports=_ports(w))
+            Component(name=f"{w.role}-{i}", role=w.role, ordinal=i, ports=sglang_disaggregation.ports(w))
             for w in spec.workers
             for i in range(w.replicas)
         )
@@ -63,7 +63,7 @@ class DynamoSglangEngine(Engine):
             argv=(
                 *(site.python, "-m", "dynamo.sglang"),
                 *sglang_flags.server_args(spec, worker, model_path=site.model_path, version=version),
-                *_disaggregation(worker, site),
+                *sglang_disaggregation.server_args(worker, site),
                 *("--host", _ANY_ADDRESS, "--enable-metrics"),
                 *(part for route in _ROUTES for part in ("--engine-route", f"{route}:tm")),
                 *site.options,
@@ -133,20 +133,6 @@ def _kernels(spec: DeploymentSpec) -> list[Finding]:
                 )
             )
     return findings
-
-
-def _ports(worker: WorkerSpec) -> tuple[str, ...]:
-    return ("control", "bootstrap") if worker.role == "prefill" else ("control",)
-
-
-def _disaggregation(worker: WorkerSpec, site: Site) -> tuple[str, ...]:
-    """KV caches go from prefill to decode through NIXL, Dynamo's transport."""
-    if worker.role == "aggregated":
-        return ()
-    mode = ("--disaggregation-mode", worker.role, "--disaggregation-transfer-backend", "nixl")
-    if worker.role == "decode":
-        return mode
-    return (*mode, "--disaggregation-bootstrap-port", str(site.ports["bootstrap"]))
 
 
 def _fabric(spec: DeploymentSpec, worker: WorkerSpec) -> dict[str, str]:

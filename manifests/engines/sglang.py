@@ -1,4 +1,4 @@
-"""SGLang as a server of its own: one process tree on one host, which is frontend and worker at once."""
+"""SGLang as servers on one host: one that prefills and decodes, or some for each behind SGLang's own router."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import manifests
 from manifests.deployment import DeploymentSpec, WorkerSpec
 from manifests.diagnosis import Diagnosis
 from manifests.engine_side.random_model import KEY
-from manifests.engines import sglang_checks, sglang_defaults, sglang_failures, sglang_flags
-from manifests.engines.base import Command, Component, Engine, Site
+from manifests.engines import sglang_checks, sglang_defaults, sglang_disaggregation, sglang_failures, sglang_flags
+from manifests.engines.base import Command, Component, Engine, Need, Site
 from manifests.engines.sglang_versions import DEFAULT_VERSION
 from manifests.findings import Finding
 from manifests.kernels import kernel_config
@@ -39,22 +39,33 @@ class SglangEngine(Engine):
     stop_grace_s = 2.0
 
     def components(self, spec: DeploymentSpec) -> tuple[Component, ...]:
-        return tuple(Component(name=f"{w.role}-0", role=w.role, ports=("http",)) for w in spec.workers)
+        """One server, which clients ask themselves, or the router and those it asks."""
+        if not _disaggregated(spec):
+            return tuple(
+                Component(name=f"{w.role}-0", role=w.role, ports=("http",), gpus=w.layout.gpus) for w in spec.workers
+            )
+        return (sglang_disaggregation.ROUTER, *_servers(spec))
 
     def command(self, spec: DeploymentSpec, component: Component, site: Site) -> Command:
+        if component.role == "frontend":
+            return sglang_disaggregation.router(_servers(spec), site)
         worker = spec.worker(component.role)  # type: ignore[arg-type]
         version = spec.engine_version or self.default_version
         flags = (
             *sglang_flags.server_args(spec, worker, model_path=site.model_path, version=version),
-            *("--host", site.host, "--port", str(site.ports["http"]), "--enable-metrics"),
+            *sglang_disaggregation.server_args(worker, site),
+            *("--host", site.host, "--port", str(_port(site)), "--enable-metrics"),
             *(("--load-format", "dummy") if site.random_weights else ()),
             *site.options,
         )
         ours = ("serve", *_kernel(spec, worker, version, site), "--", *flags)
         recordings = sglang_flags.env(spec, worker, recordings_dir=site.work_dir)
-        return Command(argv=(site.python, "-m", _SERVER, *ours), env={**_ENV, **recordings})
+        meeting = sglang_disaggregation.server_env(worker, site)
+        return Command(argv=(site.python, "-m", _SERVER, *ours), env={**_ENV, **recordings, **meeting})
 
     def standby(self, spec: DeploymentSpec, component: Component, site: Site) -> Command | None:
+        if component.role == "frontend":
+            return None  # The router is there within a second.
         worker = spec.worker(component.role)  # type: ignore[arg-type]
         processes = str(worker.layout.tp + 1)  # One for each GPU, and one that turns tokens into text.
         handover = f"{site.work_dir}/{_HANDOVER}"
@@ -63,6 +74,9 @@ class SglangEngine(Engine):
 
     def hand_over(self, site: Site, command: Command) -> tuple[str, str]:
         return f"{site.work_dir}/{_HANDOVER}", command.model_dump_json()
+
+    def needs(self, spec: DeploymentSpec, options: Sequence[str]) -> tuple[Need, ...]:
+        return sglang_disaggregation.needs(options) if _disaggregated(spec) else ()
 
     def make_model(self, python: str, config_file: str, out_dir: str) -> Command | None:
         if KEY not in json.loads(Path(config_file).read_text()):
@@ -80,7 +94,7 @@ class SglangEngine(Engine):
         return spec.model_copy(update={"workers": tuple(map(resolved, spec.workers))})
 
     def validate(self, spec: DeploymentSpec) -> list[Finding]:
-        return [*_one_server(spec), *sglang_checks.findings(spec, repaired=REPAIRED)]
+        return [*_one_host(spec), *sglang_checks.findings(spec, repaired=REPAIRED)]
 
     def doomed(self, log: Sequence[str]) -> bool:
         return sglang_failures.doomed(log)
@@ -114,27 +128,46 @@ def _kernel(spec: DeploymentSpec, worker: WorkerSpec, version: str, site: Site) 
     return ("--kernel-file", kernel.file, "--kernel-dir", f"{site.work_dir}/kernels")
 
 
-def _one_server(spec: DeploymentSpec) -> list[Finding]:
-    """Prefill and decode apart, or several servers, need a router in front, which SGLang's server does not bring."""
-    findings = []
-    if any(w.role != "aggregated" for w in spec.workers):
+def _disaggregated(spec: DeploymentSpec) -> bool:
+    return any(w.role != "aggregated" for w in spec.workers)
+
+
+def _servers(spec: DeploymentSpec) -> tuple[Component, ...]:
+    """The servers behind the router, each with GPUs of its own."""
+    return tuple(
+        Component(
+            name=f"{w.role}-{i}",
+            role=w.role,
+            ordinal=i,
+            ports=sglang_disaggregation.ports(w),
+            gpus=w.layout.gpus,
+        )
+        for w in spec.workers
+        for i in range(w.replicas)
+    )
+
+
+def _port(site: Site) -> int:
+    """Where a server listens: clients ask one that stands alone, and the router's servers are asked by the router."""
+    return site.ports.get("http") or site.ports["control"]
+
+
+def _one_host(spec: DeploymentSpec) -> list[Finding]:
+    """No part of a deployment may need another host, nor several servers where no router stands before them."""
+    findings = [*sglang_disaggregation.findings(spec.workers)]
+    if spec.hardware.nodes > 1:
         findings.append(
             Finding(
                 field="hardware",
                 value=spec.hardware.name,
-                rule="its profile has prefill and decode workers apart; engine sglang is one server without a router",
-                suggestion="Use a profile with an aggregated worker, e.g. h200-8-aggregated, or engine dynamo-sglang",
+                rule=f"its workers are on {spec.hardware.nodes} hosts, and engine sglang runs on one",
+                suggestion="Use a profile of one node, e.g. h200-8, or engine dynamo-sglang on a cluster",
             )
         )
-    findings += [
-        Finding(
-            field=f"{w.role}.{field}",
-            value=value,
-            rule="engine sglang is one server on one host",
-            suggestion="Use 1, or engine dynamo-sglang on a cluster",
-        )
-        for w in spec.workers
-        for field, value in (("replicas", w.replicas), ("nodes", w.layout.nodes))
-        if value > 1
-    ]
+    several = [(f"{w.role}.nodes", w.layout.nodes, "engine sglang runs on one host") for w in spec.workers]
+    if not _disaggregated(spec):
+        alone = "a server that prefills and decodes has no router in front of it"
+        several += [(f"{w.role}.replicas", w.replicas, alone) for w in spec.workers]
+    use = "Use 1, or engine dynamo-sglang on a cluster"
+    findings += [Finding(field=f, value=n, rule=rule, suggestion=use) for f, n, rule in several if n > 1]
     return findings

@@ -8,10 +8,13 @@ import re
 import subprocess
 import time
 from collections.abc import Collection, Iterable, Sequence
+from itertools import islice
 
 from pydantic import BaseModel, ConfigDict
 
+from manifests import profiles
 from manifests.deployment import DeploymentSpec
+from manifests.engines.base import Component
 from manifests.errors import TargetError
 from manifests.findings import Finding
 
@@ -22,6 +25,7 @@ BUSY_MIB = 1024
 #: compatibility guide.
 _OLDEST_DRIVER = {"11": 450, "12": 525, "13": 580}
 _LOOK_AGAIN_S = 0.25
+_TO_DO = {"prefill": "prefill", "decode": "decode", "aggregated": "serve"}
 
 
 class Gpu(BaseModel):
@@ -85,6 +89,27 @@ def findings(spec: DeploymentSpec, gpus: Sequence[Gpu], cuda: str | None, ours: 
     return found
 
 
+def shares(components: Sequence[Component]) -> dict[str, dict[str, str]]:
+    """By component, the variables that leave it GPUs of its own, in the order of :func:`read`, or none at all.
+
+    Empty where one component has them all: it sees what we see.
+
+    Raises:
+        TargetError: fewer are visible than they need.
+    """
+    wanted = sum(c.gpus for c in components)
+    if sum(c.gpus > 0 for c in components) < 2:
+        return {}
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = [str(i) for i in range(wanted)] if visible is None else [n.strip() for n in visible.split(",") if n.strip()]
+    if len(names) < wanted:
+        raise TargetError(f"CUDA_VISIBLE_DEVICES={visible} shows {len(names)} GPUs, and {wanted} are needed")
+    left = iter(names)
+    # CUDA may number GPUs by their speed; nvidia-smi, by which they are judged, does by their place.
+    order = {"CUDA_DEVICE_ORDER": os.environ.get("CUDA_DEVICE_ORDER", "PCI_BUS_ID")}
+    return {c.name: {**order, "CUDA_VISIBLE_DEVICES": ",".join(islice(left, c.gpus))} for c in components}
+
+
 def wait_until_free(count: int, ours: Collection[int] = (), patience_s: float = 30.0) -> None:
     """Return when the first ``count`` GPUs hold no more memory, which takes the driver a moment after a process' end.
 
@@ -111,10 +136,18 @@ def cuda_of(versions: Iterable[str]) -> str | None:
 
 def _too_few(spec: DeploymentSpec, gpus: Sequence[Gpu]) -> Finding:
     have = f"this host has {len(gpus)}" if gpus else "no GPU can be seen here (nvidia-smi)"
-    suggestion = "Use a smaller hardware profile, or a host with more GPUs"
-    return Finding(
-        field="hardware", value=spec.hardware.name, rule=f"needs {spec.gpus} GPUs; {have}", suggestion=suggestion
-    )
+    parts = [f"{w.layout.gpus * w.replicas} to {_TO_DO[w.role]}" for w in spec.workers]
+    needs = f"{spec.gpus} GPUs" + (f" ({', '.join(parts)})" if len(parts) > 1 else "")
+    smaller = _largest_profile(spec, len(gpus))
+    suggestion = f"Use a host with {spec.gpus} GPUs" + (f", or hardware profile {smaller}" if smaller else "")
+    return Finding(field="hardware", value=spec.hardware.name, rule=f"needs {needs}; {have}", suggestion=suggestion)
+
+
+def _largest_profile(spec: DeploymentSpec, count: int) -> str | None:
+    """The profile of one node that has most of the same GPUs, up to ``count``."""
+    known = [profiles.hardware(name) for name in profiles.hardware_names()]
+    fit = [p for p in known if p.gpu == spec.hardware.gpu and p.nodes == 1 and p.gpus <= count]
+    return max(fit, key=lambda p: p.gpus).name if fit else None
 
 
 def _busy(gpu: Gpu, ours: Collection[int]) -> Finding | None:

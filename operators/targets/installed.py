@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 
 from manifests.deployment import DeploymentSpec
+from manifests.engines.base import Need
 from manifests.errors import TargetError
 from manifests.findings import Finding
 
@@ -54,3 +55,17 @@ def other_version(spec: DeploymentSpec, python: Path) -> Finding | None:
         return None
     rule = f"{python} has {spec.engine} {found}"
     return Finding(field="engine_version", value=spec.engine_version, rule=rule, suggestion=f"Use {found}")
+
+
+def missing(spec: DeploymentSpec, python: Path, needs: Iterable[Need]) -> list[Finding]:
+    """What is needed of ``needs`` and not there, with the command that installs it."""
+    return [
+        Finding(
+            field="engine",
+            value=spec.engine,
+            rule=f"{python} has no {' or '.join(need.packages)}, which {need.purpose} needs",
+            suggestion=f"Run {python} -m pip install {need.packages[0]}",
+        )
+        for need in needs
+        if not any(version(python, package) for package in need.packages)
+    ]

@@ -90,10 +90,12 @@ class LocalTarget(Target):
 
     def _gpu_findings(self, spec: DeploymentSpec) -> list[Finding]:
         """What the GPUs and the installed engine say; whether one of our own holds the GPUs is for apply to say."""
-        python = environment_python(self._settings, engine(spec.engine).environment)
+        serving = engine(spec.engine)
+        python = environment_python(self._settings, serving.environment)
         packages = installed.packages(python)
         findings = [f for f in (installed.other_version(spec, python),) if f is not None]
-        added = self._settings.engine_options(engine(spec.engine).environment)
+        added = self._settings.engine_options(serving.environment)
+        findings += installed.missing(spec, python, serving.needs(spec, added))
         findings += sglang_outdated.findings("WIDELOOP_SGLANG_OPTIONS", added, spec.engine_version)
         if self._holding():
             return findings
@@ -108,7 +110,7 @@ class LocalTarget(Target):
         with self._state.locked(spec.name):
             if self._runs(spec):
                 return
-            if local_start.standing_by(self._state, spec) is None:
+            if local_start.standing_by(self._settings, self._state, spec) is None:
                 self._remove(spec.name)
             try:
                 # Between the look and the start nobody else may start, or both would find the host free.

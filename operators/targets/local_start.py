@@ -9,8 +9,9 @@ from pathlib import Path
 from manifests.deployment import DeploymentSpec
 from manifests.engine_side.random_model import MARKER as RANDOM_WEIGHTS
 from manifests.engines import engine
-from manifests.engines.base import Component, Engine, Site
+from manifests.engines.base import Command, Component, Engine, Site
 from operators.settings import Settings
+from operators.targets import gpus
 from operators.targets.base import Owner
 from operators.targets.environment import environment_python
 from operators.targets.files import write_whole
@@ -42,7 +43,7 @@ _INHERITED_ON_GPUS: tuple[str, ...] = (
     "TRITON_",
     "TVM_FFI_",
 )
-_INHERITED_ON_GPUS += ("FLASHINFER_", "SGLANG_", "DG_", "OMP_")
+_INHERITED_ON_GPUS += ("FLASHINFER_", "SGLANG_", "DG_", "OMP_", "NIXL_", "MC_", "MOONCAKE_")
 
 
 def base_environment(*, gpus: bool = False) -> dict[str, str]:
@@ -59,53 +60,65 @@ def stand_by(settings: Settings, state: State, spec: DeploymentSpec, owner: Owne
     """Start what can be started of ``spec`` without its knobs; nothing where the engine has no standby.
 
     Raises:
-        TargetError: the engine's environment is not there, or there are no ports.
+        TargetError: the engine's environment is not there, or there are no ports or GPUs.
     """
-    serving = engine(spec.engine)
-    components = serving.components(spec)
+    components = engine(spec.engine).components(spec)
     deployment = _described(state, spec, owner, components, standby=True)
-    commands = {c: serving.standby(spec, c, _site(settings, state, deployment, c)) for c in components}
-    if any(command is None for command in commands.values()):
+    standbys = _standbys(settings, state, deployment)
+    if not standbys:
         return
     _write(state, deployment)
-    for component, command in commands.items():
-        if command is not None:
-            process = state.component(spec.name, component.name)
-            process.start(command.argv, base_environment(gpus=not serving.simulated) | command.env)
+    shares = gpus.shares(components)
+    for name, command in standbys.items():
+        state.component(spec.name, name).start(command.argv, _environment(spec, command, shares.get(name, {})))
 
 
 def start(settings: Settings, state: State, spec: DeploymentSpec, owner: Owner) -> None:
     """Start every process of ``spec``, or let those that stand by for it go on.
 
     Raises:
-        TargetError: the engine's environment is not there, or there are no ports.
+        TargetError: the engine's environment is not there, or there are no ports or GPUs.
     """
     serving = engine(spec.engine)
     components = serving.components(spec)
-    waiting = standing_by(state, spec)
+    waiting = standing_by(settings, state, spec)
     deployment = _described(state, spec, owner, components, ports=waiting.ports if waiting else None)
+    shares = gpus.shares(components)
+    standbys = _standbys(settings, state, waiting) if waiting else {}
     # Written before anything runs: whatever happens next, the janitor knows whose it is.
     _write(state, deployment)
     for component in components:
         site = _site(settings, state, deployment, component)
         command = serving.command(spec, component, site)
-        if waiting is not None:
+        if component.name in standbys:
             path, order = serving.hand_over(site, command)
             write_whole(Path(path), order)
         else:
-            environment = base_environment(gpus=not serving.simulated) | command.env
+            environment = _environment(spec, command, shares.get(component.name, {}))
             state.component(spec.name, component.name).start(command.argv, environment)
 
 
-def standing_by(state: State, spec: DeploymentSpec) -> Deployment | None:
+def standing_by(settings: Settings, state: State, spec: DeploymentSpec) -> Deployment | None:
     """The standby that can become ``spec``: alive, and of the same engine, image and layout."""
     waiting = state.read(spec.name)
     if waiting is None or not waiting.standby:
         return None
     if _lasting(waiting.spec) != _lasting(spec):
         return None
-    alive = all(state.component(spec.name, c.name).alive() for c in engine(spec.engine).components(spec))
+    alive = all(state.component(spec.name, name).alive() for name in _standbys(settings, state, waiting))
     return waiting if alive else None
+
+
+def _standbys(settings: Settings, state: State, deployment: Deployment) -> dict[str, Command]:
+    """By component, how it stands by, of those that can."""
+    spec, serving = deployment.spec, engine(deployment.spec.engine)
+    sites = {c: _site(settings, state, deployment, c) for c in serving.components(spec)}
+    commands = {c.name: serving.standby(spec, c, site) for c, site in sites.items()}
+    return {name: command for name, command in commands.items() if command is not None}
+
+
+def _environment(spec: DeploymentSpec, command: Command, share: dict[str, str]) -> dict[str, str]:
+    return base_environment(gpus=not engine(spec.engine).simulated) | command.env | share
 
 
 def _lasting(spec: DeploymentSpec) -> tuple[object, ...]:
@@ -146,6 +159,7 @@ def _site(settings: Settings, state: State, deployment: Deployment, component: C
         python=str(environment_python(settings, serving.environment)),
         host=HOST,
         ports=deployment.ports[component.name],
+        peers=deployment.ports,
         spec_file=str(folder / "spec.json"),
         work_dir=str(state.component(spec.name, component.name).folder),
         shared_dir=str(folder / "shared"),

@@ -1,10 +1,11 @@
 """Parse command lines with the engine's own argument parser.
 
-    python -m tests.engine_parser [--dynamo] --append SITE_PACKAGES ...
+    python -m tests.engine_parser [--dynamo | --router] --append SITE_PACKAGES ...
 
 Runs in an environment that has SGLang but not all it imports: ``--append`` adds folders of other environments (torch),
 ``stubs`` stands in for the rest. Answers each line of its input, a JSON list of arguments, by a line of JSON, either
-``{"parsed": {...}}`` or ``{"error": "..."}``. With ``--dynamo`` the lines are those of ``python -m dynamo.sglang``.
+``{"parsed": {...}}`` or ``{"error": "..."}``. With ``--dynamo`` the lines are those of ``python -m dynamo.sglang``, with
+``--router`` those of ``python -m sglang_router.launch_router``.
 """
 
 from __future__ import annotations
@@ -26,11 +27,12 @@ def main() -> None:
     options = argparse.ArgumentParser()
     options.add_argument("--append", action="append", default=[])
     options.add_argument("--dynamo", action="store_true")
+    options.add_argument("--router", action="store_true")
     chosen = options.parse_args()
     sys.path.extend(chosen.append)
     stubs.install()
     with contextlib.redirect_stdout(sys.stderr):  # Imports print.
-        parse = dynamo_parser() if chosen.dynamo else sglang_parser()
+        parse = dynamo_parser() if chosen.dynamo else router_parser() if chosen.router else sglang_parser()
     for line in sys.stdin:
         print(json.dumps(answer(parse, json.loads(line)), default=str), flush=True)
 
@@ -64,6 +66,15 @@ def dynamo_parser() -> Parse:
         return argparse.Namespace(**{**vars(known), **left, "engine_routes": [f"{r.path}:{r.target}" for r in routes]})
 
     return parse
+
+
+def router_parser() -> Parse:
+    """The parser of SGLang's router, with what it makes of the servers that it is given."""
+    from sglang_router.router_args import RouterArgs
+
+    parser = argparse.ArgumentParser()
+    RouterArgs.add_cli_args(parser, use_router_prefix=False)
+    return lambda line: argparse.Namespace(**vars(RouterArgs.from_cli_args(parser.parse_args(line))))
 
 
 def answer(parse: Parse, line: list[str]) -> dict[str, Any]:

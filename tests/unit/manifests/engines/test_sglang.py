@@ -88,7 +88,8 @@ def test_only_a_shape_with_random_weights_is_made_on_the_spot():
 @pytest.mark.parametrize(
     ("wanted", "field", "says"),
     [
-        (spec("h200-8"), "hardware", "h200-8-aggregated"),
+        (spec("h200-16"), "hardware", "h200-8"),
+        (spec("gke-h200-32"), "prefill.nodes", "dynamo-sglang"),
         (spec(version="0.4.9"), "engine_version", "0.5.21"),
         (spec(redundant_experts=3), "aggregated.redundant_experts", ""),
     ],

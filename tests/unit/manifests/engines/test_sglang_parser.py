@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from manifests.deployment import Knobs
-from manifests.engines import sglang_flags
+from manifests import profiles
+from manifests.deployment import DeploymentSpec, Knobs, WorkerSpec
+from manifests.engines import engine, sglang_flags
+from manifests.engines.base import Site
 from operators.bootstrap import PROJECT
 from operators.settings import Settings
 from tests.unit.manifests.kubernetes.golden_cases import CASES
@@ -37,10 +39,10 @@ def packages(name):
 class Parser:
     """The parser of one version, in a process of its own: SGLang's imports take seconds."""
 
-    def __init__(self, version, *, dynamo=False):
+    def __init__(self, version, of=None):
         torch = sysconfig.get_path("purelib")  # of this environment, airflow's
-        options = ["--dynamo"] if dynamo else []
-        python = environment("simulated" if dynamo else "airflow") / "bin" / "python"
+        options = [f"--{of}"] if of else []
+        python = environment("simulated" if of == "dynamo" else "airflow") / "bin" / "python"
         for folder in (packages(f"sglang-parser-{version}"), torch):
             options += ["--append", folder]
         command = [str(python), "-m", "tests.engine_parser", *options]
@@ -64,6 +66,26 @@ def parser(request):
     found = Parser(request.param)
     yield found
     found.close()
+
+
+def apart(version, hardware):
+    """(component, site, arguments) of every process of prefill and decode servers on one host."""
+    native, profile = engine("sglang"), profiles.hardware(hardware)
+    spec = native.resolve(DeploymentSpec(
+        name="one", target="local", engine="sglang", engine_version=version, image="sha256:0", model_path="/m",
+        model=profiles.model("Qwen3-30B-A3B"), hardware=profile, record_experts="stat",
+        workers=tuple(WorkerSpec(role=r, layout=w, replicas=2) for r, w in profile.workers.items()),
+    ))  # fmt: skip
+    components = native.components(spec)
+    numbers = iter(range(20000, 21000))
+    peers = {c.name: {port: next(numbers) for port in c.ports} for c in components}
+    for component in components:
+        site = Site(
+            python="/py", host="127.0.0.1", ports=peers[component.name], peers=peers, spec_file="/s", work_dir="/w",
+            shared_dir="/sh", model_path="/m", options=("--attention-backend", "triton"),
+        )  # fmt: skip
+        argv = native.command(spec, component, site).argv
+        yield spec, component, site, argv[argv.index("--") + 1 if "--" in argv else 3 :]
 
 
 def worker_lines(version):
@@ -119,6 +141,43 @@ def test_the_engine_understands_every_golden_worker(parser):
         assert answer["parsed"]["disaggregation_mode"] == mode
 
 
+@pytest.mark.parametrize("hardware", ["h200-4", "h200-8"])
+def test_the_engine_understands_servers_of_its_own_that_prefill_or_decode(parser, hardware):
+    lines = [line for line in apart(parser.version, hardware) if line[1].role != "frontend"]
+    assert len(lines) == 4
+    for spec, component, site, args in lines:
+        answer = parser([*args])
+        assert "error" not in answer, answer
+        parsed = answer["parsed"]
+        agrees(parsed, spec, spec.worker(component.role), parser.version)
+        assert (parsed["disaggregation_mode"], parsed["disaggregation_transfer_backend"]) == (component.role, "nixl")
+        assert (parsed["host"], parsed["port"]) == ("127.0.0.1", site.ports["control"])
+        assert parsed["disaggregation_ib_device"] is None
+        if component.role == "prefill":
+            assert parsed["disaggregation_bootstrap_port"] == site.ports["bootstrap"]
+        other = ["--disaggregation-transfer-backend", "mooncake", "--disaggregation-ib-device", "mlx5_0"]
+        parsed = parser([*args, *other])["parsed"]
+        assert (parsed["disaggregation_transfer_backend"], parsed["disaggregation_ib_device"]) == (other[1], other[3])
+
+
+def test_the_router_understands_where_its_servers_are():
+    router = Parser(DYNAMOS, of="router")
+    _, component, site, args = next(apart(DYNAMOS, "h200-4"))
+    assert component.role == "frontend"
+    try:
+        answer, refused = router([*args]), router(["--no-such-flag"])
+    finally:
+        router.close()
+    assert "unrecognized" in refused["error"]
+    assert "error" not in answer, answer
+    parsed, peers = answer["parsed"], site.peers
+    urls = {name: f"http://127.0.0.1:{ports['control']}" for name, ports in peers.items() if name != "frontend"}
+    assert parsed["prefill_urls"] == [[urls[n], peers[n]["bootstrap"]] for n in ("prefill-0", "prefill-1")]
+    assert parsed["decode_urls"] == [urls["decode-0"], urls["decode-1"]]
+    assert (parsed["port"], parsed["prometheus_port"]) == (peers["frontend"]["http"], peers["frontend"]["metrics"])
+    assert parsed["pd_disaggregation"] and parsed["disable_retries"] and parsed["policy"] == "round_robin"
+
+
 #: Flags that a version does not have.
 DEAD = {
     "0.5.17": (["--attn-dp-size", "8"], ["--expert-balancedness-report-mode", "both"]),
@@ -172,7 +231,7 @@ def test_the_engine_understands_any_knobs(parser, case, knobs, recorder):
 
 
 def test_dynamo_understands_its_own_flags():
-    dynamo = Parser(DYNAMOS, dynamo=True)
+    dynamo = Parser(DYNAMOS, of="dynamo")
     try:
         answers = [dynamo(args) for _, _, args in worker_lines(DYNAMOS)]
     finally:

@@ -7,6 +7,7 @@ import pytest
 
 from manifests import profiles
 from manifests.deployment import DeploymentSpec, WorkerSpec
+from manifests.engines import engine
 from manifests.errors import TargetError
 from operators.targets import gpus
 
@@ -67,6 +68,35 @@ def test_too_few_are_refused_with_the_number_there_is(smi: Smi):
     smi(FREE)
     (found,) = gpus.findings(spec("h200-8-aggregated"), gpus.read(), "13")
     assert "needs 8 GPUs; this host has 2" in found.rule
+    assert "8 GPUs" in found.suggestion and "h200-2" in found.suggestion
+
+
+def test_the_number_that_prefill_and_decode_need_together_is_said(smi: Smi):
+    smi(FREE)
+    (found,) = gpus.findings(spec("h200-4"), gpus.read(), "13")
+    assert "needs 4 GPUs (2 to prefill, 2 to decode); this host has 2" in found.rule
+
+
+@pytest.mark.parametrize(
+    ("visible", "prefill", "decode"), [(None, "0,1", "2,3"), ("5, 4,1,0,7", "5,4", "1,0"), ("5,4", None, None)]
+)
+def test_roles_share_what_is_visible(
+    monkeypatch: pytest.MonkeyPatch, visible: str | None, prefill: str | None, decode: str | None
+):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    components = engine("sglang").components(spec("h200-4"))
+    if prefill is None:
+        with pytest.raises(TargetError, match="shows 2 GPUs, and 4 are needed"):
+            gpus.shares(components)
+        return
+    shares = gpus.shares(components)
+    assert [shares[n]["CUDA_VISIBLE_DEVICES"] for n in ("frontend", "prefill-0", "decode-0")] == ["", prefill, decode]
+
+
+def test_one_server_sees_what_we_see():
+    assert gpus.shares(engine("sglang").components(spec("h200-2"))) == {}
 
 
 def test_a_gpu_in_use_names_its_user_and_nobody_is_ended(smi: Smi):

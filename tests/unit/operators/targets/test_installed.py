@@ -8,6 +8,7 @@ import pytest
 
 from manifests import profiles
 from manifests.deployment import DeploymentSpec, WorkerSpec
+from manifests.engines.base import Need
 from manifests.errors import TargetError
 from operators.settings import Settings
 from operators.targets import installed
@@ -69,3 +70,11 @@ def test_another_version_than_asked_for_is_refused_with_the_installed_one(sglang
     assert installed.other_version(installed_one, HERE) is None
     found = installed.other_version(installed_one.model_copy(update={"engine_version": "0.1"}), HERE)
     assert found is not None and found.suggestion == f"Use {version('pydantic')}"
+
+
+def test_what_an_installation_lacks_is_said_with_what_to_install(sglang: DeploymentSpec):
+    there = Need(packages=("no-such-package", "pydantic"), purpose="this")
+    lacks = Need(packages=("no-such-package", "another"), purpose="that")
+    (found,) = installed.missing(sglang, HERE, [there, lacks])
+    assert "has no no-such-package or another, which that needs" in found.rule
+    assert found.suggestion == f"Run {HERE} -m pip install no-such-package"
