@@ -80,6 +80,8 @@ def _main(
         "env": _env(spec, options, command.env),
         "volumeMounts": _mounts(spec, options),
         "resources": _resources(spec, options, worker),
+        # The last lines of a container that failed stay on its pod, which may be gone before anyone can read its log.
+        "terminationMessagePolicy": "FallbackToLogsOnError",
         **(frontend_probes() if worker is None else worker_probes(simulated=engine.simulated)),
     }
     if worker is not None and not engine.simulated:
