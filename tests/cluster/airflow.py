@@ -17,6 +17,8 @@ from tests.cluster.cluster import Cluster
 from tests.cluster.place import Place, environment
 
 PROFILE = "h100-8"
+#: Deployments of each side that ``wideep_experts`` compares; two are the fewest with an interval.
+EXPERT_PAIRS = 2
 #: A load that every DAG takes; the default decodes without a fitting CUDA graph, so that there is something to find.
 LOAD = SMALL | {
     "target": "dynamo",
@@ -52,7 +54,8 @@ def airflow(home: Place, tmp_path_factory: pytest.TempPathFactory) -> Iterator[A
     """Every DAG can be triggered, with ``LOAD`` for its parameters. A test leaves nothing but claims and a model."""
     folder = tmp_path_factory.mktemp("airflow")
     kubeconfig = home.cluster.account_kubeconfig(home.namespace, rbac.NAME, folder / "account")
-    server = AirflowServer(folder, Settings(), environment(kubeconfig, home.namespace, by_digest=True))
+    known = environment(kubeconfig, home.namespace, by_digest=True) | {"WIDELOOP_EXPERT_PAIRS": str(EXPERT_PAIRS)}
+    server = AirflowServer(folder, Settings(), known)
     try:
         server.start()
         server.prepare()
