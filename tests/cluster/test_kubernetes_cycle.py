@@ -8,7 +8,7 @@ import pytest
 
 from manifests.kubernetes.options import ClusterOptions
 from tests.airflow_server import AirflowServer
-from tests.cluster.airflow import LOAD
+from tests.cluster.airflow_place import LOAD
 from tests.cluster.cluster import wait_for
 from tests.cluster.place import DIGEST, Place
 

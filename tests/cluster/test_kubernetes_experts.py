@@ -8,7 +8,7 @@ import pytest
 
 from results.experts.comparison import IN_ORDER, PLACED, Comparison
 from tests.airflow_server import AirflowServer
-from tests.cluster.airflow import EXPERT_PAIRS, LOAD
+from tests.cluster.airflow_place import EXPERT_PAIRS, LOAD
 from tests.cluster.place import DIGEST, Place
 
 pytestmark = pytest.mark.cluster
