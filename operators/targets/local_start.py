@@ -53,7 +53,9 @@ def base_environment(*, gpus: bool = False) -> dict[str, str]:
         for name, value in os.environ.items()
         if name in _INHERITED or (gpus and name.startswith(_INHERITED_ON_GPUS))
     }
-    return kept | {"PYTHONUNBUFFERED": "1"}
+    # Processes are found by a mark in their environment, over which those that name themselves (SGLang's ranks and its
+    # router, by setproctitle) would write.
+    return kept | {"PYTHONUNBUFFERED": "1", "SPT_NOENV": "1"}
 
 
 def stand_by(settings: Settings, state: State, spec: DeploymentSpec, owner: Owner) -> None:
