@@ -4,8 +4,8 @@ The folder is that of :mod:`tuning.memory.measured`, whose ``servers.csv`` here 
 placement's name), ``eplb_fix`` (``0``: the engine ignored the placement when routing), ``routing`` (``skewed`` or
 ``uniform``), ``kernels`` (``tuned``, or ``default`` where a tuned kernel configuration was missing) and
 ``graph_capture_s``. ``loads.csv`` has one row per load: ``call, run, tag, conc, isl, osl, out_tok_s, in_tok_s,
-tpot_ms_p50``; tags ``decode``, ``prefill`` and ``trial`` are used. ``popularity/<model>.csv`` has the recorded tokens
-per expert, one row per MoE layer.
+tpot_ms_p50``; tags ``decode``, ``prefill`` and ``trial`` are used. ``steps.csv`` (:mod:`tuning.calibration.steps`) is
+optional and has the same columns. ``popularity/<model>.csv`` has the recorded tokens per expert, one row per MoE layer.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tuning.memory.measured import Server, read_servers
 from tuning.placement import Placement, place, trivial
 
 Floats = npt.NDArray[np.floating[Any]]
-Kind = Literal["prefill", "decode", "trial"]
+Kind = Literal["prefill", "decode", "step", "trial"]
 #: Seconds of capture from which on Triton was still compiling, and went on to under load.
 _COLD_CAPTURE_S = 30.0
 
@@ -32,8 +32,10 @@ class Load:
     """One closed-loop load of one server, and what came out.
 
     Attributes:
-        measured: prompt tokens/s of ``prefill``, ms per output token of ``decode``, output tokens/s of ``trial``.
+        kind: ``step`` is a decode step by itself, ``decode`` the time per output token that a client saw.
+        measured: prompt tokens/s of ``prefill``, ms of ``decode`` and ``step``, output tokens/s of ``trial``.
         popularity: share of routed tokens, [moe_layers, experts].
+        placed: whether experts were placed, not in the engine's own order.
     """
 
     server: Server
@@ -44,14 +46,28 @@ class Load:
     measured: float
     popularity: Floats
     placement: Placement
+    placed: bool
 
     @property
     def name(self) -> str:
-        return f"{self.server.name} {self.kind}" + (f"@{self.concurrency}" if self.kind == "decode" else "")
+        return f"{self.server.name} {self.kind}" + (f"@{self.concurrency}" if self.measured_in_ms else "")
+
+    @property
+    def measured_in_ms(self) -> bool:
+        """Less is better then."""
+        return self.kind in ("decode", "step")
+
+    @property
+    def evenly_routed(self) -> bool:
+        """Whether the engine was told to use all experts alike, so that no placement matters."""
+        return bool(np.ptp(self.popularity) == 0)
 
 
-def read_loads(folder: Path) -> list[Load]:
+def read_loads(folder: Path, name: str = "loads.csv") -> list[Load]:
     """The loads of all servers with warm caches and tuned kernels: what the model claims to describe.
+
+    Args:
+        name: the file of ``folder`` that lists them.
 
     Raises:
         FileNotFoundError: a file is missing.
@@ -60,11 +76,11 @@ def read_loads(folder: Path) -> list[Load]:
     with (folder / "servers.csv").open(newline="") as file:
         rows = {f"{row['call']} {row['run']}": row for row in csv.DictReader(file)}
     usable = {s.name: s for s in read_servers(folder) if s.ready and _comparable(rows[s.name])}
-    with (folder / "loads.csv").open(newline="") as file:
+    with (folder / name).open(newline="") as file:
         found = [
-            _load(row, usable[name], rows[name], folder)
+            _load(row, usable[server], rows[server], folder)
             for row in csv.DictReader(file)
-            if (name := f"{row['call']} {row['run']}") in usable
+            if (server := f"{row['call']} {row['run']}") in usable
         ]
     return [load for load in found if load is not None]
 
@@ -75,11 +91,12 @@ def _comparable(row: dict[str, str]) -> bool:
 
 def _load(row: dict[str, str], server: Server, started: dict[str, str], folder: Path) -> Load | None:
     columns: dict[str, tuple[Kind, str]] = {
-        "prefill": ("prefill", "in_tok_s"), "decode": ("decode", "tpot_ms_p50"), "trial": ("trial", "out_tok_s"),
+        "prefill": ("prefill", "in_tok_s"), "decode": ("decode", "tpot_ms_p50"), "step": ("step", "tpot_ms_p50"),
+        "trial": ("trial", "out_tok_s"),
     }  # fmt: skip
-    if row["tag"] not in columns or float(row["out_tok_s"] or 0) == 0:
+    kind, column = columns.get(row["tag"], (None, ""))
+    if kind is None or float(row[column] or 0) == 0:
         return None
-    kind, column = columns[row["tag"]]
     model, worker = server.model, server.worker
     popularity = _popularity(folder / "popularity" / f"{model.name}.csv")
     if started["routing"] == "uniform":
@@ -97,6 +114,7 @@ def _load(row: dict[str, str], server: Server, started: dict[str, str], folder: 
         placement=place(popularity, ep, redundant)
         if placed
         else trivial(model.num_moe_layers, model.num_experts, redundant, ep),
+        placed=placed,
     )
 
 

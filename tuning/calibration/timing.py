@@ -10,50 +10,72 @@ import numpy as np
 
 from manifests.hardware import HardwareProfile
 from tuning.calibration.loads import Load
+from tuning.calibration.variants import SHIPPED, Variant
 from tuning.memory.runtime import MAX_PREFILL_TOKENS
-from tuning.performance import CONSTANTS, Constants, WorkerModel
 
-#: What is fitted. Link and attention efficiencies are not: prefill on two GPUs cannot tell them from grouped_matmul.
-FITTED = ("grouped_matmul", "hbm", "graph_layer_ms", "sequence_ms")
-#: What the model said before it met a measured load: guessed from single runs, no time per sequence.
-BEFORE = replace(CONSTANTS, grouped_matmul=0.33, hbm=0.80, graph_layer_ms=0.09, sequence_ms=0.0)
+#: What is fitted, with start and bounds. Efficiencies of matrix products, attention and links are not: prefill on two
+#: GPUs cannot tell them from row_passes.
+FITTED = {
+    "hbm": (0.87, 0.3, 0.98),
+    "graph_layer_ms": (0.09, 0.01, 0.5),
+    "sequence_ms": (0.003, 0.0, 0.1),
+    "eager_layer_ms": (2.2, 0.5, 5.0),
+    "row_passes": (30.0, 0.0, 200.0),
+}
 
 
-def predict(load: Load, hardware: HardwareProfile, constants: Constants = CONSTANTS) -> float:
+def predict(load: Load, hardware: HardwareProfile, variant: Variant = SHIPPED) -> float:
     """What :attr:`Load.measured` should be. Prefill ran without CUDA graphs on these servers.
 
-    A trial's batch is what is asked for or what the KV cache holds, and its prompts take their share of the time.
+    A trial runs in waves of the batch that is asked for or that the KV cache holds: all prompts, then all decode
+    steps. While a request of a closed loop is answered, every other one ends and is followed by another: its tokens
+    wait for all others' prompts.
     """
     worker = load.server.worker
-    model = WorkerModel(
-        load.server.model, hardware, worker, load.popularity, load.placement, constants, prefill_graphs=False
+    model = variant.model(
+        load.server.model, hardware, worker, load.popularity, load.placement, variant.constants, prefill_graphs=False
     )
     chunk = min(worker.knobs.chunked_prefill_size or MAX_PREFILL_TOKENS, MAX_PREFILL_TOKENS)
     if load.kind == "prefill":
         return chunk / float(model.prefill_ms(chunk)) * 1000
     context = load.isl + load.osl / 2
-    if load.kind == "decode":
-        return float(model.decode_ms(load.concurrency, context))
-    batch = min(load.concurrency, (load.server.kv_tokens or 0) / (load.isl + load.osl))
+    if load.kind in ("step", "decode"):
+        step = float(model.decode_ms(load.concurrency, context))
+        if load.kind == "step" or not variant.prompts_between:
+            return step
+        others = (load.concurrency - 1) * load.isl / chunk * float(model.prefill_ms(chunk))
+        return step + others / load.osl
+    batch = resident(load)
     prompts = batch * load.isl / chunk * float(model.prefill_ms(chunk))
     steps = load.osl * float(model.decode_ms(batch, context))
     return batch * load.osl / (prompts + steps) * 1000
 
 
+def resident(load: Load) -> float:
+    """Requests that a trial's server decodes at once: what is asked for, or what the KV cache holds."""
+    return min(load.concurrency, (load.server.kv_tokens or 0) / (load.isl + load.osl))
+
+
+def eager(load: Load) -> bool:
+    """Whether the load's decode steps ran without CUDA graphs."""
+    batch = resident(load) if load.kind == "trial" else load.concurrency
+    return load.kind != "prefill" and batch > (load.server.worker.knobs.cuda_graph_max_bs or 1)
+
+
 def split(loads: Sequence[Load]) -> tuple[list[Load], list[Load]]:
-    """Loads of every other server to fit to, those of the rest to judge by."""
+    """Loads of every other server in the order they were started, to fit to; those of the rest, to judge by."""
     servers = list(dict.fromkeys(load.server.name for load in loads))
     used = set(servers[::2])
     return [x for x in loads if x.server.name in used], [x for x in loads if x.server.name not in used]
 
 
-def errors(loads: Sequence[Load], hardware: HardwareProfile, constants: Constants) -> list[float]:
+def errors(loads: Sequence[Load], hardware: HardwareProfile, variant: Variant = SHIPPED) -> list[float]:
     """Predicted over measured, minus one."""
-    return [predict(load, hardware, constants) / load.measured - 1 for load in loads]
+    return [predict(load, hardware, variant) / load.measured - 1 for load in loads]
 
 
-def fit(loads: Sequence[Load], hardware: HardwareProfile) -> Constants:
-    """The constants of :data:`FITTED` with the least squared relative error on ``loads``, large misses damped.
+def fit(loads: Sequence[Load], hardware: HardwareProfile, variant: Variant = SHIPPED) -> Variant:
+    """``variant`` with the constants of :data:`FITTED` whose squared relative error is least, large misses damped.
 
     Raises:
         ValueError: there are fewer loads than constants.
@@ -64,14 +86,16 @@ def fit(loads: Sequence[Load], hardware: HardwareProfile) -> Constants:
         raise ValueError(f"{len(loads)} loads cannot determine {len(FITTED)} constants: give at least that many")
 
     def residuals(values: np.ndarray[tuple[int], np.dtype[np.float64]]) -> list[float]:
-        constants = _with(values)
-        return [float(np.log(predict(load, hardware, constants) / load.measured)) for load in loads]
+        changed = _with(variant, values)
+        return [float(np.log(predict(load, hardware, changed) / load.measured)) for load in loads]
 
-    start, bounds = [0.33, 0.80, 0.09, 0.005], ([0.05, 0.3, 0.01, 0.0], [0.95, 0.98, 0.5, 0.1])
-    found = least_squares(residuals, start, bounds=bounds, loss="soft_l1", f_scale=0.1, x_scale=start)
-    return _with(found.x)
+    start, low, high = zip(*FITTED.values(), strict=True)
+    found = least_squares(
+        residuals, start, bounds=(low, high), loss="soft_l1", f_scale=0.1, x_scale=start, ftol=1e-4, xtol=1e-4
+    )
+    return _with(variant, found.x)
 
 
-def _with(values: Sequence[float] | np.ndarray[tuple[int], np.dtype[np.float64]]) -> Constants:
+def _with(variant: Variant, values: Sequence[float] | np.ndarray[tuple[int], np.dtype[np.float64]]) -> Variant:
     changed: dict[str, Any] = dict(zip(FITTED, map(float, values), strict=True))
-    return replace(CONSTANTS, **changed)
+    return replace(variant, constants=replace(variant.constants, **changed))

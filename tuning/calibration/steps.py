@@ -1,0 +1,124 @@
+"""Steps that real servers took, read from a kept results store: what a load's median cannot tell apart.
+
+    python -m tuning.calibration.steps docs/gpu/store.tar.xz docs/gpu/tuned docs/gpu/graphs
+
+writes ``steps.csv`` beside each folder's ``loads.csv``, in the same columns, up to three rows per server:
+
+* ``prefill``: median prompt tokens/s of whole chunks that follow another chunk, from SGLang's log;
+* ``step``: median ms of decode steps at the load's full concurrency, from those lines of SGLang's log (one for 40
+  steps) between which no prompt was prefilled;
+* ``trial``: output tokens/s of the whole load, from the client's totals.
+
+The last is not the throughput that the product reports, which is a plateau's: a closed loop whose requests are all
+equally long runs in waves (all prompts, then all decode steps), and three waves have no plateau. Cut anywhere else than
+between two waves, a window holds too many prompts or too many steps.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import re
+import statistics
+import sys
+import tarfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+_COLUMNS = (
+    "call", "run", "model", "tag", "n", "conc", "isl", "osl", "out_tok_s", "in_tok_s", "tpot_ms_p50",
+)  # fmt: skip
+_LOG = re.compile(r"/logs/(?P<run>[^/]+)-aggregated-0\.log\.gz$")
+_CLIENT = re.compile(r"/benchmarks/(?P<run>[^/]+)/phases/level0/profile_export_aiperf\.json$")
+_PREFILL = re.compile(r"Prefill batch, .*#new-token: (\d+),.*input throughput \(token/s\): ([\d.]+)")
+_DECODE = re.compile(r"Decode batch, #running-req: (\d+),.*gen throughput \(token/s\): ([\d.]+)")
+Row = dict[str, object]
+
+
+def read_store(file: Path) -> tuple[dict[str, list[str]], dict[str, float]]:
+    """Log lines and the whole load's output tokens/s, each by run.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        KeyError: a client's export lacks its throughput.
+    """
+    logs: dict[str, list[str]] = {}
+    totals: dict[str, float] = {}
+    with tarfile.open(file) as store:
+        for member in store:
+            log, client = _LOG.search(member.name), _CLIENT.search(member.name)
+            content = store.extractfile(member) if log or client else None
+            if content is None:
+                continue
+            if log:
+                logs[log["run"]] = gzip.decompress(content.read()).decode().splitlines()
+            elif client:
+                totals[client["run"]] = float(json.loads(content.read())["output_token_throughput"]["avg"])
+    return logs, totals
+
+
+def chunks(log: Iterable[str], tokens: int) -> list[float]:
+    """Prompt tokens/s of every chunk of ``tokens`` that follows a chunk.
+
+    The one after a decode step is left out: SGLang counts the time since the last log line of its kind.
+    """
+    found, follows = [], False
+    for line in log:
+        if match := _PREFILL.search(line):
+            if follows and int(match[1]) == tokens:
+                found.append(float(match[2]))
+            follows = True
+        elif _DECODE.search(line):
+            follows = False
+    return found
+
+
+def decode_steps(log: Iterable[str], batch: int) -> list[float]:
+    """Mean ms of the steps before every line about decoding ``batch`` sequences that no prompt came in between of."""
+    found, follows = [], False
+    for line in log:
+        if match := _DECODE.search(line):
+            if follows and int(match[1]) == batch:
+                found.append(batch / float(match[2]) * 1000)
+            follows = True
+        elif _PREFILL.search(line):
+            follows = False
+    return found
+
+
+def steps(folder: Path, logs: dict[str, list[str]], totals: dict[str, float]) -> list[Row]:
+    """The rows of ``folder / steps.csv``: of each load in ``loads.csv`` that the store has a log of."""
+    with (folder / "servers.csv").open(newline="") as file:
+        chunk = {row["run"]: int(row["chunked_prefill"]) for row in csv.DictReader(file)}
+    with (folder / "loads.csv").open(newline="") as file:
+        loads = [row for row in csv.DictReader(file) if row["run"] in logs]
+    rows: list[Row] = []
+    for load in loads:
+        run = load["run"]
+        same: Row = {name: load[name] for name in ("call", "run", "model", "conc", "isl", "osl")}
+        if rates := chunks(logs[run], chunk[run]):
+            rows.append({**same, "tag": "prefill", "n": len(rates), "in_tok_s": round(statistics.median(rates))})
+        if times := decode_steps(logs[run], int(load["conc"])):
+            rows.append({**same, "tag": "step", "n": len(times), "tpot_ms_p50": round(statistics.median(times), 2)})
+        if run in totals:
+            rows.append({**same, "tag": "trial", "n": load["n"], "out_tok_s": round(totals[run], 1)})
+    return rows
+
+
+def main(store: str, *folders: str) -> None:
+    """Write ``steps.csv`` into every folder."""
+    logs, totals = read_store(Path(store))
+    for folder in map(Path, folders):
+        write(folder / "steps.csv", steps(folder, logs, totals))
+
+
+def write(file: Path, rows: Sequence[Row]) -> None:
+    with file.open("w", newline="") as sink:
+        writer = csv.DictWriter(sink, _COLUMNS, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
