@@ -1,11 +1,11 @@
-"""A stand-in for Dynamo's operator: it turns a DynamoGraphDeployment into Deployments, StatefulSets and Services.
+"""A stand-in for Dynamo's operator: it turns a DynamoGraphDeployment into Deployments, LeaderWorkerSets and Services.
 
 It is **not** the operator, which cannot be had from a package registry. It does what the operator's API reference
 and guide (docs.nvidia.com/dynamo, 1.5) say of names, labels, environment, ports, default probes and status, so that
 what is rendered for the operator runs here. Different from it: the components of a graph are Deployments (the
-operator's choice without Grove); the nodes of a multi-node worker are StatefulSets in place of a LeaderWorkerSet or
-Grove's PodCliqueSet, without gang scheduling; there are no rolling updates and no admission webhook. Its conversion
-between the versions of a graph is lossless for what is written as v1alpha1 only.
+operator's choice without Grove), those over several nodes LeaderWorkerSets as :mod:`tests.cluster.leader_worker_set`
+has them; there are no rolling updates and no admission webhook. Its conversion between the versions of a graph is
+lossless for what is written as v1alpha1 only.
 """
 
 from __future__ import annotations
@@ -13,16 +13,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
+import functools
 import threading
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tests.cluster import dynamo_pods
+from tests.cluster import dynamo_pods, leader_worker_set
 from tests.cluster.agent.api import Api, ApiError
 from tests.cluster.dynamo_conversion import ConversionServer
 from tests.cluster.dynamo_crd import GROUP, KIND, PLURAL
 from tests.cluster.dynamo_pods import NAME_LABEL
+from tests.cluster.leader_worker_set import LeaderWorkerSets
 
 Document = dict[str, Any]
 
@@ -32,6 +34,7 @@ _ALL = f"/apis/{GROUP}/v1beta1/{PLURAL}"
 _DEFINITION = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{PLURAL}.{GROUP}"
 _START_S = 30
 _APPS = {"Deployment": "deployments", "StatefulSet": "statefulsets"}
+_WORKLOADS = ("Deployment", leader_worker_set.KIND)
 _PLURALS = _APPS | {
     "Service": "services",
     "ServiceAccount": "serviceaccounts",
@@ -72,11 +75,14 @@ class DynamoOperator:
         """A change of a graph, or of what it is made of, has the graph looked at again."""
         async with Api(self._kubeconfig) as self._api, self._conversion as conversion:
             await self._api.patch(_DEFINITION, {"spec": {"conversion": conversion}})
+            self._groups = LeaderWorkerSets(self._api)
+            await self._groups.admit()
             self._works.set()
             queue: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
             own = f"?labelSelector={NAME_LABEL}"
             paths = [_ALL, *(f"/apis/apps/v1/{plural}{own}" for plural in _APPS.values())]
             async with asyncio.TaskGroup() as group:
+                group.create_task(self._groups.run())
                 for path in paths:
                     group.create_task(self._listen(path, queue))
                 while True:
@@ -131,18 +137,23 @@ class DynamoOperator:
 
     async def _component(self, graph: Document, documents: list[Document]) -> Document:
         """Make the objects of one component; its replicas as the status of a graph has them."""
-        applied = [await self._apply(graph, document) for document in documents]
-        workloads = [one for one in applied if one["kind"] in _APPS]
-        wanted = sum(one["spec"]["replicas"] for one in workloads)
-        ready = sum(one.get("status", {}).get("readyReplicas", 0) for one in workloads)
+        *others, workload = sorted(documents, key=lambda one: one["kind"] in _WORKLOADS)
+        for document in others:
+            await self._apply(graph, document)
+        if workload["kind"] == leader_worker_set.KIND:
+            namespace = graph["metadata"]["namespace"]
+            status = await self._groups.apply(namespace, workload, functools.partial(self._apply, graph))
+        else:
+            status = (await self._apply(graph, workload)).get("status", {})
+        ready, name = status.get("readyReplicas", 0), workload["metadata"]["name"]
         return {
-            "componentKind": "LeaderWorkerSet" if len(workloads) > 1 else "Deployment",
-            "componentName": workloads[0]["metadata"]["name"],
-            "componentNames": [one["metadata"]["name"] for one in workloads],
-            "replicas": sum(one.get("status", {}).get("replicas", 0) for one in workloads),
-            "updatedReplicas": sum(one.get("status", {}).get("updatedReplicas", 0) for one in workloads),
+            "componentKind": workload["kind"],
+            "componentName": name,
+            "componentNames": [name],
+            "replicas": status.get("replicas", 0),
+            "updatedReplicas": status.get("updatedReplicas", 0),
             "readyReplicas": ready,
-            "_missing": wanted - ready,
+            "_missing": workload["spec"]["replicas"] - ready,
         }
 
     async def _report(self, path: str, graph: Document, components: dict[str, Document], error: str) -> None:

@@ -6,6 +6,8 @@ import copy
 import re
 from typing import Any
 
+from tests.cluster import leader_worker_set
+
 Document = dict[str, Any]
 
 NAME_LABEL = "nvidia.com/dynamo-graph-deployment-name"
@@ -15,7 +17,6 @@ _NIXL_PORT = 19090
 _FPM_PORT = 20380
 _DIST_PORT = 29500
 _WORKERS = ("worker", "prefill", "decode")
-_RANK_LABEL = "apps.kubernetes.io/pod-index"
 
 
 class Invalid(Exception):
@@ -23,7 +24,7 @@ class Invalid(Exception):
 
 
 def documents(graph: Document) -> dict[str, list[Document]]:
-    """Deployments or StatefulSets, and Services, by the name of the component they stand for (spec of v1beta1).
+    """Deployments or LeaderWorkerSets, and Services, by the name of the component they stand for (spec of v1beta1).
 
     Raises:
         Invalid: a rule of the operator's admission is broken.
@@ -73,40 +74,24 @@ def _component(graph: Document, component: Document) -> list[Document]:
         labels = _labels(graph, component) | {"nvidia.com/selector": base}
         workload = _workload("Deployment", base, labels, _template(graph, component, labels), replicas)
         return [workload, _service(graph, component, base)]
-    made = [_service(graph, component, base)]
-    for number in range(replicas):
-        made += _group(graph, component, f"{base}-{number}", nodes)
-    return made
+    return [_service(graph, component, base), _group(graph, component, f"{base}-0", replicas, nodes)]
 
 
-def _group(graph: Document, component: Document, name: str, nodes: int) -> list[Document]:
-    """One multi-node worker: its leader (rank 0, with probes), the other nodes (without), and their names."""
-    found: list[Document] = []
-    for role, count in (("ldr", 1), ("wkr", nodes - 1)):
-        labels = _labels(graph, component) | {"nvidia.com/selector": f"{name}-{role}"}
-        template = _template(graph, component, labels)
-        main = _main(template)
-        if role == "wkr":
-            for probe in ("livenessProbe", "readinessProbe", "startupProbe"):
-                main.pop(probe, None)
-        rank = {"fieldRef": {"fieldPath": f"metadata.labels['{_RANK_LABEL}']"}}
-        main["env"].append({"name": "NODE_RANK", "valueFrom": rank})
-        _add_flags(main, f"{name}-ldr-0.{name}", nodes)
-        workload = _workload("StatefulSet", f"{name}-{role}", labels, template, count)
-        workload["spec"] |= {"serviceName": name, "podManagementPolicy": "Parallel"}
-        if role == "wkr":
-            workload["spec"]["ordinals"] = {"start": 1}
-        template["metadata"]["labels"]["nvidia.com/dynamo-component-pod"] = name
-        found.append(workload)
-    # Names exist before the pods are ready: they find each other by them to become so.
-    spec = {"clusterIP": "None", "publishNotReadyAddresses": True, "ports": [_port("system", SYSTEM_PORT)]}
-    spec["selector"] = {"nvidia.com/dynamo-component-pod": name}
-    return [*found, _object("Service", "v1", name, _labels(graph, component), spec)]
+def _group(graph: Document, component: Document, name: str, replicas: int, nodes: int) -> Document:
+    """The workers of several nodes: each a leader (rank 0, with probes) and the other nodes (without)."""
+    labels = _labels(graph, component)
+    leader, worker = (_template(graph, component, labels) for _ in range(2))
+    for probe in ("livenessProbe", "readinessProbe", "startupProbe"):
+        _main(worker).pop(probe, None)
+    _add_flags(_main(leader), nodes, "0")
+    _add_flags(_main(worker), nodes, "$(LWS_WORKER_INDEX)")
+    return leader_worker_set.group(name, labels, replicas, nodes, leader, worker)
 
 
-def _add_flags(main: Document, leader: str, nodes: int) -> None:
+def _add_flags(main: Document, nodes: int, rank: str) -> None:
     """What tells SGLang of the other nodes, at the end of a Python command or of a shell's script."""
-    flags = ["--dist-init-addr", f"{leader}:{_DIST_PORT}", "--nnodes", str(nodes), "--node-rank", "$(NODE_RANK)"]
+    leader = f"$(LWS_LEADER_ADDRESS):{_DIST_PORT}"
+    flags = ["--dist-init-addr", leader, "--nnodes", str(nodes), "--node-rank", rank]
     if main.get("command", [""])[0] in ("sh", "bash", "/bin/sh", "/bin/bash"):
         main["args"][-1] += " " + " ".join(flags)
     else:

@@ -59,17 +59,41 @@ def test_a_graph_becomes_ready_is_reached_by_its_frontend_service_and_goes_as_a_
     address = f"/api/v1/namespaces/{namespace}/services/g-frontend:8000/proxy/"
     assert "Directory listing" in cluster.kubectl("get", "--raw", address)
     by_name = {pod["metadata"]["name"]: pod for pod in pods(cluster, namespace)}
-    assert {"g-decode-0-ldr-0", "g-decode-0-wkr-1"} < set(by_name)
-    (worker,) = by_name["g-decode-0-wkr-1"]["spec"]["containers"]
-    assert worker["args"][:2] == ["--dist-init-addr", "g-decode-0-ldr-0.g-decode-0:29500"]
-    assert worker["args"][2:] == ["--nnodes", "2", "--node-rank", "$(NODE_RANK)"]
+    leader, other = by_name["g-decode-0-0"], by_name["g-decode-0-0-1"]
+    (worker,) = other["spec"]["containers"]
+    assert worker["args"][:2] == ["--dist-init-addr", "$(LWS_LEADER_ADDRESS):29500"]
+    assert worker["args"][2:] == ["--nnodes", "2", "--node-rank", "$(LWS_WORKER_INDEX)"]
+    variables = {one["name"]: one.get("value") for one in worker["env"]}
+    assert variables["LWS_LEADER_ADDRESS"] == f"g-decode-0-0.g-decode-0.{namespace}"
     assert "startupProbe" not in worker
-    leader, other = (by_name[name]["spec"]["nodeName"] for name in ("g-decode-0-ldr-0", "g-decode-0-wkr-1"))
-    assert leader != other
+    indices = "leaderworkerset.sigs.k8s.io/group-index", "leaderworkerset.sigs.k8s.io/worker-index"
+    assert [[pod["metadata"]["labels"][key] for key in indices] for pod in (leader, other)] == [["0", "0"], ["0", "1"]]
+    assert leader["spec"]["nodeName"] != other["spec"]["nodeName"]
 
     cluster.kubectl("delete", "dgd", "g", "-n", namespace)
     wait_for(lambda: pods(cluster, namespace) == [], 60, "the pods are gone with their graph")
     assert agent.processes(namespace) == {}
+
+
+def test_a_container_that_restarts_has_its_whole_group_made_anew(
+    cluster: Cluster, namespace: str, agent: NodeAgent, add_nodes: AddNodes, operator: DynamoOperator
+) -> None:
+    add_nodes("h200-32")
+    cluster.apply([graph("g", component("decode", "decode", 9090, multinode={"nodeCount": 2}))], namespace)
+    cluster.kubectl("wait", "--for=condition=Ready", "dgd/g", "-n", namespace, "--timeout=60s")
+    before = {pod["metadata"]["name"]: pod["metadata"]["uid"] for pod in pods(cluster, namespace)}
+    agent.kill(namespace, "g-decode-0-0-1")
+
+    def replaced() -> bool:
+        now = {pod["metadata"]["name"]: pod["metadata"]["uid"] for pod in pods(cluster, namespace)}
+        return set(now) == set(before) and not set(now.values()) & set(before.values())
+
+    wait_for(replaced, 60, "a new pod for each of the group")
+    cluster.kubectl("wait", "--for=condition=Ready", "dgd/g", "-n", namespace, "--timeout=60s")
+    statuses = [status for pod in pods(cluster, namespace) for status in pod["status"]["containerStatuses"]]
+    assert [status["restartCount"] for status in statuses] == [0, 0]
+    said = cluster.kubectl("get", "events", "-n", namespace, "--field-selector=reason=RecreateGroup", "-o", "name")
+    assert len(said.split()) == 1
 
 
 def test_a_graph_of_the_older_version_runs_too(

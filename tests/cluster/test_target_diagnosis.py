@@ -81,7 +81,8 @@ def test_claims_that_nobody_made(empty_place: Place, add_nodes: Any) -> None:  #
 
 
 def test_an_engine_that_dies_of_something_unknown(place: Place) -> None:  # noqa: F811
-    with place.agent.fault(Fault("exit", place.namespace, "prefill", 3, "ValueError: no such attention backend")):
+    said = "ValueError: no such attention backend"
+    with place.agent.fault(Fault("exit", place.namespace, "prefill", code=3, message=said)):
         found = fails(place, place.spec())
     assert (found.kind, found.component) == ("crashed", "prefill")
     assert "status 3" in found.message
