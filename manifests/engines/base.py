@@ -171,7 +171,8 @@ class Engine(ABC):
     def recorded_copies(self, worker: WorkerSpec) -> int:
         """How often a recording counts one token: on every rank where no all-to-all back end divides them.
 
-        SGLang adds up the counts of all processes of the worker, tensor-parallel ones too.
+        SGLang's recorder counts a rank's choices over all experts and adds up all ranks of the worker. Without such a
+        back end every tensor-parallel rank routes every token, into however few groups the experts are divided.
         """
         return worker.layout.tp if worker.knobs.deepep_mode is None else 1
 

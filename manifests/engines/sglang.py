@@ -84,9 +84,6 @@ class SglangEngine(Engine):
         argv = (python, "-m", "manifests.engine_side.random_model", "--config", config_file, "--out", out_dir)
         return Command(argv=argv, env=_ENV)
 
-    def recorded_copies(self, worker: WorkerSpec) -> int:
-        return worker.layout.ep if worker.knobs.deepep_mode is None else 1
-
     def resolve(self, spec: DeploymentSpec) -> DeploymentSpec:
         def resolved(worker: WorkerSpec) -> WorkerSpec:
             return worker.model_copy(update={"knobs": sglang_defaults.resolve(spec.hardware.gpu, worker)})

@@ -23,7 +23,7 @@ class ExpertRecording:
         windows: by role [windows, layers, experts]: how often experts were chosen in windows of equally many forward
             passes. Dense layers are rows of zeros.
         passes: forward passes with tokens, by role.
-        copies: how often each choice was counted: once per expert-parallel rank where every rank sees every token.
+        copies: how often each choice was counted: once per tensor-parallel rank where every rank sees every token.
         ordered: whether windows follow each other in time; a ring buffer that has wrapped does not say where.
         provenance: where it comes from: model, workload, engine, version, ranks, recorder mode ...
     """

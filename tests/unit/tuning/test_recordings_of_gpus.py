@@ -1,10 +1,16 @@
 """The 16 recordings of two H200s: read, analysed, placed, and told whether a placement was honoured."""
 
+import gzip
+import re
+import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from manifests.deployment import Knobs, WorkerSpec
+from manifests.engines import engine
+from manifests.hardware import WorkerLayout
 from results import recordings
 from tuning import balance
 from tuning.effect import effect, ignoring
@@ -12,6 +18,7 @@ from tuning.placement import optimise, read, trivial
 from tuning.simulator import torch_file
 
 GPU = Path(__file__).parents[2] / "data" / "gpu"
+STORE = Path(__file__).parents[3] / "docs" / "gpu" / "store.tar.xz"
 LOADED = Path(__file__).parent / "data"
 #: Counts of both ranks of a pass of at most 64 tokens, which is what was decoded at once.
 DECODE = 64 * 8 * 2
@@ -108,3 +115,31 @@ def test_in_order_there_is_nothing_to_tell(recorded):
     base = recorded["r3_b_base_M"].total
     assert effect(base, base, trivial(8, 128, 8, 2)).state == "untold"
     assert np.array_equal(ignoring(base, trivial(8, 128, 8, 2)), base)
+
+
+def worker(tp, ep, **knobs):
+    layout = WorkerLayout(nodes=1, gpus_per_node=tp, tp=tp, dp=1, ep=ep)
+    return WorkerSpec(role="aggregated", layout=layout, knobs=Knobs(**knobs))
+
+
+def test_a_dump_counts_each_token_on_every_tensor_parallel_rank(tmp_path):
+    """What the engine's own log says it prefilled and decoded while it recorded."""
+    with tarfile.open(STORE) as store:
+        for member in store:
+            if re.search(r"recordings/baseline-4752f8a144/.*\.pt$", member.name):
+                (tmp_path / "dump.pt").write_bytes(store.extractfile(member).read())
+            elif member.name.endswith("logs/baseline-4752f8a144-aggregated-0.log.gz"):
+                log = gzip.decompress(store.extractfile(member).read()).decode()
+    recorded = log.partition("/start_expert_distribution_record")[2].partition("/stop_expert_distribution_record")[0]
+    prompts = sum(map(int, re.findall(r"#new-token: (\d+)", recorded)))
+    decoded = (1152 + 32) * 127  # the measurement and its warm-up; the first token comes from the prompt
+    copies = engine("sglang").recorded_copies(worker(2, 2))
+    found = recordings.read(tmp_path / "dump.pt", copies=copies, decode_at_most=DECODE)
+    assert found.tokens(top_k=8) == pytest.approx(prompts + decoded, rel=0.01)
+
+
+@pytest.mark.parametrize("name", ["sglang", "dynamo-sglang", "simulated"])
+def test_copies_follow_the_ranks_that_route_a_token_not_the_groups_of_experts(name):
+    copies = engine(name).recorded_copies
+    assert [copies(worker(8, ep)) for ep in (8, 4, 1)] == [8, 8, 8]
+    assert copies(worker(8, 8, deepep_mode="normal")) == 1
