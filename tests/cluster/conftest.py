@@ -20,6 +20,7 @@ from tests.cluster.binaries import NotHere, find
 from tests.cluster.cluster import Cluster, wait_for
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.dynamo_operator import DynamoOperator
+from tests.cluster.place import model  # noqa: F401 - a fixture
 
 
 def unavailable(reason: str) -> NoReturn:

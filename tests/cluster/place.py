@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import secrets
+import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +15,21 @@ import pytest
 from manifests.deployment import DeploymentSpec
 from manifests.engines import engine
 from manifests.kubernetes.labels import selector
+from manifests.kubernetes.model_cache import files_claim, model_claim
+from manifests.kubernetes.options import ClusterOptions
 from manifests.workload import Workload
 from operators.request import Request
 from operators.settings import settings
 from operators.steps.benchmark import Subject
 from operators.targets import target
 from operators.targets.base import Owner
-from operators.targets.dynamo import DynamoTarget, job_run
+from operators.targets.dynamo import DynamoTarget
+from operators.targets.dynamo.api import Api
+from operators.targets.dynamo.weights import prepare_weights
 from tests.airflow_server import SMALL
+from tests.cluster import nodes
 from tests.cluster.agent import NodeAgent
 from tests.cluster.cluster import Cluster, wait_for
-from tests.cluster.tasks import wait_for_no_tasks
 
 #: A digest: what is pulled by it here is an environment of this machine.
 DIGEST = f"sha256:{'0' * 64}"
@@ -130,12 +137,48 @@ def empty_place(
     settings.cache_clear()
 
 
+@dataclass(frozen=True)
+class Model:
+    """A model on a claim: ``path`` as pods see it, and the ``folder`` of this machine that is the claim."""
+
+    path: str
+    folder: Path
+
+
+@pytest.fixture(scope="session")
+def model(cluster: Cluster, agent: NodeAgent) -> Iterator[Model]:
+    """The simulated engine's model, made once, as the product makes it."""
+    namespace = f"model-{secrets.token_hex(3)}"
+    named = environment(cluster.kubeconfig, namespace)
+    options = ClusterOptions(
+        namespace=namespace,
+        engine_image=named["WIDELOOP_CLUSTER__ENGINE_IMAGE"],
+        client_image=named["WIDELOOP_CLUSTER__CLIENT_IMAGE"],
+    )
+    cluster.kubectl("create", "namespace", namespace)
+    names = agent.add_nodes([nodes.node(namespace)])
+    wanted = Request.from_params(PARAMS).model
+    made = prepare_weights(Api(cluster.kubeconfig), options, engine("simulated"), wanted, say=lambda _: None)
+    yield Model(made.path, _folder(cluster, namespace, options.model_claim))
+    agent.remove_nodes(names)
+    cluster.kubectl("delete", "namespace", namespace, "--wait=false")
+
+
+def _folder(cluster: Cluster, namespace: str, claim: str) -> Path:
+    """The folder of this machine that is a claim's volume."""
+    bound = "--for=jsonpath={.status.phase}=Bound"
+    cluster.kubectl("wait", bound, f"pvc/{claim}", "-n", namespace, "--timeout=30s")
+    volume = cluster.kubectl("get", "pvc", claim, "-n", namespace, "-o", "jsonpath={.spec.volumeName}")
+    return Path(cluster.kubectl("get", "pv", volume, "-o", "jsonpath={.spec.hostPath.path}"))
+
+
 @pytest.fixture
-def place(empty_place: Place, add_nodes: Callable[[str], list[str]], monkeypatch: pytest.MonkeyPatch) -> Place:
+def place(empty_place: Place, add_nodes: Callable[[str], list[str]], model: Model) -> Place:
     """One with nodes, claims and a model."""
     add_nodes("h100-8")
-    monkeypatch.setattr(job_run, "KEPT_S", 0)
-    weights = empty_place.target.prepare_weights(engine("simulated"), Request.from_params(PARAMS).model)
-    wait_for_no_tasks(empty_place.cluster, empty_place.namespace)
-    empty_place.model_path = weights.path
+    options = settings().cluster
+    empty_place.cluster.apply([model_claim(options, 0), files_claim(options)])
+    folder = _folder(empty_place.cluster, empty_place.namespace, options.model_claim)
+    shutil.copytree(model.folder, folder, dirs_exist_ok=True)
+    empty_place.model_path = model.path
     return empty_place
