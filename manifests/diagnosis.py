@@ -15,6 +15,7 @@ FailureKind = Literal[
     "quota_exceeded",
     "image_unavailable",
     "storage_unavailable",
+    "node_lost",
 ]
 
 

@@ -109,13 +109,46 @@ def not_mounted(component: str, said: str) -> Diagnosis | None:
     )
 
 
-def evicted(component: str, pod: Json) -> Diagnosis:
-    """A pod that its node threw out."""
+def refused_by_node(component: str, pod: Json) -> Diagnosis:
+    """A pod that its node would not start, or threw out."""
+    node, status = pod["spec"].get("nodeName"), pod["status"]
+    said = status.get("message") or ""
+    if status["reason"] == "Evicted":
+        return Diagnosis(
+            kind="crashed",
+            component=component,
+            message=f"was evicted from {node}: {said}",
+            action="Free the node's disk or memory, or give the pods a priority class "
+            "(WIDELOOP_CLUSTER__PRIORITY_CLASS)",
+        )
     return Diagnosis(
-        kind="crashed",
+        kind="node_lost",
         component=component,
-        message=f"was evicted from {pod['spec'].get('nodeName')}: {pod['status'].get('message', '')}",
-        action="Free the node's disk or memory, or give the pods a priority class (WIDELOOP_CLUSTER__PRIORITY_CLASS)",
+        message=f"node {node} did not run it: {status['reason']}: {said}",
+        action="A device of that node may be lost: look at it with `nvidia-smi` and at its device plugin, cordon the "
+        "node and try again",
+    )
+
+
+def node_lost(component: str, pod: Json, said: str, since: str) -> Diagnosis:
+    """A pod on a node that is gone, or does not answer."""
+    node, name = pod["spec"].get("nodeName"), pod["metadata"]["name"]
+    return Diagnosis(
+        kind="node_lost",
+        component=component,
+        message=f"node {node} of {name} has been silent since {since}: {said}",
+        action="Cordon or remove the node (`kubectl delete node` frees what its pods hold) and try again",
+    )
+
+
+def does_not_end(component: str, pod: Json, since: str) -> Diagnosis:
+    """A pod whose node answers, and whose processes do not end when told to."""
+    node, name = pod["spec"].get("nodeName"), pod["metadata"]["name"]
+    return Diagnosis(
+        kind="node_lost",
+        component=component,
+        message=f"{name} should have ended at {since} and still holds its GPUs on {node}, which answers",
+        action="Its processes may hang in a driver: look at the node with `nvidia-smi` and `dmesg`, and restart it",
     )
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from manifests.deployment import DeploymentSpec
 from manifests.errors import TargetError
@@ -18,7 +19,11 @@ from operators.settings import Settings
 from operators.targets.dynamo.api import Api
 from operators.targets.dynamo.objects import collection, log_lines
 from operators.targets.dynamo.pods import restarts
+from operators.targets.dynamo.view import pods
 from operators.targets.dynamo.watch import Watch
+
+if TYPE_CHECKING:
+    from operators.targets.dynamo.ends import End
 
 Json = dict[str, Any]
 
@@ -32,6 +37,7 @@ class Cluster:
 
     Attributes:
         answered: seconds that graphs (uid) took to answer a generation, by the pods (signature) that answered.
+        kept_ends: of graphs (uid), what was last written down of containers that ended.
     """
 
     def __init__(self, kubeconfig: Path | None, context: str | None, options: ClusterOptions) -> None:
@@ -40,6 +46,7 @@ class Cluster:
         self._specs: dict[str, DeploymentSpec] = {}
         self._logs: dict[tuple[str, int, bool], tuple[str, ...]] = {}
         self.answered: dict[tuple[str, str], float] = {}
+        self.kept_ends: dict[str, Sequence[End]] = {}
         self._last: dict[tuple[str, str], float] = {}
 
     @cached_property
@@ -83,15 +90,17 @@ class Cluster:
         return self._specs[uid]
 
     def last_log(self, pod: Json, previous: bool) -> tuple[str, ...]:
-        """The last lines of a pod's container that ended, asked for once per end."""
+        """The last lines of a pod's container that ended, asked for once per end; none once another has its name."""
         key = (pod["metadata"]["uid"], restarts(pod), previous)
         if not self._logs.get(key):
             if len(self._logs) >= _MEMORY:
                 self._logs.clear()
             name = pod["metadata"]["name"]
-            self._logs[key] = log_lines(
+            lines = log_lines(
                 self.api, self.options.namespace, name, container="main", tail=_LOG_LINES, previous=previous
             )
+            now = self.api.get(f"{pods(self.options)}/{name}") if lines else None
+            self._logs[key] = lines if now and now["metadata"]["uid"] == pod["metadata"]["uid"] else ()
         return self._logs[key]
 
     def due(self, what: str, name: str, every_s: float) -> bool:

@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from manifests.diagnosis import Diagnosis
-from manifests.engines.base import Component, Engine
+from manifests.engines.base import Engine
 from manifests.kubernetes.jobs import FILES
-from operators.targets.dynamo import causes
+from operators.targets.dynamo import causes, ends
+from operators.targets.dynamo.ends import ReadLog
 from operators.targets.dynamo.events import about_one, last, pods_refused, unmounted
-from operators.targets.dynamo.pods import age_s, ended, has_ended, parse_time, role, scheduled, waiting
+from operators.targets.dynamo.pods import (
+    age_s,
+    has_ended,
+    leaving,
+    overdue_s,
+    parse_time,
+    refused_by_node,
+    role,
+    scheduled,
+    silent_since,
+    waiting,
+)
 from operators.targets.dynamo.view import View
 
 Json = dict[str, Any]
-#: (pod's name, whether that of its last run) -> lines.
-ReadLog = Callable[[Json, bool], tuple[str, ...]]
 
 #: Seconds a condition may last that often passes by itself: nodes being added, claims being bound, registries away.
 GRACE_S = 60.0
 #: Seconds for what takes minutes where it goes well: pulling from a busy registry, attaching volumes.
 LONG_GRACE_S = 180.0
-#: Of a container whose end nobody can explain, this many ends are enough.
-_ENDS = 2
 
 
 def diagnose(view: View, serving: Engine, roles: Collection[str], read_log: ReadLog) -> Diagnosis | None:
@@ -63,7 +70,7 @@ def looks_stuck(view: View, roles: Collection[str]) -> bool:
     if view.graph is None or view.age_s < GRACE_S:
         return False
     serves = view.files_pod is not None and not has_ended(view.files_pod) and not _pending(view.files_pod)
-    return any(map(_pending, view.engine_pods)) or bool(_podless(view, roles)) or not serves
+    return any(map(_pending, view.engine_pods)) or bool(_podless(view, roles) or view.silent_pods) or not serves
 
 
 def _pending(pod: Json) -> bool:
@@ -77,8 +84,12 @@ def _podless(view: View, roles: Collection[str]) -> list[str]:
 
 def _all(view: View, serving: Engine, roles: Collection[str], read_log: ReadLog) -> Iterator[Diagnosis]:
     for pod in view.engine_pods:
-        component = role(pod) or "?"
-        diagnosis = _stuck(view, component, pod) or _dead(view, component, pod, serving, read_log)
+        diagnosis = _stuck(view, role(pod) or "?", pod)
+        if diagnosis is not None:
+            yield diagnosis
+    yield from ends.fatal(view, serving, read_log)
+    for pod in (*view.engine_pods, *view.leaving_pods):
+        diagnosis = _lost(view, role(pod) or "?", pod)
         if diagnosis is not None:
             yield diagnosis
     if view.files_pod is not None and not view.ready_record:
@@ -109,23 +120,23 @@ def _stuck(view: View, component: str, pod: Json) -> Diagnosis | None:
     return None
 
 
-def _dead(view: View, component: str, pod: Json, serving: Engine, read_log: ReadLog) -> Diagnosis | None:
-    """Why a pod's container ended, unless it is up again and nobody knows."""
-    if pod.get("status", {}).get("reason") == "Evicted":
-        return causes.evicted(component, pod)
-    end = ended(pod)
-    if end is None:
-        return None
-    log = read_log(pod, end.running_again)
-    killed = last(_about(view, pod), "Killing")
-    if re.search(r"failed (startup|liveness) probe", killed):
-        return causes.probe_failed(component, killed, log[-causes.TAIL :])
-    found = serving.diagnose(Component(name=component, role=component), log, end.code)
-    if found.kind != "crashed":
-        return found
-    if end.reason == "OOMKilled":
-        return causes.host_memory(component, pod, found.log_tail)
-    return found if end.failures >= _ENDS else None
+def _lost(view: View, component: str, pod: Json) -> Diagnosis | None:
+    """Whether a pod is lost with its node, or would not end there."""
+    if refused_by_node(pod):
+        return None if view.available else causes.refused_by_node(component, pod)
+    if leaving(pod) and view.available:
+        return None  # Another pod has taken its place.
+    wrong = view.nodes.get(pod["spec"].get("nodeName") or "")
+    since, overdue = silent_since(pod), overdue_s(pod, view.now)
+    if wrong and (overdue >= GRACE_S or _passed(view, since) >= GRACE_S):
+        return causes.node_lost(component, pod, wrong, since or pod["metadata"]["deletionTimestamp"])
+    if wrong == "" and overdue >= LONG_GRACE_S:
+        return causes.does_not_end(component, pod, pod["metadata"]["deletionTimestamp"])
+    return None
+
+
+def _passed(view: View, since: str | None) -> float:
+    return (view.now - parse_time(since)).total_seconds() if since else 0.0
 
 
 def _no_pods(view: View, component: str) -> Diagnosis | None:

@@ -8,7 +8,8 @@ from manifests.deployment import DeploymentSpec
 from manifests.diagnosis import Diagnosis
 from manifests.engines import engine
 from operators.targets.base import Status
-from operators.targets.dynamo.diagnosis import ReadLog, diagnose
+from operators.targets.dynamo.diagnosis import diagnose
+from operators.targets.dynamo.ends import ReadLog
 from operators.targets.dynamo.pods import in_words, ready
 from operators.targets.dynamo.view import View
 

@@ -7,7 +7,7 @@ Short requests and files go through the API server's proxy; Airflow needs no oth
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
@@ -22,7 +22,7 @@ from manifests.kubernetes.naming import frontend_service
 from manifests.kubernetes.probes import FRONTEND_PORT, SYSTEM_PORT
 from operators.settings import Settings
 from operators.targets.base import ClientStatus, Endpoints, Image, Owned, Owner, Preparation, Status, Target, Weights
-from operators.targets.dynamo import preparations, view
+from operators.targets.dynamo import ends, preparations, view
 from operators.targets.dynamo.api import MERGE
 from operators.targets.dynamo.clients import Clients
 from operators.targets.dynamo.cluster import cluster
@@ -31,7 +31,7 @@ from operators.targets.dynamo.diagnosis import looks_stuck
 from operators.targets.dynamo.files import Files
 from operators.targets.dynamo.image import prepare_image
 from operators.targets.dynamo.objects import log_lines
-from operators.targets.dynamo.pods import component_pods, group_of, has_ended, role
+from operators.targets.dynamo.pods import component_pods, group_of, has_ended, leaving, role
 from operators.targets.dynamo.preflight import preflight
 from operators.targets.dynamo.status import Verdict, judge, roles
 from operators.targets.dynamo.view import LOOK_EVERY_S, READY, View
@@ -118,13 +118,27 @@ class DynamoTarget(Target):
             self._files(name).bring_back()
         if verdict.state == "failed" or (verdict.state == "pending" and self._looks_stuck(seen)):
             # Events may say more, or that help is on its way.
-            verdict = self._judge(view.with_events(api, options, seen))
+            verdict = self._judge(view.with_nodes(api, view.with_events(api, options, seen)))
         return self._ask(seen) if verdict.state == "ask" else verdict
 
     def _judge(self, seen: View) -> Verdict:
         if seen.graph is None:
             return Verdict("absent", f"there is no deployment {seen.name}")
-        return judge(seen, self._cluster.spec_of(seen.graph), self._cluster.last_log, self._start_timeout_s)
+        spec = self._cluster.spec_of(seen.graph)
+        if not leaving(seen.graph):
+            self._keep_ends(seen.graph, ends.unrecorded(seen, engine(spec.engine), self._cluster.last_log))
+        return judge(seen, spec, self._cluster.last_log, self._start_timeout_s)
+
+    def _keep_ends(self, graph: dict[str, Any], new: Sequence[ends.End]) -> None:
+        """Write down how containers ended: at the next look their pods may be gone, or this process."""
+        if not new or self._cluster.kept_ends.get(graph["metadata"]["uid"]) == new:
+            return
+        try:
+            self._annotate(graph, ends.record(new))
+        except ApiRefused as refusal:
+            if refusal.status not in (404, 409):  # The graph is gone, or another one has its name.
+                raise
+        self._cluster.kept_ends[graph["metadata"]["uid"]] = new
 
     def _looks_stuck(self, seen: View) -> bool:
         return seen.graph is not None and looks_stuck(seen, roles(self._cluster.spec_of(seen.graph)))
@@ -143,13 +157,15 @@ class DynamoTarget(Target):
         if answer is not None:
             return Verdict("pending", f"every component is up, but {answer}")
         seconds = seen.ready_record.get("seconds", seen.age_s)
-        record = json.dumps({"seconds": seconds, "pods": seen.signature})
-        path = f"{view.graphs(self._cluster.options)}/{seen.name}"
-        self._cluster.api.request(
-            "PATCH", path, None, {"metadata": {"annotations": {READY: record}}}, content_type=MERGE
-        )
+        self._annotate(seen.graph, {READY: json.dumps({"seconds": seconds, "pods": seen.signature})})
         self._cluster.answered[pods] = seconds
         return Verdict("ready", start_seconds=seconds)
+
+    def _annotate(self, graph: dict[str, Any], annotations: dict[str, str]) -> None:
+        metadata = graph["metadata"]
+        path = f"{view.graphs(self._cluster.options)}/{metadata['name']}"
+        change = {"metadata": {"uid": metadata["uid"], "annotations": annotations}}
+        self._cluster.api.request("PATCH", path, None, change, content_type=MERGE)
 
     async def changed(self, name: str, client: str | None = None) -> None:  # noqa: ARG002
         await self._cluster.watch.changed(name, self.look_again_s)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from manifests.errors import ApiRefused
 from manifests.kubernetes.dynamo import GROUP, KIND
 from manifests.kubernetes.jobs import FILES, client_job_name
 from manifests.kubernetes.labels import CLIENT, DEPLOYMENT, selector
@@ -51,9 +52,12 @@ class View:
 
     Attributes:
         graph: the DynamoGraphDeployment; None when there is none.
-        engine_pods: those of its components. others: of clients, and the one that serves its files.
+        pods: of its components and of clients, and the one that serves its files.
         jobs: its clients.
         events: about any of these; None when nobody looked.
+        gone: pods that were seen to go, as they were last.
+        nodes: what is wrong with nodes that are silent by what their pods say, empty when nothing is; nodes that are
+            not in it were not looked at.
     """
 
     name: str
@@ -62,6 +66,8 @@ class View:
     jobs: Sequence[Json] = ()
     events: Sequence[Json] | None = None
     now: datetime = field(default_factory=lambda: datetime.now(UTC))
+    gone: Sequence[Json] = ()
+    nodes: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def age_s(self) -> float:
@@ -71,8 +77,23 @@ class View:
     @property
     def engine_pods(self) -> list[Json]:
         """Pods of the graph's components, but for those that are being deleted."""
-        ours = (p for p in self.pods if not pod_facts.leaving(p))
-        return [p for p in ours if pod_facts.role(p) not in (None, FILES) and not self.client_of(p)]
+        return [p for p in self._of_engines(self.pods) if not pod_facts.leaving(p)]
+
+    @property
+    def leaving_pods(self) -> list[Json]:
+        """Pods of the graph's components that are being deleted; those of an earlier graph of that name are not its."""
+        return [p for p in self._of_engines(self.pods) if pod_facts.leaving(p) and self._since_graph(p)]
+
+    @property
+    def gone_pods(self) -> list[Json]:
+        """Pods of the graph's components that were seen to go."""
+        return [p for p in self._of_engines(self.gone) if self._since_graph(p)]
+
+    @property
+    def silent_pods(self) -> list[Json]:
+        """Pods of the graph's components whose nodes may be gone."""
+        pods = [*self.engine_pods, *self.leaving_pods]
+        return [p for p in pods if pod_facts.silent_since(p) or pod_facts.overdue_s(p, self.now) > 0]
 
     @property
     def files_pod(self) -> Json | None:
@@ -122,6 +143,13 @@ class View:
         found = [p for p in self.pods if self.client_of(p) == client]
         return sorted(found, key=lambda p: str(p["metadata"]["creationTimestamp"]))
 
+    def _of_engines(self, pods: Sequence[Json]) -> list[Json]:
+        return [p for p in pods if pod_facts.role(p) not in (None, FILES) and not self.client_of(p)]
+
+    def _since_graph(self, pod: Json) -> bool:
+        made = (self.graph or {}).get("metadata", {}).get("creationTimestamp", "")
+        return bool(pod["metadata"]["creationTimestamp"] >= made)
+
     @staticmethod
     def client_of(pod: Json) -> str | None:
         """The client that a pod runs, if it runs one."""
@@ -143,6 +171,27 @@ def with_events(api: Api, options: ClusterOptions, seen: View) -> View:
         return seen
     events, _ = api.list(collection("v1", "Event", options.namespace))
     return replace(seen, events=about(seen.name, seen.graph, events))
+
+
+def with_nodes(api: Api, seen: View) -> View:
+    """The same with what is wrong with nodes that are silent by what their pods say: one request for each."""
+    names = {str(p["spec"]["nodeName"]) for p in seen.silent_pods if p["spec"].get("nodeName")}
+    return replace(seen, nodes={name: _wrong_with(api, name) for name in sorted(names)})
+
+
+def _wrong_with(api: Api, node: str) -> str:
+    """Why a node runs no pods; empty when it does."""
+    try:
+        found, _ = api.list("/api/v1/nodes", {"fieldSelector": f"metadata.name={node}"})
+    except ApiRefused as error:
+        if error.status != 403:
+            raise
+        return "it may not be looked at, and its pods are given up by Kubernetes"
+    if not found:
+        return "it is no longer in the cluster"
+    conditions = found[0].get("status", {}).get("conditions") or ()
+    up: Json = next((c for c in conditions if c["type"] == "Ready"), {})
+    return "" if up.get("status") == "True" else f"{up.get('reason', 'not ready')}: {up.get('message', '')}".strip(": ")
 
 
 def about(name: str, graph: Json, events: Sequence[Json]) -> list[Json]:

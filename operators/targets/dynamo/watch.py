@@ -12,7 +12,7 @@ import json
 import logging
 import threading
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,6 +21,7 @@ from manifests.kubernetes.labels import selector
 from manifests.kubernetes.options import ClusterOptions
 from operators.targets.dynamo import view
 from operators.targets.dynamo.api import Api
+from operators.targets.dynamo.pods import ended
 from operators.targets.dynamo.view import View, deployment_of
 
 Json = dict[str, Any]
@@ -31,6 +32,8 @@ _log = logging.getLogger(__name__)
 _ROUND_S = 120
 _PIECE = 1 << 16
 _BACKOFF_S = (1.0, 2.0, 5.0, 10.0)
+#: Pods of a deployment that are remembered after they went: one for each node of a large one.
+_GONE = 32
 
 
 class Gone(Exception):
@@ -49,6 +52,7 @@ class Watch:
         self._linger_s = linger_s
         self._kinds = {"graphs": view.graphs(options), "pods": view.pods(options), "jobs": view.jobs(options)}
         self._held: dict[str, dict[str, Json]] = {kind: {} for kind in self._kinds}
+        self._gone: dict[str, deque[Json]] = defaultdict(lambda: deque(maxlen=_GONE))
         self._synced = dict.fromkeys(self._kinds, False)
         self._changes: dict[str, int] = defaultdict(int)
         self._looked_at: dict[str, int] = {}
@@ -75,7 +79,8 @@ class Watch:
                 return None
             pods = [p for p in self._held["pods"].values() if deployment_of(p) == name]
             jobs = [j for j in self._held["jobs"].values() if deployment_of(j) == name]
-        return View(name, graph, pods, jobs)
+            gone = tuple(self._gone.get(name, ()))
+        return View(name, graph, pods, jobs, gone=gone)
 
     async def changed(self, name: str, timeout_s: float) -> None:
         """Return once the deployment has changed since the last :meth:`look` at it, or after ``timeout_s``."""
@@ -183,11 +188,20 @@ class Watch:
             with self._lock:
                 if event["type"] == "DELETED":
                     self._held[kind].pop(metadata["name"], None)
+                    self._forget(kind, thing)
                 else:
                     self._held[kind][metadata["name"]] = thing
             self._tell({deployment_of(thing)})
         version: str = metadata["resourceVersion"]
         return version
+
+    def _forget(self, kind: str, thing: Json) -> None:
+        """A pod whose container had ended is kept, for nobody may have looked since: its node tells it at the last."""
+        name = deployment_of(thing)
+        if kind == "graphs":
+            self._gone.pop(thing["metadata"]["name"], None)
+        elif kind == "pods" and name is not None and ended(thing) is not None:
+            self._gone[name].append(thing)
 
     def _tell(self, names: set[str | None]) -> None:
         with self._lock:

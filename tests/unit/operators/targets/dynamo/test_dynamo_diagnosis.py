@@ -1,17 +1,22 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from cluster_objects import NAME, NOW, at, event, exited, graph, pod, running_pod, unscheduled_pod, view, waiting_pod
+from scripted_api import Script, answer, refusal, serve, write_kubeconfig
 
 from manifests.diagnosis import Diagnosis
 from manifests.engines import engine
+from operators.targets.dynamo.api import Api
 from operators.targets.dynamo.diagnosis import client_looks_stuck, diagnose, diagnose_client, looks_stuck
 from operators.targets.dynamo.task_trouble import trouble
-from operators.targets.dynamo.view import View
+from operators.targets.dynamo.view import View, with_nodes
 
 ROLES = ("frontend", "decode")
+UNHEALTHY = "Allocate failed due to no healthy devices present; cannot allocate unhealthy devices nvidia.com/gpu"
 NO_GPUS = "0/4 nodes are available: 4 Insufficient nvidia.com/gpu. preemption: not helpful."
 
 
@@ -115,6 +120,13 @@ def found(seen: View, log: tuple[str, ...] = ()) -> Diagnosis | None:
             "disk pressure",
             "PRIORITY_CLASS",
             id="evicted",
+        ),
+        pytest.param(
+            pod() | {"status": {"phase": "Failed", "reason": "UnexpectedAdmissionError", "message": UNHEALTHY}},
+            "node_lost",
+            "node-1 did not run it: UnexpectedAdmissionError: Allocate failed",
+            "nvidia-smi",
+            id="GPU gone",
         ),
     ],
 )
@@ -304,3 +316,93 @@ def test_a_client_is_given_time_to_begin_and_none_once_it_runs() -> None:
     runs = view(running_pod(marks={"wideloop/client": "bench-1"}), jobs=[job(900)], events=[refused])
     assert not client_looks_stuck(runs, "bench-1")
     assert diagnose_client(runs, "bench-1") is None
+
+
+def silent_pod(*, ago: float = 100, **more: Any) -> dict[str, Any]:
+    """Its node does not answer: what others have said of it since, and what its node said last."""
+    found = running_pod(**more)
+    found["status"]["containerStatuses"][0]["ready"] = True
+    found["status"]["conditions"][1] |= {"status": "False", "lastTransitionTime": at(ago)}
+    return found
+
+
+def given_up(*, ago: float = 100, **more: Any) -> dict[str, Any]:
+    """One that never was ready: nobody says anything of it before it is given up."""
+    deleted = {"deletionTimestamp": at(ago - 30), "deletionGracePeriodSeconds": 30}
+    found = pod(state={"running": {}}, phase="Running", **deleted | more)
+    condition = {"type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager"}
+    found["status"]["conditions"] = [condition | {"lastTransitionTime": at(ago)}]
+    return found
+
+
+UNREACHABLE = {"node-1": "NodeStatusUnknown: Kubelet stopped posting node status."}
+
+
+@pytest.mark.parametrize("lost", [silent_pod(), given_up()])
+def test_a_node_that_does_not_answer_is_named(lost: dict[str, Any]) -> None:
+    seen = view(running_pod("frontend"), lost, events=[])
+    assert looks_stuck(seen, ROLES)
+    diagnosis = found(replace(seen, nodes=UNREACHABLE))
+    assert diagnosis is not None
+    assert (diagnosis.kind, diagnosis.component) == ("node_lost", "decode")
+    assert "node-1" in diagnosis.message and "Kubelet stopped posting" in diagnosis.message
+
+
+@pytest.mark.parametrize(
+    ("pods", "nodes"),
+    [
+        pytest.param([silent_pod(ago=20)], UNREACHABLE, id="for a moment"),
+        pytest.param([silent_pod()], {"node-1": ""}, id="it answers again"),
+        pytest.param([silent_pod()], {}, id="nobody has looked"),
+        pytest.param([running_pod()], UNREACHABLE, id="its pod is well"),
+        pytest.param([given_up()], {"node-1": ""}, id="its pod has time to end"),
+    ],
+)
+def test_a_silence_that_may_pass_is_waited_for(pods: list[dict[str, Any]], nodes: dict[str, str]) -> None:
+    seen = view(running_pod("frontend"), running_pod(name="other"), *pods, events=[])
+    assert found(replace(seen, nodes=nodes)) is None
+
+
+def test_a_pod_whose_place_was_taken_elsewhere_is_no_trouble() -> None:
+    seen = view(running_pod("frontend"), running_pod(), given_up(name="before"), of=graph(age=900, ready=True))
+    assert found(replace(seen, nodes=UNREACHABLE)) is None
+
+
+def test_a_pod_that_does_not_end_although_its_node_answers_is_named() -> None:
+    hung = running_pod(deletionTimestamp=at(400), deletionGracePeriodSeconds=30)
+    seen = view(running_pod("frontend"), running_pod(name="other"), hung, events=[])
+    diagnosis = found(replace(seen, nodes={"node-1": ""}))
+    assert diagnosis is not None
+    assert diagnosis.kind == "node_lost" and "which answers" in diagnosis.message
+
+
+def test_ranks_that_died_with_a_node_do_not_hide_it() -> None:
+    crashed = pod(name="other", state={"waiting": {"reason": "CrashLoopBackOff"}}, last=exited(1), restarts=4)
+    diagnosis = found(replace(view(running_pod("frontend"), silent_pod(), crashed, events=[]), nodes=UNREACHABLE))
+    assert diagnosis is not None and diagnosis.kind == "node_lost"
+
+
+@pytest.mark.parametrize(
+    ("reply", "wrong"),
+    [
+        pytest.param({"status": "True", "reason": "KubeletReady"}, "", id="answers"),
+        pytest.param(
+            {"status": "Unknown", "reason": "NodeStatusUnknown", "message": "Kubelet stopped"},
+            "NodeStatusUnknown: Kubelet stopped",
+            id="does not answer",
+        ),
+        pytest.param(None, "no longer in the cluster", id="removed"),
+        pytest.param(403, "may not be looked at", id="not allowed"),
+    ],
+)
+def test_nodes_of_silent_pods_are_looked_at(tmp_path: Path, reply: Any, wrong: str) -> None:
+    script = Script()
+    node = {"status": {"conditions": [{"type": "Ready", **reply}]}} if isinstance(reply, dict) else None
+    listed = answer(200, {"items": [node] if node else [], "metadata": {"resourceVersion": "1"}})
+    script.on("GET", "/api/v1/nodes", refusal(403, "Forbidden") if reply == 403 else listed)
+    with serve(script) as port:
+        api = Api(write_kubeconfig(tmp_path / "kubeconfig", port), outage_s=0.2)
+        seen = with_nodes(api, view(running_pod("frontend"), silent_pod(), silent_pod(name="b")))
+    assert list(seen.nodes) == ["node-1"]
+    assert wrong in seen.nodes["node-1"] and bool(wrong) == bool(seen.nodes["node-1"])
+    assert script.times("/api/v1/nodes") == 1

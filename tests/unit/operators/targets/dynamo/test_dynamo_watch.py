@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cluster_objects import NAME, graph, running_pod
+from cluster_objects import NAME, exited, graph, pod, running_pod
 from scripted_api import Reply, Script, answer, hang_up, refusal, serve, stream, write_kubeconfig
 
 from manifests.kubernetes.options import ClusterOptions
@@ -152,12 +152,31 @@ def test_a_dropped_connection_goes_on_where_it_was(tmp_path: Path) -> None:
 
 def test_what_is_deleted_is_forgotten(tmp_path: Path) -> None:
     stage = Stage()
-    pod = running_pod(name="a")
-    stage.script.on("GET", PODS, listed(pod))
-    stage.script.on("GET", f"{PODS}?watch", stage.quiet(event("DELETED", pod)))
+    running = running_pod(name="a")
+    stage.script.on("GET", PODS, listed(running))
+    stage.script.on("GET", f"{PODS}?watch", stage.quiet(event("DELETED", running)))
 
     async def test(observed: Watch) -> None:
         await until(observed, lambda: observed.synced and names(observed) == [])
+
+    stage.run(tmp_path, test)
+
+
+def test_a_pod_that_had_ended_is_remembered_when_it_goes(tmp_path: Path) -> None:
+    stage = Stage()
+    ended, other = pod(name="a", state={"running": {}}, last=exited(3), restarts=1), running_pod(name="b")
+    stage.script.on("GET", PODS, listed(ended, other))
+    stage.script.on("GET", f"{PODS}?watch", stage.quiet(event("DELETED", ended), event("DELETED", other, "3")))
+
+    async def test(observed: Watch) -> None:
+        await until(observed, lambda: observed.synced and names(observed) == [])
+        seen = observed.look(NAME)
+        assert seen is not None
+        assert [p["metadata"]["name"] for p in seen.gone] == ["a"]
+        observed._take("graphs", event("DELETED", graph(), "4"))
+        observed._take("graphs", event("ADDED", graph(), "5"))
+        seen = observed.look(NAME)
+        assert seen is not None and seen.gone == ()
 
     stage.run(tmp_path, test)
 
