@@ -11,20 +11,24 @@ from pathlib import Path
 import manifests
 from manifests.errors import TargetError
 
-REQUIREMENTS = Path(manifests.__file__).parent / "environments" / "gpu-host.txt"
+_LOCKS = Path(manifests.__file__).parent / "environments"
+#: What can be packed, by name of its pins: the host's own, and what prefill and decode apart need besides.
+PARTS = ("gpu-host", "gpu-host-disaggregated")
 #: The host's Python and C library, in uv's words.
 PYTHON, PLATFORM = "3.12", "x86_64-manylinux_2_40"
 #: More does not travel to the hosts this is for.
 MAX_BYTES = 60 * 2**20
 
 #: Parts of packages that a text server on Hopper never imports: they are nine tenths of the size. FlashAttention 3
-#: (``flash_ops``) is among them, so the server needs ``--attention-backend triton`` (or FlashInfer's kernels).
+#: (``flash_ops``) is among them, so the server needs ``--attention-backend triton`` (or FlashInfer's kernels), and
+#: NIXL's expert parallelism (``nixl_ep``), which moves tokens and not KV caches.
 _DROPPED = re.compile(
     r"""^(
     sglang/multimodal_gen/ | sglang/test/ |
     sglang/lang/(?!chat_template|interpreter|ir|api|backend|choices|tracer|__init__) |
     sglang/srt/(server|grpc|multimodal)/_core.*\.so |
     sgl_kernel/(flash_ops|flashmla_ops|infllm_ops|spatial_ops|deep_gemm).*\.so | sgl_kernel/sm100/ |
+    nixl_ep_cu\d+/.*\.so | nixl_cu\d+\.libs/ucx/libucx_perftest.*\.so.* | include/ |
     flashinfer/data/cutlass/(examples|python|tools)/ | flashinfer/data/cccl/(python|benchmarks|docs|ci)/ |
     bin/ | (.*/)?tests?/ | (.*/)?__pycache__/ | .*\.pyi$
     )""",
@@ -32,10 +36,11 @@ _DROPPED = re.compile(
 )
 
 
-def make(out: Path, uv: str = "uv") -> int:
+def make(out: Path, uv: str = "uv", part: str = PARTS[0]) -> int:
     """Write the archive ``out`` (tar, xz) and return its size in bytes; equal pins give equal archives.
 
     Args:
+        part: one of :data:`PARTS`.
         uv: the uv program, which fetches wheels for another platform and Python.
 
     Raises:
@@ -43,7 +48,7 @@ def make(out: Path, uv: str = "uv") -> int:
     """
     with tempfile.TemporaryDirectory(prefix="bundle-") as scratch:
         site = Path(scratch) / "site"
-        _install(site, uv)
+        _install(site, uv, _LOCKS / f"{part}.txt")
         _drop(site)
         _pack(site, out)
     size = out.stat().st_size
@@ -57,12 +62,12 @@ def keeps(path: str) -> bool:
     return _DROPPED.match(path) is None
 
 
-def _install(site: Path, uv: str) -> None:
+def _install(site: Path, uv: str, requirements: Path) -> None:
     command = [uv, "pip", "install", "--quiet", "--no-deps", "--only-binary", ":all:", "--target", str(site)]
-    command += ["--python-version", PYTHON, "--python-platform", PLATFORM, "--requirement", str(REQUIREMENTS)]
+    command += ["--python-version", PYTHON, "--python-platform", PLATFORM, "--requirement", str(requirements)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise TargetError(f"fetching the packages of {REQUIREMENTS.name} failed:\n{done.stderr[-2000:]}")
+        raise TargetError(f"fetching the packages of {requirements.name} failed:\n{done.stderr[-2000:]}")
 
 
 def _drop(site: Path) -> None:

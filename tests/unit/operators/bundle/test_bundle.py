@@ -26,6 +26,10 @@ from operators.bundle.unpack import unpack
         ("flashinfer/data/cutlass/include/cute/a.hpp", True),
         ("flashinfer/data/cutlass/examples/a.cu", False),
         ("pandas/tests/x.py", False),
+        ("sglang_router/sglang_router_rs.abi3.so", True),
+        ("nixl_cu13.libs/ucx/libuct_cuda.so.0", True),
+        ("nixl_cu13.libs/ucx/libucx_perftest_cuda.so.0.0.0", False),
+        ("nixl_ep_cu13/nixl_ep_cpp_torch214.cpython-312-x86_64-linux-gnu.so", False),
         ("tvm_ffi/testing.py", True),
         ("bin/uvicorn", False),
     ],
@@ -49,6 +53,7 @@ def uv(tmp_path: Path) -> str:
     script.write_text(
         """#!/bin/sh
 while [ "$1" != --target ]; do shift; done
+case "$*" in *gpu-host-disaggregated.txt) mkdir -p "$2/nixl"; touch "$2/nixl/__init__.py"; exit;; esac
 mkdir -p "$2/aiperf/tests" "$2/aiperf-9.dist-info"
 echo 'def main(): print("aiperf speaks"); return 0' > "$2/aiperf/cli.py"
 touch "$2/aiperf/__init__.py" "$2/aiperf/tests/test_x.py"
@@ -71,6 +76,10 @@ def test_equal_packages_make_equal_bundles_that_unpack_into_an_environment(tmp_p
     # The host's own packages can be imported too.
     subprocess.run([python, "-c", "import pytest"], check=True)
     assert python.resolve() == Path(sys.executable).resolve()
+    # What prefill and decode apart need comes over it.
+    making.make(second, uv, "gpu-host-disaggregated")
+    assert unpack(second, tmp_path / "env") == python
+    subprocess.run([python, "-c", "import aiperf, nixl"], check=True)
 
 
 def test_a_bundle_that_is_too_large_is_refused(tmp_path: Path, uv: str, monkeypatch: pytest.MonkeyPatch):
