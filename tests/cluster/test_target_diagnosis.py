@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from operators.steps import deployment
 from operators.targets.dynamo import deployments
 from operators.targets.dynamo import diagnosis as rules
 from tests.cluster.agent.faults import Fault
+from tests.cluster.agent.status import now
 from tests.cluster.cluster import wait_for
 from tests.cluster.place import OWNER, Place, empty_place, place  # noqa: F401 - fixtures
 
@@ -107,6 +109,29 @@ def test_a_worker_that_the_kernel_killed(place: Place) -> None:  # noqa: F811
     assert (found.kind, found.component) == ("bad_configuration", "decode")
     assert "OOMKilled" in found.message and "WORKER_MEMORY" in found.action
     place.target.delete("one")
+
+
+def test_a_node_that_falls_silent_under_a_deployment(place: Place) -> None:  # noqa: F811
+    place.up(place.spec())
+    (pod,) = place.pods(deployment="one", component="decode")
+    silence(place, pod)
+    found = failed(place, "one")
+    assert (found.kind, found.component) == ("node_lost", "decode")
+    assert pod["spec"]["nodeName"] in found.message and "Kubelet stopped posting node status" in found.message
+    place.target.delete("one")
+    assert place.left() == []
+
+
+def silence(place: Place, pod: dict[str, Any]) -> None:  # noqa: F811
+    """What Kubernetes' node controller says of a node without a heartbeat, and of a pod there: it is off here."""
+    unknown = {"type": "Ready", "status": "Unknown", "reason": "NodeStatusUnknown"}
+    unknown |= {"message": "Kubelet stopped posting node status."}
+    for thing, condition in (
+        (("node", pod["spec"]["nodeName"]), unknown),
+        (("pod", pod["metadata"]["name"]), {"type": "Ready", "status": "False", "lastTransitionTime": now()}),
+    ):
+        patch = json.dumps({"status": {"conditions": [condition]}})
+        place.kubectl("patch", *thing, "--subresource=status", "--type=strategic", "-p", patch)
 
 
 def test_a_quota_that_is_too_small_for_the_workers(place: Place) -> None:  # noqa: F811

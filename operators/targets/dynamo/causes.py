@@ -63,15 +63,19 @@ def unschedulable(component: str, condition: Json) -> Diagnosis:
             action="A gang scheduler (Grove, Kueue) waits for room or quota, or is not running: look at its workload, "
             "or set WIDELOOP_CLUSTER__GROVE=false",
         )
-    for pattern, kind, action in _UNSCHEDULABLE:
-        if re.search(pattern, said):
-            return Diagnosis(kind=kind, component=component, message=f"cannot be scheduled: {said}", action=action)
-    return Diagnosis(
-        kind="unschedulable",
-        component=component,
-        message=f"cannot be scheduled: {said or condition.get('reason')}",
-        action="See `kubectl describe pod`",
-    )
+    matching = [(re.search(rf"(\d+ )?(?:{pattern})", said), kind, action) for pattern, kind, action in _UNSCHEDULABLE]
+    known = [(found, kind, action) for found, kind, action in matching if found]
+    if not known:
+        return Diagnosis(
+            kind="unschedulable",
+            component=component,
+            message=f"cannot be scheduled: {said or condition.get('reason')}",
+            action="See `kubectl describe pod`",
+        )
+    # A node may lack several things, and one without GPUs lacks those too: what most nodes lack is what is missing.
+    lacking = [face for face in known if "Insufficient" in face[0][0]]
+    decisive = max(lacking, key=lambda face: int(face[0][1] or 0)) if known[0] in lacking else known[0]
+    return Diagnosis(kind=decisive[1], component=component, message=f"cannot be scheduled: {said}", action=decisive[2])
 
 
 def not_started(component: str, wait: Json, *, patient: bool) -> Diagnosis | None:

@@ -64,6 +64,24 @@ def found(seen: View, log: tuple[str, ...] = ()) -> Diagnosis | None:
             id="RDMA",
         ),
         pytest.param(
+            unscheduled_pod(
+                "0/5 nodes are available: 3 Insufficient nvidia.com/gpu, 5 Insufficient rdma/ib.", since=120
+            ),
+            "unschedulable",
+            "rdma/ib",
+            "RDMA_RESOURCE",
+            id="RDMA, and nodes without GPUs",
+        ),
+        pytest.param(
+            unscheduled_pod(
+                "0/5 nodes are available: 3 Insufficient rdma/ib, 5 Insufficient nvidia.com/gpu.", since=120
+            ),
+            "unschedulable",
+            "nvidia.com/gpu",
+            "Free GPUs",
+            id="GPUs, and nodes without RDMA",
+        ),
+        pytest.param(
             unscheduled_pod("0/2 nodes are available: 2 node(s) had untolerated taint {team: a}.", since=120),
             "unschedulable",
             "team: a",
