@@ -190,6 +190,8 @@ class WorkerModel:
 
     def _experts_ms(self, rows: Floats, sequences: Floats) -> Floats:
         """Routed experts of all MoE layers; ``rows`` tokens of ``sequences`` sequences per attention-DP rank."""
+        if np.ndim(rows) == 0:
+            return np.asarray(self._experts_step_ms(float(rows), float(sequences)))
         steps, inverse = np.unique(np.stack([np.ravel(rows), np.ravel(sequences)]), axis=1, return_inverse=True)
         times = np.array([self._experts_step_ms(float(r), float(s)) for r, s in steps.T])
         result: Floats = times[np.ravel(inverse)].reshape(np.shape(rows))

@@ -53,6 +53,14 @@ class Load:
         return f"{self.server.name} {self.kind}" + (f"@{self.concurrency}" if self.measured_in_ms else "")
 
     @property
+    def alike(self) -> tuple[object, ...]:
+        """The same for loads of servers that differ in nothing a prediction could tell."""
+        server, kv = self.server, self.server.kv_tokens if self.kind == "trial" else None
+        call = server.name.partition(" ")[0]
+        load = self.kind, self.concurrency, self.isl, self.osl, self.placed, self.evenly_routed
+        return call, server.model.name, server.worker, kv, *load
+
+    @property
     def measured_in_ms(self) -> bool:
         """Less is better then."""
         return self.kind in ("decode", "step")

@@ -85,9 +85,13 @@ def fit(loads: Sequence[Load], hardware: HardwareProfile, variant: Variant = SHI
     if len(loads) < len(FITTED):
         raise ValueError(f"{len(loads)} loads cannot determine {len(FITTED)} constants: give at least that many")
 
+    keys = [load.alike for load in loads]
+    kinds = dict(zip(keys, loads, strict=True))
+
     def residuals(values: np.ndarray[tuple[int], np.dtype[np.float64]]) -> list[float]:
         changed = _with(variant, values)
-        return [float(np.log(predict(load, hardware, changed) / load.measured)) for load in loads]
+        said = {key: predict(load, hardware, changed) for key, load in kinds.items()}
+        return [float(np.log(said[key] / load.measured)) for key, load in zip(keys, loads, strict=True)]
 
     start, low, high = zip(*FITTED.values(), strict=True)
     found = least_squares(

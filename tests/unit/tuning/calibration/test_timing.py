@@ -49,9 +49,12 @@ def test_no_server_is_on_both_sides_of_the_split():
 
 
 def test_shipped_constants_are_those_fitted_to_every_other_server():
-    fitted = fit(USED, HARDWARE).constants
+    """By the page, which is made again below."""
+    text = (ROOT / "docs" / "performance.md").read_text()
     for name in FITTED:
-        assert getattr(CONSTANTS, name) == pytest.approx(getattr(fitted, name), rel=0.02), name
+        fitted, shipped = re.search(rf"^\| {name} \| .* \| (.*) \| (.*) \|$", text, re.MULTILINE).groups()
+        assert float(shipped) == pytest.approx(float(fitted), rel=0.02), name
+        assert float(shipped) == pytest.approx(getattr(CONSTANTS, name), rel=0.005), name
 
 
 @pytest.mark.parametrize(("load", "limit"), list(JUDGED.items()))
