@@ -1,4 +1,7 @@
-"""Remove every deployment of ours that no live run owns. Unpause it wherever GPUs cost money."""
+"""Remove every deployment, build, smoke test and download of ours that no live run owns.
+
+Unpause it wherever GPUs cost money.
+"""
 
 from datetime import datetime, timedelta
 

@@ -290,7 +290,7 @@ def tell(asked: dict[str, Any] | None, waited: dict[str, Any] | None, measured: 
 
 @task(**RETRIES)
 def sweep_up() -> list[str]:
-    """Delete every deployment whose run is over."""
+    """Delete every deployment, and every Job for an image or weights, whose runs are over."""
     from operators import dag_runs
     from operators.steps import janitor
 
