@@ -9,42 +9,34 @@ from collections.abc import Callable
 
 import pytest
 
-from manifests.engines import engine
-from operators.request import Request
 from operators.settings import settings
 from operators.steps import benchmark
 from operators.targets.dynamo import cluster as shared
-from operators.targets.dynamo import deployments, job_run
+from operators.targets.dynamo import deployments
 from operators.targets.dynamo import target as target_module
 from operators.waiting import TargetTrigger
 from results.benchmark import read_levels
 from tests.cluster.agent.faults import Fault
 from tests.cluster.cluster import wait_for
-from tests.cluster.place import OWNER, PARAMS, Place, empty_place  # noqa: F401 - a fixture
-from tests.cluster.tasks import wait_for_no_tasks
+from tests.cluster.place import OWNER, Place, empty_place, place  # noqa: F401 - fixtures
 
 pytestmark = pytest.mark.cluster
 
 #: Two prefill and two decode nodes of four GPUs.
 PROFILE = "h200-16-4x4"
 POOL = {"pool": "wide"}
-WAIT_S = 120
+WAIT_S = 240
 
 
 @pytest.fixture
-def wide(empty_place: Place, add_nodes: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch) -> Place:  # noqa: F811
-    """One whose workers ask for nodes of a pool."""
-    add_nodes("h200-32")
+def wide(place: Place, add_nodes: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch) -> Place:  # noqa: F811
+    """One whose workers ask for nodes of a pool; there are others."""
     add_nodes(PROFILE, **POOL)
     monkeypatch.setenv("WIDELOOP_CLUSTER__GPU_NODE_SELECTOR", json.dumps(POOL))
     settings.cache_clear()
-    monkeypatch.setattr(job_run, "KEPT_S", 0)
     monkeypatch.setattr(deployments, "_GRACE_S", 1)
     monkeypatch.setattr(target_module, "LOOK_EVERY_S", 1)
-    weights = empty_place.target.prepare_weights(engine("simulated"), Request.from_params(PARAMS).model)
-    wait_for_no_tasks(empty_place.cluster, empty_place.namespace)
-    empty_place.model_path = weights.path
-    return empty_place
+    return place
 
 
 async def fires(trigger: TargetTrigger) -> object:
@@ -62,7 +54,7 @@ def test_workers_over_several_nodes_come_up_are_measured_and_leave_nothing(wide:
     assert asked == [node["status"]["allocatable"]["nvidia.com/gpu"] for node in nodes] == ["4"] * 4
     assert any("all 2 ranks are there" in line for line in wide.target.logs("one", "decode-0"))
 
-    subject = wide.subject("one")
+    subject = wide.subject("one", isl=64, osl=8, requests_per_slot=1, warmup_requests=1)
     benchmark.begin(subject)
     wait_for(lambda: wide.target.client_status("one", subject.client).state != "running", WAIT_S, "the client's end")
     client = wide.target.client_status("one", subject.client)
