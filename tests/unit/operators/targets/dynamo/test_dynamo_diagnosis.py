@@ -344,6 +344,13 @@ def silent_pod(*, ago: float = 100, **more: Any) -> dict[str, Any]:
     return found
 
 
+def gated_pod() -> dict[str, Any]:
+    """Its containers are ready, and something outside of it is not: its node says so itself."""
+    found = silent_pod()
+    found["status"]["conditions"][1]["reason"] = "ReadinessGatesNotReady"
+    return found
+
+
 def given_up(*, ago: float = 100, **more: Any) -> dict[str, Any]:
     """One that never was ready: nobody says anything of it before it is given up."""
     deleted = {"deletionTimestamp": at(ago - 30), "deletionGracePeriodSeconds": 30}
@@ -373,6 +380,7 @@ def test_a_node_that_does_not_answer_is_named(lost: dict[str, Any]) -> None:
         pytest.param([silent_pod()], {"node-1": ""}, id="it answers again"),
         pytest.param([silent_pod()], {}, id="nobody has looked"),
         pytest.param([running_pod()], UNREACHABLE, id="its pod is well"),
+        pytest.param([gated_pod()], UNREACHABLE, id="its pod waits for a gate"),
         pytest.param([given_up()], {"node-1": ""}, id="its pod has time to end"),
     ],
 )
