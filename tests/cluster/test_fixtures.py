@@ -204,8 +204,13 @@ def test_nothing_outlives_a_session_that_was_killed(agent: NodeAgent, tmp_path: 
         cluster = Cluster(Path(kubeconfig), kubectl)
         cluster.apply([pod("orphan", "sleep 1000 & wait")], "default")
         cluster.kubectl("wait", "--for=condition=Ready", "pod/orphan", "--timeout=30s")
-        family = psutil.Process(session.pid).children(recursive=True)
-        assert {"etcd", "kube-apiserver", "sleep"} < {one.name() for one in family}
+
+        def everyone() -> list[psutil.Process]:
+            found = psutil.Process(session.pid).children(recursive=True)
+            return found if {"etcd", "kube-apiserver", "sleep"} < {one.name() for one in found} else []
+
+        # A container is ready before its shell has started anything.
+        family = wait_for(everyone)
     finally:
         session.kill()
         session.wait()
