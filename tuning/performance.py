@@ -43,7 +43,8 @@ class Constants:
         graph_layer_ms: one captured layer at batch 1 with nothing to do (fitted; measured 2.5 ms for 24 layers).
         eager_layer_ms: host time per layer without a graph, whatever the batch (fitted; measured 51-55 ms for 24).
         row_passes: how often the rows of a token's experts go through memory, as hidden states, per MoE layer:
-            gathered, activated, summed (fitted, so that all else that grows with tokens alone is in it).
+            gathered, activated, summed (fitted, and all else that grows with tokens is in it: at EP 2 what rows cost
+            cannot be told from what tokens do, so that it is a guess for other layouts).
         sequence_ms: a decode step's time per sequence beyond arithmetic and memory traffic (fitted).
         seed: of the draw that makes each layer's popularity in a step differ from its mean.
         expert_tile: rows an expert's product is padded to (Triton and DeepGEMM tile sizes).
