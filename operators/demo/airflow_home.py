@@ -86,8 +86,6 @@ class AirflowHome:
             "CORE__DAGS_FOLDER": self.dags,
             "CORE__LOAD_EXAMPLES": False,
             "CORE__EXECUTOR": "LocalExecutor",
-            "DATABASE__SQL_ALCHEMY_CONNECT_ARGS": "operators.demo.sqlite.CONNECT_ARGS",
-            "DATABASE__SQL_ALCHEMY_CONNECT_ARGS_ASYNC": "operators.demo.sqlite.CONNECT_ARGS",
             # Each slot is a process of its own; the default of 32 would take 6 GB.
             "CORE__PARALLELISM": 4,
             "CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin",

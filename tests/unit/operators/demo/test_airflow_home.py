@@ -1,8 +1,5 @@
 """The demo's Airflow is configured for itself alone."""
 
-import importlib
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 
 from operators.demo.airflow_home import USER, AirflowHome
@@ -42,15 +39,6 @@ def test_settings_of_another_airflow_are_dropped(tmp_path: Path) -> None:
 def test_the_password_is_not_in_the_environment_tasks_inherit(tmp_path: Path) -> None:
     home = AirflowHome(tmp_path)
     assert home.password() not in str(home.environment({}))
-
-
-def test_a_busy_database_is_waited_for(tmp_path: Path) -> None:
-    """As Airflow reads it: the path of a dictionary that is given to the driver."""
-    environment = AirflowHome(tmp_path).environment({})
-    for kind in ("", "_ASYNC"):
-        module, _, name = environment[f"AIRFLOW__DATABASE__SQL_ALCHEMY_CONNECT_ARGS{kind}"].rpartition(".")
-        with closing(sqlite3.connect(":memory:", **getattr(importlib.import_module(module), name))) as database:
-            assert database.execute("pragma busy_timeout").fetchone() == (60_000,)
 
 
 def test_every_listener_follows_the_port(tmp_path: Path) -> None:
