@@ -270,6 +270,16 @@ def sweep() -> dict[str, Param]:
             type="integer",
             minimum=2,
         ),
+        "prefill_chunks": _param(
+            "prefill_chunks",
+            _SWEEP,
+            "Prefill chunks",
+            "Sizes of a prefill chunk to choose from, tokens of the whole worker, e.g. [8192, 16384]; the default's "
+            "own is one of them. Empty: it stays what the engine chooses.",
+            type="array",
+            items={"type": "integer", "enum": [2**k for k in range(10, 20)]},
+            uniqueItems=True,
+        ),
     }
 
 

@@ -55,6 +55,7 @@ DEFAULTS: dict[str, Any] = {
     "max_mem_fraction": 0.98,
     "min_graph_bs": 4,
     "max_graph_bs": 256,
+    "prefill_chunks": [],
 }
 
 
@@ -117,6 +118,7 @@ class Request(BaseModel):
                     redundant_slots=(0, p["max_redundant_slots"]),
                     mem_fraction_static=(p["min_mem_fraction"], p["max_mem_fraction"]),
                     cuda_graph_max_bs=(p["min_graph_bs"], p["max_graph_bs"]),
+                    chunked_prefill_size=p["prefill_chunks"] or (),
                 ),
                 trials=p["trials"],
                 repeats=p["repeats"],
@@ -193,13 +195,17 @@ _PARAM_OF: dict[tuple[Any, ...], str] = {
     ("SearchSpace", "cuda_graph_max_bs"): "max_graph_bs",
     ("SearchSpace", "cuda_graph_max_bs", 0): "min_graph_bs",
     ("SearchSpace", "cuda_graph_max_bs", 1): "max_graph_bs",
+    ("SearchSpace", "chunked_prefill_size"): "prefill_chunks",
 }
+#: Values that work, of params that are usually empty.
+_WORKS = {"prefill_chunks": [8192, 16384]}
 
 
 def _finding(error: Any, model: str) -> Finding:
     """A pydantic error in the words of a finding."""
-    field = _PARAM_OF.get((model, *error["loc"]), str(error["loc"][0]))
-    usual = DEFAULTS[field]
+    whole = (model, error["loc"][0])
+    field = _PARAM_OF.get((model, *error["loc"])) or _PARAM_OF.get(whole) or str(error["loc"][0])
+    usual = _WORKS.get(field, DEFAULTS[field])
     suggestion = "Leave it empty for the engine's own choice" if usual is None else f"Use e.g. {usual}"
     return Finding(field=field, value=error["input"], rule=error["msg"], suggestion=suggestion)
 

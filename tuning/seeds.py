@@ -28,11 +28,12 @@ class Seed(NamedTuple):
 
 def seed_points(space: SearchSpace, spec: DeploymentSpec, workload: Workload, *, recorded: bool = True) -> list[Seed]:
     """Points to try first, for a resolved default ``spec``: the recording's placement alone, with one more
-    slot and all memory that is safe, and just beyond the edge of memory. Points outside the space are left out.
+    slot and all memory that is safe, just beyond the edge of memory, and the largest prefill chunk where chunks are
+    searched. Points outside the space are left out.
 
     ``recorded``: there is a recording to place experts by. Without one the first point would be the default again.
     """
-    default = point_of(spec)
+    default = point_of(spec, space)
     dp = decoder(spec).layout.dp
     batch = max(-(-max(workload.concurrency) // dp), space.cuda_graph_max_bs[0])
     graph = float(min(max(batch, space.cuda_graph_max_bs[0]), space.cuda_graph_max_bs[1]))
@@ -45,6 +46,12 @@ def seed_points(space: SearchSpace, spec: DeploymentSpec, workload: Workload, *,
     if edge is not None:
         beyond = round(edge + 4 * _STEP, 3)
         seeds.append(Seed({**default, "mem_fraction_static": beyond}, "just beyond the model's edge of memory"))
+    for chunk in space.chunked_prefill_size[-1:]:
+        largest = {**default, "chunked_prefill_size": chunk}
+        fits = _largest_fraction(largest, space, spec, 0.0)
+        if fits is not None and chunk != default["chunked_prefill_size"]:
+            fraction = min(default["mem_fraction_static"], fits)
+            seeds.append(Seed({**largest, "mem_fraction_static": fraction}, "the largest prefill chunk alone"))
     return [s for s in seeds if space.contains(s.point)]
 
 

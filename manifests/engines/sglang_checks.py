@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterator
 from manifests import validation
 from manifests.deployment import DeploymentSpec, WorkerSpec
 from manifests.engines import sglang_versions
+from manifests.engines.sglang_defaults import MAX_PREFILL_TOKENS, PAGE_TOKENS
 from manifests.engines.sglang_flags import dispatch_tokens
 from manifests.findings import Finding
 from manifests.model import ModelSpec
@@ -134,6 +135,19 @@ def _batches(worker: WorkerSpec) -> Iterator[Finding]:
     if role == "prefill" and layout.dp > 1 and chunk is not None and chunk // layout.dp < _SMALL_CHUNK:
         rule = f"is divided among the {layout.dp} attention-DP ranks: {chunk // layout.dp} tokens each"
         yield _warning(f"{role}.chunked_prefill_size", chunk, rule, f"{_SMALL_CHUNK * layout.dp} or more")
+    if role != "decode" and chunk is not None:
+        yield from _chunk(worker, chunk)
+
+
+def _chunk(worker: WorkerSpec, chunk: int) -> Iterator[Finding]:
+    """``assert chunked_prefill_size % page_size == 0``; and what ``PrefillAdder`` makes of one that is too large."""
+    field, most = f"{worker.role}.chunked_prefill_size", MAX_PREFILL_TOKENS * worker.layout.dp
+    if chunk % PAGE_TOKENS:
+        rule = f"a chunk is whole pages of the KV cache, of up to {PAGE_TOKENS} tokens"
+        yield _error(field, chunk, rule, max(chunk // PAGE_TOKENS, 1) * PAGE_TOKENS)
+    elif chunk > most:
+        rule = f"a scheduler takes {MAX_PREFILL_TOKENS} prompt tokens into a step at most: more changes nothing"
+        yield _warning(field, chunk, rule, f"at most {most}")
 
 
 def _error(field: str, value: object, rule: str, works: object) -> Finding:

@@ -25,6 +25,11 @@ _DEEPEP_DECODE_MIB = 2048
 _DEEPEP_MODES: dict[Role, str] = {"prefill": "normal", "decode": "low_latency", "aggregated": "auto"}
 #: SGLang's default of the tokens that DeepEP's low-latency mode dispatches per rank at most.
 DISPATCH_TOKENS = 128
+#: ``--max-prefill-tokens``: a scheduler takes no more prompt tokens into one step, whatever the chunk.
+MAX_PREFILL_TOKENS = 16384
+#: The largest page of the KV cache that an attention back end for these models sets by itself (CUTLASS MLA); a chunk
+#: must be whole pages.
+PAGE_TOKENS = 128
 _MIN_TOKENS = 2048
 MIN_FRACTION = 0.01
 

@@ -17,10 +17,11 @@ def probes(space: SearchSpace, spec: DeploymentSpec) -> list[Seed]:
 
     Between the two, ``tuning.seeds`` has one just beyond the edge that the model sees.
     """
-    default = point_of(spec)
+    default = point_of(spec, space)
     slots = float(space.redundant_slots[1])
     found = [Seed({**default, "redundant_slots": slots}, REDUNDANCY)]
     worst = {
+        **default,
         "redundant_slots": slots,
         "mem_fraction_static": space.mem_fraction_static[1],
         "cuda_graph_max_bs": float(space.cuda_graph_max_bs[1]),

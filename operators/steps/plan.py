@@ -17,7 +17,7 @@ from operators.targets import target
 from operators.targets.base import Target
 from results.records import Cycle
 from results.store import Store
-from tuning import memory
+from tuning import memory, space
 from tuning.placement import findings as placement
 from tuning.space import decoder, fewest_slots, point_of
 from tuning.study import TuningStudy
@@ -79,6 +79,8 @@ def plan(
         asked.append(request.online(spec))
     found = {str(f): f for one in asked for f in check(one)} if deploys else {}
     findings = list(found.values())
+    if sweeps:
+        findings += [f.model_copy(update={"field": "prefill_chunks"}) for f in space.findings(request.space, spec)]
     refuse([f.model_copy(update={"severity": "error"}) for f in findings] if must_run else findings)
     with open_store() as store:
         known = goes_on_with(request, run, store)
@@ -144,9 +146,9 @@ def _new_cycle(request: Request, spec: DeploymentSpec, run: Run) -> Cycle:
 def open_study(request: Request, run: Run) -> TuningStudy:
     """The study of this run's cycle; its space holds the default configuration, and fewer slots than that has."""
     spec = request.spec("study")
-    default = point_of(spec)
-    space = request.space.including(default).including({**default, "redundant_slots": fewest_slots(spec)})
-    return TuningStudy.open(settings().study_url, run.cycle_id, space, request.seed)
+    default = point_of(spec, request.space)
+    wider = request.space.including(default).including({**default, "redundant_slots": fewest_slots(spec)})
+    return TuningStudy.open(settings().study_url, run.cycle_id, wider, request.seed)
 
 
 def gpus(spec: DeploymentSpec) -> tuple[int, int]:

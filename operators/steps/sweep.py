@@ -41,7 +41,7 @@ def prepare_study(params: Mapping[str, Any], run: Run) -> None:
     request = Request.from_params(params)
     spec = request.spec("study")
     study = open_study(request, run)
-    default = point_of(spec)
+    default = point_of(spec, study.space)
     if not study.space.contains(default):
         raise SweepFailed(f"the default {default} lies outside the space of study {run.cycle_id}: start a new study")
     baseline = _baseline(run)

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from manifests.deployment import DeploymentSpec, Knobs
+from manifests.deployment import DeploymentSpec, WorkerSpec
 from manifests.errors import WideloopError
 from manifests.workload import Slo, Workload
 from operators.request import Request
@@ -202,13 +202,17 @@ def _record(trial: Try, spec: DeploymentSpec, run: Run, **rest: Any) -> Trial:
 def knobs_shown(spec: DeploymentSpec) -> dict[str, Any]:
     """The knobs people compare, by role: those of the space, and whether experts are placed by a recording."""
     decoding = decoder(spec).role
-    return {w.role: _shown(w.knobs, decodes=w.role == decoding) for w in spec.workers}
+    return {w.role: _shown(w, decodes=w.role == decoding) for w in spec.workers}
 
 
-def _shown(knobs: Knobs, *, decodes: bool) -> dict[str, Any]:
-    both = {
+def _shown(worker: WorkerSpec, *, decodes: bool) -> dict[str, Any]:
+    knobs = worker.knobs
+    shown: dict[str, Any] = {
         "redundant_experts": knobs.redundant_experts,
         "placement": "recorded" if knobs.expert_placement else "trivial",
     }
-    own = {"mem_fraction_static": knobs.mem_fraction_static, "cuda_graph_max_bs": knobs.cuda_graph_max_bs}
-    return both | own if decodes else both
+    if decodes:
+        shown |= {"mem_fraction_static": knobs.mem_fraction_static, "cuda_graph_max_bs": knobs.cuda_graph_max_bs}
+    if worker.role != "decode":
+        shown["chunked_prefill_size"] = knobs.chunked_prefill_size
+    return shown

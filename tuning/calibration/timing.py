@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from manifests.engines.sglang_defaults import MAX_PREFILL_TOKENS
 from manifests.hardware import HardwareProfile
 from tuning.calibration.loads import Load
 from tuning.calibration.variants import SHIPPED, Variant
-from tuning.memory.runtime import MAX_PREFILL_TOKENS
 
 #: What is fitted, with start and bounds. Efficiencies of matrix products, attention and links are not: prefill on two
 #: GPUs cannot tell them from row_passes.

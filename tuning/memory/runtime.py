@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from manifests.deployment import WorkerSpec
-from manifests.engines.sglang_defaults import capture_list
+from manifests.engines.sglang_defaults import MAX_PREFILL_TOKENS, capture_list
 from manifests.engines.sglang_flags import captures_decode
 from manifests.model import ModelSpec
 from tuning.memory import deepep
 from tuning.memory.constants import GIB, MemoryConstants
 from tuning.memory.weights import attention_tp
 
-#: SGLang's ``--max-prefill-tokens``: a scheduler takes no more prompt tokens into one step, whatever the chunk.
-MAX_PREFILL_TOKENS = 16384
 #: Decode attention in Triton divides the context of each head into this many parts (``triton_backend.py``).
 _KV_SPLITS = 8
 

@@ -97,12 +97,16 @@ def _trials(trials: Sequence[dict[str, Any]]) -> str:
         "KV tokens",
     )
     columns += ("eager steps", "start s", "ours s")
+    chunks = {t.get("chunked_prefill_size") for t in trials}
+    if len(chunks) > 1:
+        columns += ("prefill chunk",)
     rows = [
         (
             t["number"], t["why"], t["redundant_experts"], number(t["mem_fraction_static"], 3), t["cuda_graph_max_bs"],
             t["outcome"] + (f": {t['reason']}" if t["reason"] else ""), number(t["output_tok_s"]),
             number(t["tpot_ms_p50"], 1), number(t["kv_tokens"]), number(t["eager_decode_passes"]),
             number(t["start_s"], 1), number(t["ours_s"], 1),
+            *((number(t["chunked_prefill_size"]),) if len(chunks) > 1 else ()),
         )
         for t in trials
     ]  # fmt: skip

@@ -17,6 +17,7 @@ class Row(BaseModel):
     """A visit with its measurement at the highest concurrency, and its trial.
 
     Attributes:
+        worker: the one that decodes. chunk: prefill chunk of the one that prefills, tokens.
         outcome: ``ready``, ``infeasible``, or ``failed``.
         start_s: from the order to the first answer. visit_s: all the time its GPUs were held.
         ours_s: of that, neither the engine's start nor the client's run.
@@ -31,6 +32,7 @@ class Row(BaseModel):
     repeat: int
     purpose: str
     worker: WorkerSpec
+    chunk: int | None
     outcome: str
     reason: str
     start_s: float | None
@@ -58,6 +60,7 @@ def rows(run: Run, whys: dict[int, str]) -> list[Row]:
 def _row(entry: dict[str, Any], measurements: list[Measurement], trials: dict[int, Trial], whys: dict[int, str]) -> Row:
     workers = [WorkerSpec.model_validate(w) for w in entry["workers"]]
     worker = next(w for w in workers if w.role != "prefill")
+    prefills = next(w for w in workers if w.role != "decode")
     number, repeat, purpose = entry["trial_number"], entry["repeat"], entry["purpose"]
     found = [
         m
@@ -77,6 +80,7 @@ def _row(entry: dict[str, Any], measurements: list[Measurement], trials: dict[in
         repeat=repeat,
         purpose=purpose,
         worker=worker,
+        chunk=prefills.knobs.chunked_prefill_size,
         outcome=trial.state if trial is not None else entry["state"],
         reason=(trial.reason if trial is not None else "") or diagnosis.get("message", ""),
         start_s=entry["start_seconds"],

@@ -62,6 +62,7 @@ def _trial(row: Row) -> dict[str, Any]:
         "number": row.trial_number if row.trial_number is not None else row.label,
         "why": row.why or row.purpose,
         **knobs.model_dump(include={"redundant_experts", "mem_fraction_static", "cuda_graph_max_bs"}),
+        "chunked_prefill_size": row.chunk,
         "outcome": row.outcome,
         "reason": row.reason,
         "output_tok_s": measurement.output_tok_s if measurement else None,
@@ -86,7 +87,9 @@ def _cost(found: Sequence[Row], study: TuningStudy) -> dict[str, Any]:
         "deployments": len(found),
         "trials_told": len(results),
         "trials_until_within_2_%_of_the_best": near,
-        "trials_of_a_grid_of_the_same_resolution": math.prod(_GRID_LEVELS) * int(high - low + 1),
+        "trials_of_a_grid_of_the_same_resolution": math.prod(_GRID_LEVELS)
+        * int(high - low + 1)
+        * max(len(study.space.chunked_prefill_size), 1),
         "ours_per_deployment_s_median": round(statistics.median(ours), 2) if ours else None,
         "ours_per_deployment_s_most": round(max(ours), 2) if ours else None,
         "client_delay_most": max((d for d in delays if d is not None), default=None),

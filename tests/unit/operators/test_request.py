@@ -58,6 +58,7 @@ def test_levels_of_concurrency_are_put_in_order() -> None:
         ("min_mem_fraction", 0.0),
         ("max_mem_fraction", 1.0),
         ("min_graph_bs", 0),
+        ("prefill_chunks", 8192),
         ("trials", "all"),
     ],
 )
@@ -139,3 +140,10 @@ def test_names_are_the_same_for_a_retry_and_fit_kubernetes(kind: str, run_id: st
     assert name == deployment_name(kind, run_id)
     assert len(name) <= MAX_NAME and re.fullmatch(r"[a-z][-a-z0-9]*[a-z0-9]", name)
     assert name != deployment_name(kind, run_id + "x")
+
+
+def test_a_chunk_that_is_no_whole_page_is_refused_with_some_that_are() -> None:
+    finding = refused(prefill_chunks=[8192, 1000])
+    assert (finding.field, finding.value) == ("prefill_chunks", 1000)
+    assert "128" in finding.rule and "[8192, 16384]" in finding.suggestion
+    assert Request.from_params({"prefill_chunks": [8192, 16384]}).space.chunked_prefill_size == (8192, 16384)

@@ -97,3 +97,12 @@ def test_where_nothing_is_safe_no_point_is_called_safe() -> None:
     spec = default("DeepSeek-R1", "h100-8")
     _, found = seeds(spec)
     assert not [s for s in found if SAFE in s.why or EDGE in s.why]
+
+
+def test_the_largest_chunk_is_tried_alone_where_chunks_are_searched() -> None:
+    spec = default("Qwen3-30B-A3B", "h200-2")
+    space = SearchSpace(chunked_prefill_size=(16384,))
+    space = space.including(point_of(spec, space))
+    seed = next(s for s in seed_points(space, spec, LOAD) if "chunk" in s.why)
+    assert seed.point == {**point_of(spec, space), "chunked_prefill_size": 16384}
+    assert all(space.contains(s.point) for s in seed_points(space, spec, LOAD))

@@ -11,8 +11,9 @@ from manifests import profiles
 from manifests.deployment import DeploymentSpec, Knobs, WorkerSpec
 from manifests.engines import engine
 from manifests.validation import validate
-from tuning.space import Placements, SearchSpace, decoder, fewest_slots, knobs_at, point_of
+from tuning.space import Placements, SearchSpace, decoder, fewest_slots, findings, knobs_at, point_of, prefiller
 
+CHUNK = "chunked_prefill_size"
 SHIPPED = st.tuples(st.sampled_from(profiles.model_names()), st.sampled_from(profiles.hardware_names()))
 
 
@@ -96,7 +97,7 @@ def test_a_space_widened_to_a_point_holds_it_and_all_it_held(
     point = {"redundant_slots": slots, "mem_fraction_static": fraction, "cuda_graph_max_bs": graph}
     wider = space.including(point)
     assert wider.contains(point)
-    for name, (a, b) in space:
+    for name, (a, b) in space.model_dump().items():
         assert getattr(wider, name)[0] <= a and b <= getattr(wider, name)[1]
     if space.contains(point):
         assert wider == space
@@ -114,8 +115,41 @@ def test_bounds_the_wrong_way_round_are_refused_by_name(bounds: dict[str, tuple[
 @pytest.mark.parametrize(
     "bounds",
     [{"mem_fraction_static": (0.5, 1.0)}, {"mem_fraction_static": (0.0, 0.5)},
-     {"cuda_graph_max_bs": (0, 4)}],
+     {"cuda_graph_max_bs": (0, 4)}, {"chunked_prefill_size": (8192, 1000)}, {"chunked_prefill_size": (0,)}],
 )  # fmt: skip
 def test_bounds_that_no_engine_takes_are_refused(bounds: dict[str, tuple[float, float]]) -> None:
     with pytest.raises(ValidationError, match=next(iter(bounds))):
         SearchSpace.model_validate(bounds)
+
+
+# ---- the prefill chunk
+
+
+@pytest.mark.parametrize("hardware", ["l4-8", "h200-2"])
+def test_a_chunk_is_of_the_worker_that_prefills_and_changes_nothing_else(hardware: str) -> None:
+    spec = default(hardware=hardware)
+    space = SearchSpace(chunked_prefill_size=(16384, 4096)).including(point_of(spec, SearchSpace()) | {CHUNK: 2048})
+    assert space.chunked_prefill_size == (2048, 4096, 16384)
+    point = {**point_of(spec, space), CHUNK: 4096}
+    assert space.contains(point) and not space.contains({**point, CHUNK: 8192})
+    knobs = knobs_at(point, spec, Placements())
+    for worker in spec.workers:
+        changed = {CHUNK: 4096} if worker.role == prefiller(spec).role else {}
+        assert knobs[worker.role] == worker.knobs.model_copy(update=changed)
+
+
+def test_a_dimension_that_is_off_leaves_no_trace() -> None:
+    spec = default()
+    assert CHUNK not in SearchSpace().model_dump() and CHUNK not in point_of(spec, SearchSpace())
+    assert CHUNK not in SearchSpace().distributions()
+    searched = SearchSpace(chunked_prefill_size=(4096, 8192))
+    assert SearchSpace.model_validate(searched.model_dump(mode="json")) == searched
+    assert searched.distributions()[CHUNK].choices == (4096, 8192)
+
+
+def test_chunks_that_a_scheduler_would_cut_to_the_same_are_refused() -> None:
+    spec = default(hardware="l4-8")
+    per_rank = SearchSpace(chunked_prefill_size=(8192, 16384 * prefiller(spec).layout.dp, 524288))
+    (found,) = findings(per_rank, spec)
+    assert found.value == 524288 and "16384" in found.suggestion and found.severity == "error"
+    assert findings(SearchSpace(), spec) == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -17,6 +18,7 @@ from tuning.study import MAX_RETRIES, OBJECTIVES, OUT_OF_MEMORY, TuningStudy
 SPACE = SearchSpace()
 DEFAULT: Point = {"redundant_slots": 0, "mem_fraction_static": 0.8, "cuda_graph_max_bs": 16}
 SEED: Point = {"redundant_slots": 1, "mem_fraction_static": 0.85, "cuda_graph_max_bs": 8}
+CHUNK = "chunked_prefill_size"
 MET = {"ttft_p99": -0.5}
 
 
@@ -319,3 +321,19 @@ def test_a_database_that_cannot_be_used_is_said_without_its_password(bad: str) -
     said = str(unavailable.value)
     assert "WIDELOOP_STUDY_URL" in said
     assert "secret-word" not in said
+
+
+def test_choices_are_asked_told_and_asked_again_by_the_model_and_by_a_retry(tmp_path: Path) -> None:
+    url, space = f"sqlite:///{tmp_path / 'study.db'}", SearchSpace(chunked_prefill_size=(4096, 8192, 16384))
+    study = TuningStudy.open(url, "cycle-1", space, 1)
+    study.add_measured({**DEFAULT, CHUNK: 8192}, 100.0, MET, "default")
+    study.enqueue({**SEED, CHUNK: 16384}, "seed")
+    for number in range(4):  # The last one is the Gaussian process's: it takes over from four results on.
+        asked = TuningStudy.open(url, "cycle-1", SearchSpace(), 1).ask(f"run-{number}")
+        assert asked.point[CHUNK] in space.chunked_prefill_size
+        assert study.ask(f"run-{number}").point == asked.point
+        study.tell_measured(asked.number, asked.point[CHUNK] / 100, MET)
+    best = study.best()
+    assert best is not None and best.point[CHUNK] == 16384
+    with pytest.raises(ValueError, match="outside"):
+        study.enqueue({**SEED, CHUNK: 1024}, "elsewhere")

@@ -134,3 +134,13 @@ def test_versions_are_known_by_range():
     with pytest.raises(Refused, match=r"0\.5\.17, 0\.5\.18 to 0\.5\.21, 0\.5\.22, 0\.5\.23"):
         flag_table("0.4.9")
     assert finding("0.5.23") is None
+
+
+@pytest.mark.parametrize(
+    ("chunk", "severity", "works"), [(1000, "error", "Use 896"), (100, "error", "Use 128"), (32768, "warning", "16384")]
+)
+def test_a_chunk_is_whole_pages_and_no_more_than_a_step_takes(chunk, severity, works):
+    wrong = spec("Qwen3-30B-A3B", "h200-8", knobs={"prefill": Knobs(chunked_prefill_size=chunk)})
+    assert works in found(wrong)["prefill.chunked_prefill_size", severity].suggestion
+    decodes = spec("Qwen3-30B-A3B", "h200-8", knobs={"decode": Knobs(chunked_prefill_size=chunk)})
+    assert not [f for f in sglang_checks.findings(decodes) if "chunk" in f.field]

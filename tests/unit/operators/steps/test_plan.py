@@ -72,6 +72,14 @@ def test_a_cycle_that_is_not_there_is_refused_with_those_that_are(wideloop_home:
     assert optuna.get_all_study_names(settings().study_url) == [RUN.cycle_id]
 
 
+def test_a_chunk_that_no_step_takes_is_refused_by_the_params_name(wideloop_home: Path) -> None:
+    with pytest.raises(Refused) as refusal:
+        plan({"prefill_chunks": [4096, 524288]}, RUN, sweeps=True)
+    (finding,) = refusal.value.findings
+    assert (finding.field, finding.value) == ("prefill_chunks", 524288)
+    plan({"prefill_chunks": [4096]}, RUN, sweeps=True)
+
+
 # ---- every item of the list
 
 

@@ -10,7 +10,8 @@ from measured import CYCLE, PARAMS, READY, baseline, measured, study, trial_run,
 from manifests.errors import WideloopError
 from operators.request import Request
 from operators.steps import sweep, trial
-from operators.steps.run import open_store
+from operators.steps.plan import plan
+from operators.steps.run import Run, open_store
 from tuning.space import point_of
 
 
@@ -50,6 +51,20 @@ def test_seeds_come_before_the_samplers_own_points(cycle: Path) -> None:
     sweep.prepare_study(PARAMS, CYCLE)
     whys = [trial.ask(PARAMS, trial_run(f"{k}")).why for k in range(4)]
     assert whys[0] != "sampler" and whys[-1] == "sampler"
+
+
+def test_chunks_that_were_asked_for_are_tried_and_shown(cycle: Path) -> None:
+    params = {**PARAMS, "prefill_chunks": [16384]}
+    own = Run(dag_id="wideep_cycle", run_id="with chunks")
+    plan(params, own, sweeps=True)
+    sweep.prepare_study(params, own)
+    runs = [Run(dag_id="wideep_trial", run_id=f"{k}", for_cycle=own.cycle_id) for k in range(4)]
+    asked = [trial.ask(params, run) for run in runs]
+    chunks = [a.point["chunked_prefill_size"] for a in asked]
+    assert asked[0].is_default and {*chunks} == {chunks[0], 16384}
+    spec = trial.spec_for(params, asked[chunks.index(16384)], runs[0], "i", "m")
+    assert trial.knobs_shown(spec)["prefill"]["chunked_prefill_size"] == 16384
+    assert "chunked_prefill_size" not in trial.knobs_shown(spec)["decode"]
 
 
 def test_run_ids_are_the_same_whoever_computes_them(cycle: Path) -> None:
