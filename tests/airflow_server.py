@@ -100,7 +100,16 @@ class AirflowServer:
     # ---- its runs
 
     def run(self, dag_id: str, **conf: Any) -> str:
-        return self.api.trigger(dag_id, conf)
+        """Start a run; returns once Airflow has written it down.
+
+        It does so after its answer, and not while its next request waits for the database, which is locked until then.
+        """
+        run = self.api.trigger(dag_id, conf)
+        path = f"/api/v2/dags/{dag_id}/dagRuns"
+        self.until(
+            lambda: any(r["dag_run_id"] == run for r in self.get(path, order_by="-run_after")["dag_runs"]), 60, run
+        )
+        return run
 
     def wait(self, dag_id: str, run_id: str, timeout_s: float = 300, expect: str = "success") -> None:
         """Wait for the end of a run, which must be ``expect``; what failed, with its log, is in the message."""
