@@ -7,12 +7,13 @@ just beyond the model's edge, because where memory ends is the one thing the mod
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
-from manifests.deployment import DeploymentSpec
+from manifests.deployment import DeploymentSpec, WorkerSpec
 from manifests.workload import Workload
 from tuning.memory import worker_memory
-from tuning.space import Placements, Point, SearchSpace, decoder, knobs_at, point_of
+from tuning.space import Placements, Point, SearchSpace, decoder, knobs_at, point_of, prefiller
 
 #: GiB per GPU that a safe point leaves free on top of what the model says is needed.
 _SPARE_GIB = 0.75
@@ -47,11 +48,9 @@ def seed_points(space: SearchSpace, spec: DeploymentSpec, workload: Workload, *,
         beyond = round(edge + 4 * _STEP, 3)
         seeds.append(Seed({**default, "mem_fraction_static": beyond}, "just beyond the model's edge of memory"))
     for chunk in space.chunked_prefill_size[-1:]:
-        largest = {**default, "chunked_prefill_size": chunk}
-        fits = _largest_fraction(largest, space, spec, 0.0)
-        if fits is not None and chunk != default["chunked_prefill_size"]:
-            fraction = min(default["mem_fraction_static"], fits)
-            seeds.append(Seed({**largest, "mem_fraction_static": fraction}, "the largest prefill chunk alone"))
+        largest: Point = {**default, "chunked_prefill_size": chunk}
+        if largest != default and _left_gib(largest, spec, prefiller(spec)) >= 0:
+            seeds.append(Seed(largest, "the largest prefill chunk alone"))
     return [s for s in seeds if space.contains(s.point)]
 
 
@@ -60,11 +59,14 @@ def _largest_fraction(point: Point, space: SearchSpace, spec: DeploymentSpec, sp
     low, high = space.mem_fraction_static
     fraction = round(high, 3)
     while fraction >= low:
-        knobs = knobs_at({**point, "mem_fraction_static": fraction}, spec, Placements())
-        worker = decoder(spec).model_copy(update={"knobs": knobs[decoder(spec).role]})
-        memory = worker_memory(spec.model, spec.hardware.gpu, worker)
-        left = memory.free_at_ready_gib - max(memory.activations_gib, 0.0)
-        if memory.fits and left >= spare_gib:
+        if _left_gib({**point, "mem_fraction_static": fraction}, spec, decoder(spec)) >= spare_gib:
             return fraction
         fraction = round(fraction - _STEP, 3)
     return None
+
+
+def _left_gib(point: Point, spec: DeploymentSpec, worker: WorkerSpec) -> float:
+    """GiB per GPU that the model sees left while ``worker`` runs its largest step; -inf where it does not fit."""
+    knobs = knobs_at(point, spec, Placements())[worker.role]
+    memory = worker_memory(spec.model, spec.hardware.gpu, worker.model_copy(update={"knobs": knobs}))
+    return memory.free_at_ready_gib - max(memory.activations_gib, 0.0) if memory.fits else -math.inf
