@@ -184,6 +184,7 @@ def _knobs(row: TrialRow) -> str:
             ("redundant", "redundant_experts"),
             ("memory", "mem_fraction_static"),
             ("graph batch", "cuda_graph_max_bs"),
+            ("prefill chunk", "chunked_prefill_size"),
             ("placement", "placement"),
         )
         if name in row.knobs

@@ -50,6 +50,12 @@ def decoding(knobs: Mapping[str, Any]) -> Mapping[str, Any]:
     return next(iter(by_role(knobs).values()))
 
 
+def of_a_trial(knobs: Mapping[str, Any]) -> dict[str, Any]:
+    """What tells trials apart: the decoding worker's knobs, and the prefill chunk of whichever worker prefills."""
+    chunks = [k["chunked_prefill_size"] for k in by_role(knobs).values() if k.get("chunked_prefill_size") is not None]
+    return {**decoding(knobs), **({"chunked_prefill_size": chunks[-1]} if chunks else {})}
+
+
 def label(knobs: Mapping[str, Any]) -> str:
     """As short as a chart needs it: redundant experts / memory fraction / graph batch."""
     mine = decoding(knobs)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ValidationError
 
 from manifests.workload import Slo
-from results.dashboard.knobs import decoding, label
+from results.dashboard.knobs import label, of_a_trial
 from results.records import Cycle, Gate, Measurement, Trial
 
 Mark = Literal["ok", "slo", "gates", "infeasible", "failed", "running"]
@@ -87,7 +87,7 @@ def _row(trial: Trial, measurements: Sequence[Measurement], slo: Slo | None) -> 
         is_default=trial.is_default,
         is_best=False,
         label=label(trial.knobs),
-        knobs=dict(decoding(trial.knobs)),
+        knobs=of_a_trial(trial.knobs),
         tok_s_per_gpu=trial.value if mark in ("ok", "slo") else None,
         gates_failed=gates,
         gpu_minutes=trial.gpu_seconds / 60,

@@ -96,6 +96,18 @@ def test_every_trial_is_in_the_table_with_the_stores_numbers(sqlite_store: Store
     assert ">best<" in rows["8"]
 
 
+def test_the_prefill_chunk_is_shown_where_trials_differ_in_it(sqlite_store: Store, client: TestClient) -> None:
+    owner = factory.seed(sqlite_store)
+    assert "Prefill chunk</button>" not in get(client, f"cycles/{owner.cycle_id}")
+    for number, chunk in ((1, 8192), (2, 16384)):
+        trial = factory.trial(owner, number)
+        prefill = {**trial.knobs["prefill"], "chunked_prefill_size": chunk}
+        sqlite_store.put(trial.model_copy(update={"knobs": {**trial.knobs, "prefill": prefill}}))
+    page = get(client, f"cycles/{owner.cycle_id}")
+    assert "Prefill chunk</button>" in page
+    assert re.search(r'data-trial="2".*?<td class="num" data-sort="16384">', page, re.DOTALL)
+
+
 def test_simulated_results_say_so_wherever_they_are_shown(sqlite_store: Store, client: TestClient) -> None:
     owner = factory.seed(sqlite_store)
     page = get(client, "")
