@@ -19,10 +19,10 @@ REQUEST = {
     "isl": 256,
     "osl": 32,
     "concurrency": [8],
-    "requests_per_slot": 6,
+    "requests_per_slot": 4,
     "warmup_requests": 2,
     "trials": 4,
-    "repeats": 2,
+    "repeats": 1,
     "max_redundant_slots": 2,
     "max_mem_fraction": 0.99,
 }
@@ -58,7 +58,7 @@ def test_a_driver_that_ran_out_of_time_goes_on_to_the_end(home: Path):
     assert (cycle.state, cycle.simulated) == ("success", True)
     assert len([t for t in trials if t.state in ("complete", "infeasible")]) == 4
     assert any(t.state == "infeasible" for t in trials)
-    assert {m.repeat for m in repeats} == {0, 1}
+    assert {m.repeat for m in repeats} == {0}
     report = json.loads((home / "report" / "report.json").read_text())
     assert report["simulated"] and "SIMULATED" in (home / "report" / "report.md").read_text()
     assert {c["name"] for c in report["configurations"]} >= {"default", "placement only"}
