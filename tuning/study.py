@@ -34,6 +34,10 @@ _RAN = -1.0
 #: An objective of a configuration that never ran is neither met nor missed.
 _UNKNOWN = 0.0
 
+#: What databases say of a table, or a row of its version, that another process has just made.
+_MADE_BY_ANOTHER = ("already exists", "UNIQUE constraint", "unique constraint", "duplicate key")
+_TRIES = 5
+
 _RUN, _OUTCOME, _WHY, _RETRY, _INSTEAD_OF = "run", "outcome", "why", "retries", "instead_of"
 
 
@@ -84,7 +88,7 @@ class TuningStudy:
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         try:
-            storage = optuna.storages.RDBStorage(url, engine_kwargs=_engine_options(url))
+            storage = _storage(url)
             study = optuna.create_study(storage=storage, study_name=name, direction="maximize", load_if_exists=True)
         except (SQLAlchemyError, ImportError, OSError) as error:
             raise StoreUnavailable(
@@ -296,6 +300,20 @@ def _importable(module: str) -> bool:
     from importlib.util import find_spec
 
     return find_spec(module) is not None
+
+
+def _storage(url: str) -> optuna.storages.RDBStorage:
+    """Optuna's storage. Of processes that make its tables at the same time some are refused, and find them then."""
+    import optuna
+    from sqlalchemy.exc import DatabaseError
+
+    for left in reversed(range(_TRIES)):
+        try:
+            return optuna.storages.RDBStorage(url, engine_kwargs=_engine_options(url))
+        except DatabaseError as error:
+            if not left or not any(sign in str(error) for sign in _MADE_BY_ANOTHER):
+                raise
+    raise AssertionError("unreachable")
 
 
 def _engine_options(url: str) -> dict[str, Any]:

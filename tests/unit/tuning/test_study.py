@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -337,3 +339,15 @@ def test_choices_are_asked_told_and_asked_again_by_the_model_and_by_a_retry(tmp_
     assert best is not None and best.point[CHUNK] == 16384
     with pytest.raises(ValueError, match="outside"):
         study.enqueue({**SEED, CHUNK: 1024}, "elsewhere")
+
+
+def test_runs_that_open_a_new_database_at_the_same_time_share_it(study_url: str) -> None:
+    together = threading.Barrier(4)
+
+    def first(_: int) -> SearchSpace:
+        together.wait()
+        return opened(study_url).space
+
+    with ThreadPoolExecutor(together.parties) as pool:
+        spaces = list(pool.map(first, range(together.parties)))
+    assert spaces == [SPACE] * together.parties
