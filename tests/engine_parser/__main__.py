@@ -4,8 +4,8 @@
 
 Runs in an environment that has SGLang but not all it imports: ``--append`` adds folders of other environments (torch),
 ``stubs`` stands in for the rest. Answers each line of its input, a JSON list of arguments, by a line of JSON, either
-``{"parsed": {...}}`` or ``{"error": "..."}``. With ``--dynamo`` the lines are those of ``python -m dynamo.sglang``, with
-``--router`` those of ``python -m sglang_router.launch_router``.
+``{"parsed": {...}}`` or ``{"error": "..."}``. With ``--dynamo`` the lines are those of ``python -m dynamo.sglang``,
+with ``--router`` those of ``python -m sglang_router.launch_router``.
 """
 
 from __future__ import annotations
