@@ -204,8 +204,8 @@ class PodRun:
     async def _one_run(
         self, spec: Document, state: ContainerState, command: list[str], values: dict[str, str], mounts: list[Mount]
     ) -> None:
-        if fault := faults.find(self.node.faults, "exit", self.pod):
-            command = ["sh", "-c", 'echo "$1"; exit "$2"', "sh", fault.message, str(fault.code)]
+        if fault := faults.find(self.node.faults, self.pod, "exit", "hang"):
+            command = fault.command
         run = Run(self.folder / f"{spec['name']}-{state.restarts}", self.log(spec["name"], state.restarts))
         assert self.network is not None
         self.runs[spec["name"]] = run
@@ -241,7 +241,7 @@ class PodRun:
         """
         image = spec["image"]
         try:
-            if faults.find(self.node.faults, "pull", self.pod):
+            if faults.find(self.node.faults, self.pod, "pull"):
                 raise CannotPull(f'failed to pull and unpack image "{image}": not found')
             return self.node.images.path(image)
         except CannotPull as error:
