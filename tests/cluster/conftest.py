@@ -15,7 +15,7 @@ from manifests import profiles
 from operators.targets.dynamo import job_run
 from tests.cluster import local, nodes
 from tests.cluster.agent import CannotRun, NodeAgent, network
-from tests.cluster.airflow_place import airflow, home  # noqa: F401 - fixtures
+from tests.cluster.airflow_place import airflow, ended, home  # noqa: F401 - fixtures
 from tests.cluster.binaries import NotHere, find
 from tests.cluster.cluster import Cluster, wait_for
 from tests.cluster.control_plane import ControlPlane

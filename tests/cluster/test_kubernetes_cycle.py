@@ -14,15 +14,12 @@ from tests.cluster.place import DIGEST, Place
 
 pytestmark = pytest.mark.cluster
 
-CYCLE = LOAD | {"trials": 2, "repeats": 1}
 STAGES = ["image", "weights", "baseline", "experts", "tune", "confirm", "recommend"]
 
 
-@pytest.fixture(scope="module")
-def finished(airflow: AirflowServer) -> str:
-    run = airflow.run("wideep_cycle", **CYCLE)
-    airflow.wait("wideep_cycle", run, 900)
-    return run
+@pytest.fixture
+def finished(ended: dict[str, str]) -> str:
+    return ended["wideep_cycle"]
 
 
 def test_a_cycle_through_kubernetes_ends_in_a_recommendation(airflow: AirflowServer, finished: str) -> None:
@@ -37,7 +34,9 @@ def test_a_cycle_through_kubernetes_ends_in_a_recommendation(airflow: AirflowSer
     assert found is not None and found.simulated
     assert {r.role for r in recordings} == {"prefill", "decode"} and all(r.tokens > 0 for r in recordings)
     assert {m.purpose for m in measurements} == {"baseline", "trial", "repeat"}
-    assert all(m.image == DIGEST and m.valid for m in measurements)
+    assert all(m.image == DIGEST for m in measurements)
+    # A trial that the machine was too busy to measure is made again; the others are what is compared.
+    assert all(m.valid for m in measurements if m.purpose != "trial")
 
 
 def test_a_cycle_leaves_claims_and_nothing_else(home: Place, finished: str) -> None:
@@ -49,7 +48,7 @@ def test_a_cycle_leaves_claims_and_nothing_else(home: Place, finished: str) -> N
 
 
 def test_an_engine_that_dies_in_mid_cycle_leaves_nothing(airflow: AirflowServer, home: Place, finished: str) -> None:
-    run = airflow.run("wideep_benchmark", **CYCLE | {"requests_per_slot": 400})
+    run = airflow.run("wideep_benchmark", **LOAD | {"requests_per_slot": 12})
     (pod,) = wait_for(lambda: home.pods(component="decode"), 120, "a decode worker")
     deployment = pod["metadata"]["labels"]["wideloop/deployment"]
     wait_for(lambda: home.pods(deployment=deployment) and _measuring(home, deployment), 180, "a load generator")

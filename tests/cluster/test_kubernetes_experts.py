@@ -8,22 +8,16 @@ import pytest
 
 from results.experts.comparison import IN_ORDER, PLACED, Comparison
 from tests.airflow_server import AirflowServer
-from tests.cluster.airflow_place import EXPERT_PAIRS, LOAD
+from tests.cluster.airflow_place import EXPERT_PAIRS
 from tests.cluster.place import DIGEST, Place
 
 pytestmark = pytest.mark.cluster
 
-#: With the default's own CUDA graphs, and answers that take a second: a client that is late by some
-#: milliseconds on a busy machine does not fail the measurement.
-EXPERTS = {k: v for k, v in LOAD.items() if "graph" not in k and k not in ("trials", "repeats")} | {"osl": 48}
-
 
 @pytest.fixture(scope="module")
-def compared(airflow: AirflowServer) -> str:
+def compared(ended: dict[str, str]) -> str:
     """The run id of a ``wideep_experts`` that ended well."""
-    run = airflow.run("wideep_experts", **EXPERTS)
-    airflow.wait("wideep_experts", run, 420)
-    return run
+    return ended["wideep_experts"]
 
 
 @pytest.fixture(scope="module")
