@@ -18,12 +18,15 @@ CYCLE = SMALL | {"osl": 20, "trials": 3, "repeats": 2, "cuda_graph_max_bs": 1, "
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Unit tests first; what needs Airflow last of its kind."""
+    """Unit tests first; what needs Airflow last of its kind, and that Airflow is not there while others run."""
     tests = Path(__file__).parent
 
     def cost(item: pytest.Item) -> tuple[int, bool]:
         kind = item.path.relative_to(tests).parts[0]
-        return _ORDER.index(kind) if kind in _ORDER else -1, "airflow" in getattr(item, "fixturenames", ())
+        needs_airflow = "airflow" in getattr(item, "fixturenames", ())
+        if needs_airflow and kind == "browser":
+            kind = "e2e"
+        return _ORDER.index(kind) if kind in _ORDER else -1, needs_airflow
 
     items.sort(key=cost)
 
@@ -36,7 +39,8 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AirflowServer]
     if missing:
         message = f"environments {missing} are not built below {project.environments}: python3 operators/bootstrap.py"
         pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
-    server = AirflowServer(tmp_path_factory.mktemp("home"), project)
+    # One deployment of each side: on Kubernetes they are compared in turns.
+    server = AirflowServer(tmp_path_factory.mktemp("home"), project, {"WIDELOOP_EXPERT_PAIRS": "1"})
     try:
         server.start()
         server.prepare()

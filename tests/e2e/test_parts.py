@@ -87,7 +87,7 @@ def test_experts_are_placed_by_what_was_recorded(airflow: AirflowServer) -> None
         cycle = next(c for c in store.cycles() if c.dag_run_id == run)
         found = store.measurements(cycle_id=cycle.cycle_id)
         recordings = store.recordings(cycle.cycle_id)
-    assert {(m.label, m.repeat) for m in found} == {(s, k) for s in ("in order", "placed") for k in range(3)}
+    assert sorted((m.label, m.repeat) for m in found) == [("in order", 0), ("placed", 0)]
     measured = {m.label: m for m in found}
     assert measured["placed"].spec_fingerprint != measured["in order"].spec_fingerprint
     assert {r.role for r in recordings} == {"prefill", "decode"}
