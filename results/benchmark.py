@@ -17,7 +17,7 @@ from manifests.benchmark import level_name
 from manifests.errors import ClientFailed
 from manifests.workload import Workload
 from results.client_files import Phase, UnusableError, log_tail, read_phases
-from results.plateau import FULL, Floats, Plateau, Requests, bounds, find_plateau, rate
+from results.plateau import FULL, Count, Floats, Plateau, Requests, find_plateau, rate, standard_error
 from results.records import Gate
 
 MAX_ERROR_RATE = 0.01
@@ -30,8 +30,8 @@ MAX_ISL_DEVIATION = 0.1
 class LevelResult(BaseModel):
     """One level of concurrency: the figures of :class:`results.records.Measurement` and what judges them.
 
-    Rates are per second over the plateau, latencies in milliseconds over the requests issued in it (they
-    met a full engine); a level without a plateau has both over all its requests and fails its gates.
+    Rates are per second over whole turns in the plateau, latencies in milliseconds over the requests issued in it
+    (they met a full engine); a level without a plateau has both over all its requests and fails its gates.
 
     Attributes:
         requests: how many ended, well or not; ``expected`` is how many should have.
@@ -174,18 +174,20 @@ def _figures(requests: Requests, concurrency: int, osl: int) -> dict[str, Any]:
     plateau = find_plateau(requests, concurrency)
     full = plateau.holds(requests.start) if plateau.seconds > 0 else np.full(len(requests), True)
     span = plateau if plateau.seconds > 0 else Plateau(begin, end)
-    at = bounds(span)
-    output, error = rate(requests.tokens_until(at), span.seconds)
+
+    def per_second(count: Count) -> float:
+        return rate(count, requests, span, concurrency if plateau.seconds > 0 else len(requests))
+
     ttft = (requests.first - requests.start)[full] * 1e3
     whole = (requests.end - requests.start)[full] * 1e3
     # Time per output token after the first; an answer of one token has none.
     several = full & (requests.tokens > 1)
     tpot = ((requests.end - requests.first)[several] / (requests.tokens[several] - 1)) * 1e3
     return {
-        "output_tok_s": output,
-        "output_tok_s_se": error,
-        "input_tok_s": rate(requests.prompts_until(at), span.seconds)[0],
-        "request_s": rate(requests.done_until(at), span.seconds)[0],
+        "output_tok_s": per_second(requests.tokens_until),
+        "output_tok_s_se": standard_error(requests.tokens_until, span),
+        "input_tok_s": per_second(requests.prompts_until),
+        "request_s": per_second(requests.done_until),
         **_summary("ttft_ms", ttft),
         **_summary("tpot_ms", tpot),
         **_summary("request_ms", whole),
@@ -194,7 +196,7 @@ def _figures(requests: Requests, concurrency: int, osl: int) -> dict[str, Any]:
         "exact_osl": float((requests.tokens == osl).mean()),
         "duration_s": end - begin,
         "plateau_s": plateau.seconds,
-        "effective_concurrency": rate(requests.busy_until(at), span.seconds)[0],
+        "effective_concurrency": per_second(requests.busy_until),
         "client_delay_ms_p99": float(np.percentile((requests.start - requests.issued)[full], 99)) * 1e3,
         "started_at": datetime.fromtimestamp(begin, UTC),
         "ended_at": datetime.fromtimestamp(end, UTC),

@@ -7,12 +7,21 @@ start at once, and while the engine reads that burst of prompts it writes hardly
 mockers, 3 requests per slot: 10 % too little throughput and five times the p99 TTFT with the burst, within
 2 % of a long run without). It ends with the last issue of a request, after which the load drains.
 
+Equally long requests that start together run in waves: all prompts, then all tokens. A plateau that is not a
+whole number of waves long counts one part of them too often. Slots send in turn, so between an issue and the one
+that comes as many issues later as there are slots lies one wave, or one of whatever the load is made of; rates are
+taken over whole turns, wherever in the plateau they begin. In a simulated engine that reads prompts first, with
+steps that vary by 30 % and three waves of 384, that is within 0.2 % of a long run on average, and the whole plateau
+3.2 % below it, with the same scatter; where lengths vary by 20 % it is 1.0 % off, the whole plateau 2.4 %, and the
+whole load with its drain 13 %.
+
 Progress inside a request is linear: its prompt is read between its start and its first token, its further
 tokens come evenly from the first to the last.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +33,13 @@ FULL = 0.95
 BATCHES = 10
 """Slices of the plateau for the standard error (non-overlapping batch means)."""
 
+WINDOWS = 64
+"""Stretches of whole turns that a rate is the mean of, at most: bounds the memory, of which each takes as much as
+there are requests."""
+
 Floats = NDArray[np.float64]
+Count = Callable[[Floats], Floats]
+"""What had come by each of the times that it is given, such as :meth:`Requests.tokens_until`."""
 
 
 @dataclass(frozen=True)
@@ -104,26 +119,40 @@ def find_plateau(requests: Requests, concurrency: int) -> Plateau:
     return Plateau(min(begin, last), last)
 
 
-def rate(until: Floats, seconds: float) -> tuple[float, float | None]:
-    """Mean rate and its standard error from a cumulative count at equidistant times.
+def rate(count: Count, requests: Requests, plateau: Plateau, concurrency: int) -> float:
+    """What came per second over whole turns of ``concurrency`` slots; over all of a plateau that is shorter than one.
 
-    Args:
-        until: shape ``(BATCHES + 1,)``, the count at the bounds of the slices.
-        seconds: from the first bound to the last.
-
-    Returns:
-        Counts per second, and the standard error by batch means (None for a plateau without extent).
-        Requests of one run follow each other's rhythm, so the slices, not the requests, are the sample.
+    >>> at = lambda *times: np.array(times, dtype=float)
+    >>> loop = Requests(at(0, 2, 4, 6), at(0, 2, 4, 6), at(1, 3, 5, 7), at(2, 4, 6, 8), at(9, 9, 9, 9), at(3, 3, 3, 3))
+    >>> rate(loop.tokens_until, loop, find_plateau(loop, 1), 1)
+    1.5
     """
-    if seconds <= 0:
-        return 0.0, None
-    slices = np.diff(until) / (seconds / BATCHES)
-    return float(slices.mean()), float(slices.std(ddof=1) / np.sqrt(len(slices)))
+    if plateau.seconds <= 0:
+        return 0.0
+    begins, ends = _turns(requests, plateau, concurrency)
+    return float((count(ends) - count(begins)).sum() / (ends - begins).sum())
 
 
-def bounds(plateau: Plateau) -> Floats:
-    """The ``BATCHES + 1`` bounds of the plateau's slices."""
-    return np.linspace(plateau.begin, plateau.end, BATCHES + 1)
+def standard_error(count: Count, plateau: Plateau) -> float | None:
+    """Standard error of what comes per second, by batch means; None for a plateau without extent.
+
+    Requests of one run follow each other's rhythm, so slices of the plateau, not the requests, are the sample.
+    """
+    if plateau.seconds <= 0:
+        return None
+    slices = np.diff(count(np.linspace(plateau.begin, plateau.end, BATCHES + 1))) / (plateau.seconds / BATCHES)
+    return float(slices.std(ddof=1) / np.sqrt(BATCHES))
+
+
+def _turns(requests: Requests, plateau: Plateau, concurrency: int) -> tuple[Floats, Floats]:
+    """Begins and ends of stretches of as many whole turns as the plateau holds, evenly spread over it."""
+    issues = np.sort(requests.start[plateau.holds(requests.start)])
+    length = (len(issues) - 1) // concurrency * concurrency
+    begins, ends = issues[: len(issues) - length], issues[length:]
+    if length == 0 or ends[0] <= begins[0]:
+        return np.array([plateau.begin]), np.array([plateau.end])
+    some = np.linspace(0, len(begins) - 1, min(len(begins), WINDOWS)).astype(int)
+    return begins[some], ends[some]
 
 
 def _share(begin: Floats, end: Floats, at: Floats) -> Floats:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from results.plateau import BATCHES, Plateau, Requests, bounds, find_plateau, rate
+from results.plateau import BATCHES, Plateau, Requests, find_plateau, rate, standard_error
 
 TOKENS = 16
 
@@ -46,7 +46,7 @@ def test_a_full_level_is_full_all_over_its_plateau(durations: list[list[float]])
     requests = closed_loop(stretched)
     plateau = find_plateau(requests, len(durations))
     if plateau.seconds > 1e-3:
-        busy, _ = rate(requests.busy_until(bounds(plateau)), plateau.seconds)
+        busy = rate(requests.busy_until, requests, plateau, len(durations))
         assert busy == pytest.approx(len(durations), rel=1e-3)
 
 
@@ -78,7 +78,8 @@ def test_throughput_does_not_depend_on_how_many_requests_were_sent(requests_per_
     durations = [[1.0 + 0.125 * i] + [1.0] * (requests_per_slot - 1) for i in range(8)]
     requests = closed_loop(durations, decode=0.75)
     plateau = find_plateau(requests, 8)
-    tokens, error = rate(requests.tokens_until(bounds(plateau)), plateau.seconds)
+    tokens = rate(requests.tokens_until, requests, plateau, 8)
+    error = standard_error(requests.tokens_until, plateau)
     assert tokens == pytest.approx(8 * TOKENS, rel=0.03)
     assert error is not None
     assert error < 0.05 * tokens
@@ -89,7 +90,9 @@ def test_throughput_does_not_depend_on_how_many_requests_were_sent(requests_per_
 def test_a_load_that_never_filled_has_no_plateau() -> None:
     requests = closed_loop([[1.0] * 5] * 3)
     assert find_plateau(requests, 10).seconds == 0
-    assert rate(requests.tokens_until(bounds(Plateau(3.0, 3.0))), 0.0) == (0.0, None)
+    empty = Plateau(3.0, 3.0)
+    assert rate(requests.tokens_until, requests, empty, 10) == 0.0
+    assert standard_error(requests.tokens_until, empty) is None
 
 
 def test_one_request_per_slot_is_ramp_and_drain_only() -> None:
@@ -97,11 +100,40 @@ def test_one_request_per_slot_is_ramp_and_drain_only() -> None:
 
 
 def test_the_error_is_the_spread_of_the_slices() -> None:
-    until = np.cumsum([0.0] + [10.0, 14.0] * (BATCHES // 2))
-    mean, error = rate(until, float(BATCHES))
-    assert mean == pytest.approx(12)
     # Ten slices of 10 and 14 per second: s = 2 * sqrt(10 / 9), divided by sqrt(10).
+    until = np.cumsum([0.0] + [10.0, 14.0] * (BATCHES // 2))
+    counted = Plateau(100.0, 100.0 + BATCHES)
+    error = standard_error(lambda at: np.interp(at - counted.begin, np.arange(BATCHES + 1), until), counted)
     assert error == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize("requests_per_slot", [3, 4, 6])
+@pytest.mark.parametrize("late", [0.0, 0.1, 0.4])
+def test_waves_count_whole(requests_per_slot: int, late: float) -> None:
+    """All slots read for a second and write for another, again and again; one is ``late`` and ends the plateau so."""
+    durations = [[2.0] * requests_per_slot for _ in range(7)] + [[2.0 + late] + [2.0] * (requests_per_slot - 1)]
+    requests = closed_loop(durations, decode=1.0)
+    plateau = find_plateau(requests, 8)
+    whole = float(np.ptp(requests.tokens_until(np.array([plateau.begin, plateau.end])))) / plateau.seconds
+    truth = 8 * TOKENS / 2.0
+    found = rate(requests.tokens_until, requests, plateau, 8)
+    assert found == pytest.approx(truth, rel=0.02)
+    assert late == 0.0 or abs(found - truth) < abs(whole - truth)
+
+
+@given(loops, st.integers(min_value=1, max_value=12))
+def test_a_rate_counts_only_what_came_in_the_plateau(durations: list[list[float]], concurrency: int) -> None:
+    requests = closed_loop(durations)
+    plateau = find_plateau(requests, len(durations))
+    if plateau.seconds > 1e-3:
+        seen: list[float] = []
+
+        def count(at: np.ndarray) -> np.ndarray:
+            seen.extend(at)
+            return 5.0 * at
+
+        assert rate(count, requests, plateau, concurrency) == pytest.approx(5.0)
+        assert min(seen) >= plateau.begin and max(seen) <= plateau.end
 
 
 def test_an_answer_of_one_token_counts_when_it_comes() -> None:
