@@ -42,13 +42,6 @@ SIMULATED = "simulated"
 ENVIRONMENTS = ("airflow", SIMULATED, "benchmark")
 
 
-class _Home(AirflowHome):
-    """The demo's, which notices sooner that a task's worker is gone: it beats every 5 s."""
-
-    def _settings(self) -> dict[str, object]:
-        return super()._settings() | {"SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": 30}
-
-
 class AirflowServer:
     """One ``airflow standalone`` below ``folder``, with the DAGs of this project.
 
@@ -63,7 +56,7 @@ class AirflowServer:
         for name in ENVIRONMENTS:
             (environments / name).symlink_to(project.environments / name, target_is_directory=True)
         shutil.copy(project.environments / f"{SIMULATED}.verified.json", environments)
-        self.home = _Home(folder, free_port(18_080))
+        self.home = AirflowHome(folder, free_port(18_080))
         self.settings = Settings(home=folder)
         self.target = LocalTarget(self.settings)
         self.process: airflow_process.Mark | None = None
