@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Bring what the tests need from the operating system: a browser, a PostgreSQL server, network namespaces.
+"""Bring what the tests need from the operating system: browser, PostgreSQL, network namespaces, images and a registry.
 
 Installs by apt-get when it may (root on Debian or Ubuntu), else says in one line what to install.
 """
@@ -10,6 +10,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+#: Of the cluster tests: pods' networks, and images that are really built, pushed and read.
+_CLUSTER = {
+    "ip": "iproute2",
+    "buildah": "buildah",
+    "docker-registry": "docker-registry",
+    "skopeo": "skopeo",
+    "busybox": "busybox-static",
+}
+
 
 def missing() -> "list[str]":
     """The Debian packages whose programs are not here."""
@@ -18,8 +27,8 @@ def missing() -> "list[str]":
         wanted.append("chromium")
     if not shutil.which("initdb") and not list(Path("/usr/lib/postgresql").glob("*/bin/initdb")):
         wanted.append("postgresql")
-    if sys.platform == "linux" and not shutil.which("ip"):
-        wanted.append("iproute2")
+    if sys.platform == "linux":
+        wanted += [package for program, package in _CLUSTER.items() if shutil.which(program) is None]
     return wanted
 
 
