@@ -32,7 +32,8 @@ def apply(spec: DeploymentSpec, owner: Owner) -> None:
         TargetError: it could not be started; nothing is left.
     """
     where = target(spec.target)
-    refuse(check(spec) + where.preflight(spec))
+    # A target may look at the same things, for a table of its own.
+    refuse({str(f): f for f in check(spec) + where.preflight(spec)}.values())
     where.apply(spec, owner)
 
 

@@ -18,6 +18,7 @@ from operators.targets.dynamo.api import Api
 from operators.targets.dynamo.preflight.accelerators import check_accelerators
 from operators.targets.dynamo.preflight.access import check_access, check_namespace, check_permissions
 from operators.targets.dynamo.preflight.check import Check, table
+from operators.targets.dynamo.preflight.configuration import check_configuration
 from operators.targets.dynamo.preflight.limits import check_priority, check_quota
 from operators.targets.dynamo.preflight.platform import check_admission, check_crd, check_name
 from operators.targets.dynamo.preflight.room import survey
@@ -45,6 +46,7 @@ def run_checks(api: Api, options: ClusterOptions, spec: DeploymentSpec) -> Itera
     if namespace.state == "error":
         return
     yield check_permissions(api, options)
+    yield from check_configuration(spec)
     try:
         # Its older shape has the same pods, and only this one is read here.
         graph = render(spec, options.model_copy(update={"api_version": "v1beta1"}))[0]

@@ -56,9 +56,13 @@ def stream(*events: Any, then: Callable[[], Any] = lambda: None) -> Reply:
 
 
 class Script:
-    """What was asked, and what to answer: one reply after the other for each method and path; the last one repeats."""
+    """What was asked, and what to answer: one reply after the other for each method and path; the last one repeats.
 
-    def __init__(self) -> None:
+    What it was told nothing about is answered with ``otherwise``.
+    """
+
+    def __init__(self, otherwise: Reply | None = None) -> None:
+        self._otherwise = otherwise or refusal(404, "NotFound")
         self.asked: list[tuple[str, str]] = []
         self.tokens: list[str] = []
         self._replies: dict[tuple[str, str], list[Reply]] = {}
@@ -76,7 +80,7 @@ class Script:
         handler.rfile.read(int(handler.headers.get("Content-Length") or 0))
         self.asked.append((handler.command, path))
         self.tokens.append(handler.headers.get("Authorization", ""))
-        replies = self._replies.get((handler.command, path), [refusal(404, "NotFound")])
+        replies = self._replies.get((handler.command, path), [self._otherwise])
         reply = replies.pop(0) if len(replies) > 1 else replies[0]
         reply(handler)
 
