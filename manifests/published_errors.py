@@ -15,6 +15,8 @@ from manifests.hardware import GpuSpec
 _GPUS_IN_NAME = re.compile(r"(?<![a-z0-9])(\d+)-?gpus?(?![a-z0-9])")
 #: Workers of the recipes that do not fit: at most so many GPUs of at most so many GiB.
 _LARGEST, _GPU_GIB = 8, 80
+#: Bytes of a claim of "500 GB", whichever GB is meant.
+_LAB_CLAIM = range(490 * 10**9, 500 * 1024**3 + 1)
 
 
 def findings(spec: DeploymentSpec) -> list[Finding]:
@@ -34,6 +36,13 @@ def too_small(worker: WorkerSpec, gpu: GpuSpec) -> str:
     if worker.layout.gpus > _LARGEST or gpu.memory_gib > _GPU_GIB:
         return ""
     return "; published manifests of DeepSeek-R1 for 8 and 16 GPUs of 80 GB overlook it"
+
+
+def small_claim(claim_bytes: int) -> str:
+    """What to add to the rule that a model breaks on a claim of ``claim_bytes``: 690 GB on "500 GB"."""
+    if claim_bytes not in _LAB_CLAIM:
+        return ""
+    return "; published storage requirements of DeepSeek-R1 (500 GB) overlook it"
 
 
 def _nothing_left(spec: DeploymentSpec) -> Iterator[Finding]:

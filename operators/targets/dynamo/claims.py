@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from manifests import published_errors
 from manifests.findings import Finding
 from operators.targets.dynamo.api import Api, Json
 
@@ -35,6 +36,7 @@ def judge_claim(field: str, claim: Json, needed_bytes: int) -> list[Finding]:
     needed_bytes = int(needed_bytes * _BESIDE)
     if size < needed_bytes:
         rule = f"has {size / 1e9:.0f} GB where the model takes {needed_bytes / 1e9:.0f} GB"
+        rule += published_errors.small_claim(size)
         larger = f"{-(-needed_bytes * 11 // 10) // 1024**3 + 1}Gi"
         findings.append(_finding(field, name, rule, f"Enlarge it to {larger}: kubectl edit pvc {name}"))
     if (claim.get("status") or {}).get("phase") == "Lost":

@@ -25,6 +25,12 @@ def test_one_that_several_nodes_can_write_to_among_other_modes_is_good() -> None
     assert judge_claim("files_claim", claim("ReadOnlyMany", "ReadWriteMany"), 0) == []
 
 
+@pytest.mark.parametrize(("size", "named"), [("500G", True), ("500Gi", True), ("400G", False), ("600G", False)])
+def test_the_size_that_a_published_lab_asks_for_is_named(size: str, named: bool) -> None:
+    (finding,) = judge_claim("model_claim", claim("ReadWriteMany", size=size), 690 * 10**9)
+    assert ("published storage requirements of DeepSeek-R1 (500 GB)" in finding.rule) == named
+
+
 def test_size_and_loss_are_said_of_the_same_field() -> None:
     found = judge_claim("model_claim", claim("ReadWriteMany", phase="Lost"), 100 * 10**9)
     assert [f.field for f in found] == ["model_claim"] * 2
