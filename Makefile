@@ -27,7 +27,7 @@ lint:
 	$(AIRFLOW)/mypy
 	$(AIRFLOW)/lint-imports
 
-bench:  ## measure the product and write docs/bench.md; ONLY=placement,parse,ask,client,preflight,cluster,demo, FRESH=1 builds the environments too, SGLANG_WHEEL=file
+bench:  ## measure the product and write docs/bench.md; ONLY=placement,experts,parse,ask,client,preflight,cluster,demo, FRESH=1 builds the environments too, SGLANG_WHEEL=file
 	@$(PYTHON) operators/bootstrap.py
 	@exec $(AIRFLOW)/wideloop bench $(if $(ONLY),--only $(ONLY)) $(if $(FRESH),--fresh) $(if $(TRIALS),--trials $(TRIALS)) $(if $(SGLANG_WHEEL),--sglang-wheel $(SGLANG_WHEEL))
 

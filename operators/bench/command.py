@@ -37,7 +37,10 @@ def bench(
     fresh: Annotated[bool, typer.Option("--fresh", help="Also build the environments from nothing.")] = False,
     trials: Annotated[int | None, typer.Option(min=2, help="Trials of the demo's sweep, if not its own.")] = None,
     sglang_wheel: Annotated[
-        Path | None, typer.Option(help="Wheel of SGLang to compare placements with (pip download --no-deps sglang).")
+        Path | None,
+        typer.Option(
+            help="Wheel of SGLang to compare placements with (pip download --no-deps sglang), if not the tests' SGLang."
+        ),
     ] = None,
     output: Annotated[Path, typer.Option(help="Document to write the tables to.")] = DOCUMENT,
 ) -> None:

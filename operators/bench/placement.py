@@ -1,10 +1,13 @@
 """Our placement of experts against SGLang's own algorithm, taken from its wheel, in one process on one thread.
 
+Without a wheel, the algorithm is that of the SGLang which the tests' environments hold.
+
 Run as a module, with the folder that SGLang's algorithm was unpacked to, it measures and prints JSON.
 """
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import json
 import os
@@ -31,6 +34,8 @@ LAYERS, EXPERTS = 58, 256
 #: Times our CPU time that SGLang's has to be, at least.
 TIMES_FASTER = 40.0
 MEMBER = "sglang/srt/eplb/eplb_algorithms/deepseek.py"
+#: Which has that file, too; made by ``operators/bootstrap.py --tests``.
+ENVIRONMENT = "sglang-parser-0.5.21"
 RECORDED = PROJECT / "tests" / "unit" / "tuning" / "data" / "h200_sums.npz"
 #: Calls of which the quickest counts; a shared machine makes times longer, never shorter.
 REPEATS = 5
@@ -41,16 +46,21 @@ Floats = npt.NDArray[np.float64]
 
 
 def measure(workspace: Workspace) -> list[Figure]:
-    """CPU time and balance for five shapes and eight loads; nothing when there is no wheel to compare with.
+    """CPU time and balance for five shapes and eight loads; nothing when there is no SGLang to compare with.
 
     Raises:
         BenchError: the wheel has no such algorithm, or it does not run.
     """
-    if workspace.sglang_wheel is None:
-        workspace.say("placement: skipped, as there is no SGLang wheel to compare with: give one by --sglang-wheel")
+    found = _source(workspace)
+    if found is None:
+        workspace.say(
+            "placement: skipped, as there is no SGLang to compare with: give a wheel by --sglang-wheel, or make "
+            f"{ENVIRONMENT} by operators/bootstrap.py --tests"
+        )
         return []
-    algorithm = _unpacked(workspace.sglang_wheel, workspace.folder)
-    workspace.say(f"placing experts with {workspace.sglang_wheel.name} and with ours")
+    source, sglang = found
+    algorithm = _unpacked(source, workspace.folder)
+    workspace.say(f"placing experts with {sglang} and with ours")
     command = [sys.executable, "-m", "operators.bench.placement", str(algorithm)]
     one_thread = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
     done = subprocess.run(
@@ -58,15 +68,15 @@ def measure(workspace: Workspace) -> list[Figure]:
     )
     if done.returncode:
         raise BenchError(f"placing experts failed:\n{(done.stdout + done.stderr)[-2000:]}")
-    return figures(json.loads(done.stdout.splitlines()[-1]), workspace.sglang_wheel.name)
+    return figures(json.loads(done.stdout.splitlines()[-1]), sglang)
 
 
-def figures(found: dict[str, list[dict[str, Any]]], wheel: str) -> list[Figure]:
-    """A row per shape for time and for balance; ``found`` is what :func:`_compare` printed."""
+def figures(found: dict[str, list[dict[str, Any]]], sglang: str) -> list[Figure]:
+    """A row per shape for time and for balance; ``found`` is what :func:`_compare` printed, ``sglang`` whose it is."""
     rows = []
     for shape, loads in found.items():
         theirs, quick = (float(np.median([one[key]["cpu_s"] for one in loads])) for key in ("theirs", "quick"))
-        text = f"medians over {len(loads)} loads: {quick * 1e3:.2f} ms against {theirs * 1e3:.1f} ms of {wheel}"
+        text = f"medians over {len(loads)} loads: {quick * 1e3:.2f} ms against {theirs * 1e3:.1f} ms of {sglang}"
         share = Figure(f"{shape}: CPU time, quick", 100 / TIMES_FASTER, 100 * quick / theirs, "% of deepseek's", text)
         rows.append(share)
         rows += [_balance(shape, effort, loads) for effort in ("quick", "thorough")]
@@ -102,6 +112,18 @@ def loads() -> dict[str, Floats]:
             pair = np.concatenate([sums[f"q24_{one}"], np.roll(sums[f"q24_{other}"], 1, axis=0)], axis=1)
             found[f"recorded {one}+{other}"] = np.resize(pair, (LAYERS, EXPERTS)).astype(float)
     return {name: np.round(load / load.sum(axis=1, keepdims=True) * 1e6) for name, load in found.items()}
+
+
+def _source(workspace: Workspace) -> tuple[Path, str] | None:
+    """The wheel given, or the tests' SGLang, and what to call it; None without either."""
+    wheel = workspace.sglang_wheel
+    if wheel is not None:
+        return wheel, wheel.name
+    for packages in (workspace.built.environments / ENVIRONMENT).glob("lib/python*/site-packages"):
+        if (packages / MEMBER).is_file():
+            installed = importlib.metadata.distributions(name="sglang", path=[str(packages)])
+            return packages, f"SGLang {next(iter(installed)).version}"
+    return None
 
 
 def _unpacked(wheel: Path, folder: Path) -> Path:

@@ -1,4 +1,4 @@
-"""The comparison with SGLang's algorithm: what it says without a wheel, and that a stand-in is really run."""
+"""The comparison with SGLang's algorithm: where it looks for one, and that a stand-in is really run."""
 
 import zipfile
 from pathlib import Path
@@ -8,6 +8,7 @@ import pytest
 
 from operators.bench import placement
 from operators.bench.workspace import BenchError, Workspace
+from operators.settings import Settings
 
 #: In the place of SGLang's algorithm, with its signature: experts in order, the first ones again.
 TRIVIAL = """
@@ -20,13 +21,26 @@ def rebalance_experts(weight, num_replicas, num_groups, num_nodes, num_gpus, ena
 
 
 def workspace(folder: Path, wheel: Path | None, said: list[str]) -> Workspace:
-    return Workspace(folder, None, None, False, said.append, wheel)
+    return Workspace(folder, Settings(home=folder), None, False, said.append, wheel)
 
 
-def test_without_a_wheel_it_says_why_there_are_no_figures(tmp_path):
+def test_without_any_sglang_it_says_why_there_are_no_figures(tmp_path):
     said: list[str] = []
     assert placement.measure(workspace(tmp_path, None, said)) == []
-    assert "--sglang-wheel" in said[0]
+    assert "--sglang-wheel" in said[0] and "--tests" in said[0]
+
+
+def test_without_a_wheel_the_tests_sglang_is_taken_and_its_version_said(tmp_path):
+    packages = tmp_path / "venvs" / placement.ENVIRONMENT / "lib" / "python3.11" / "site-packages"
+    algorithm = packages / placement.MEMBER
+    algorithm.parent.mkdir(parents=True)
+    algorithm.write_text(TRIVIAL)
+    (packages / "sglang-9.8.7.dist-info").mkdir()
+    (packages / "sglang-9.8.7.dist-info" / "METADATA").write_text("Name: sglang\nVersion: 9.8.7\n")
+    assert placement._source(workspace(tmp_path, None, [])) == (packages, "SGLang 9.8.7")
+    assert placement._unpacked(packages, tmp_path) == algorithm
+    wheel = tmp_path / "sglang-1.whl"
+    assert placement._source(workspace(tmp_path, wheel, [])) == (wheel, "sglang-1.whl"), "what is given comes first"
 
 
 @pytest.mark.parametrize("content", [None, b"no zip"])
