@@ -14,6 +14,7 @@ from operators.bench.command import bench
 from operators.cluster_commands import preflight, rbac
 from operators.demo.airflow_home import AirflowHome
 from operators.demo.run import Demo
+from operators.placement_commands import placement
 from operators.settings import settings
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
@@ -21,6 +22,7 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_
 
 for command in (bench, rbac, preflight):
     app.command()(command)
+app.add_typer(placement, name="placement")
 
 
 @app.callback()
