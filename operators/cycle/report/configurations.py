@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from operators.cycle import probes
+from operators.cycle.report.balancedness import Balancedness
 from operators.cycle.report.rows import Row
 from operators.steps.trial import DEFAULT
 from results.records import Measurement
@@ -15,13 +16,22 @@ from results.statistics import paired_gain
 _NAMES = {DEFAULT: "default", probes.PLACEMENT: "placement only", probes.REDUNDANCY: "placement and redundancy"}
 
 
-def configurations(rows: Sequence[Row], best: int | None) -> list[dict[str, Any]]:
-    """One entry per repeated configuration, the default first; gains are paired by repeat."""
+def configurations(
+    rows: Sequence[Row], best: int | None, balancedness: Mapping[str, Balancedness]
+) -> list[dict[str, Any]]:
+    """One entry per repeated configuration, the default first; gains are paired by repeat.
+
+    ``balancedness``: by deployment.
+    """
     repeated = [r for r in rows if r.purpose == "repeat" and r.measurement is not None]
     numbers = list(dict.fromkeys(r.trial_number for r in repeated if r.trial_number is not None))
     by_number = {n: [r for r in repeated if r.trial_number == n] for n in sorted(numbers)}
     default = next((rs for rs in by_number.values() if rs[0].why == DEFAULT), [])
-    return [_entry(number, found, default, best) for number, found in by_number.items()]
+    entries = []
+    for number, found in by_number.items():
+        even = balancedness.get(found[0].name)
+        entries.append(_entry(number, found, default, best) | {"balancedness": even._asdict() if even else None})
+    return entries
 
 
 def _entry(number: int, found: list[Row], default: list[Row], best: int | None) -> dict[str, Any]:

@@ -62,6 +62,7 @@ def _configurations(report: dict[str, Any]) -> str:
         "R",
         "memory",
         "graph",
+        "balancedness",
         "output tok/s",
         "gain over default",
         "TTFT p50 ms",
@@ -73,11 +74,15 @@ def _configurations(report: dict[str, Any]) -> str:
         memory = " / ".join(number(engine.get(k), 2) for k in ("weights_gib", "kv_gib", "graphs_gib"))
         rows.append((
             c["name"], knobs["redundant_experts"], number(knobs["mem_fraction_static"], 3), knobs["cuda_graph_max_bs"],
-            interval(c["output_tok_s"]), _gain(gain),
+            _balancedness(c["balancedness"]), interval(c["output_tok_s"]), _gain(gain),
             interval(c["ttft_ms_p50"]), interval(c["tpot_ms_p50"], 1), interval(c["tpot_ms_p99"], 1), memory,
             interval(c["start_s"], 1), interval(c["capture_s"], 1), number(c["gpu_minutes"], 1),
         ))  # fmt: skip
     return "## Configurations, repeated in turns\n\n" + table(columns, rows) if rows else ""
+
+
+def _balancedness(found: dict[str, Any] | None) -> str:
+    return f"{number(found['value'], 3)} ({found['source']})" if found else "-"
 
 
 def _gain(gain: dict[str, float] | None) -> str:

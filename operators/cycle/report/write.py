@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from operators.cycle.report.balancedness import balancedness
 from operators.cycle.report.configurations import configurations
 from operators.cycle.report.markdown import markdown
 from operators.cycle.report.measured import write_measured
@@ -45,7 +46,7 @@ def write_report(params: Mapping[str, Any], run: Run, folder: Path) -> dict[str,
         "request": request.model_dump(mode="json"),
         "recommendation": recommendation.model_dump(mode="json") if recommendation else None,
         "proof": _proof(run),
-        "configurations": configurations(found, best.number if best else None),
+        "configurations": configurations(found, best.number if best else None, balancedness(run, found)),
         "trials": [_trial(row) for row in found if row.purpose in ("baseline", "trial")],
         "memory_model": memory_errors(folder, hardware),
         "performance_model": performance_errors(folder, hardware),

@@ -2,14 +2,18 @@ from __future__ import annotations
 
 import json
 import math
+import tarfile
 from pathlib import Path
 
 import pytest
 
 from manifests import profiles
+from operators.cycle.report.balancedness import balancedness
 from operators.cycle.report.configurations import mean_and_interval
 from operators.cycle.report.markdown import interval, markdown, number
 from operators.cycle.report.models import memory_errors, performance_errors
+from operators.cycle.report.rows import Row, rows
+from operators.steps.run import Run
 
 DOCS = Path(__file__).parents[4] / "docs" / "gpu"
 
@@ -21,7 +25,47 @@ def test_the_kept_reports_are_what_their_data_makes(cycle: str):
         for key, value in configuration.items():
             if isinstance(value, list) and len(value) == 2 and value[1] is None:
                 configuration[key] = [value[0], math.inf]
-    assert markdown(report) == (DOCS / cycle / "report.md").read_text()
+    text = (DOCS / cycle / "report.md").read_text()
+    assert markdown(report) == text
+    table = text.split("## Configurations, repeated in turns")[1].split("##")[0].strip()
+    assert table in DOCS.with_suffix(".md").read_text()
+
+
+@pytest.fixture
+def unpacked(wideloop_home: Path) -> None:
+    """What was kept of both cycles, but for logs and the client's files; the host's own paths are not here."""
+    with tarfile.open(DOCS / "store.tar.xz") as store:
+        wanted = [m for m in store if not any(part in m.name for part in ("/logs/", "/benchmarks/"))]
+        store.extractall(wideloop_home, wanted, filter="data")
+
+
+def visits(cycle: str) -> tuple[Run, list[Row]]:
+    run = Run(dag_id="script", run_id={"tuned": "h200-2", "graphs": "h200-2-graphs"}[cycle])
+    return run, rows(run, {})
+
+
+def test_the_kept_balancedness_is_what_the_kept_recordings_say(unpacked: None):
+    for cycle in ("tuned", "graphs"):
+        run, found = visits(cycle)
+        told = balancedness(run, found)
+        assert set(told) == {row.name for row in found}
+        report = json.loads((DOCS / cycle / "report.json").read_text())
+        for configuration in report["configurations"]:
+            mine = [r for r in found if r.purpose == "repeat" and r.trial_number == configuration["trial_number"]]
+            kept = configuration["balancedness"]
+            for row in mine:
+                assert told[row.name].source == kept["source"]
+                assert told[row.name].value == pytest.approx(kept["value"])
+
+
+def test_balancedness_that_nothing_tells_of_is_left_out(unpacked: None):
+    run, found = visits("graphs")
+    first = next(r for r in found if r.worker.knobs.expert_placement)
+    for change in ({"eplb": "online", "expert_placement": None}, {"expert_placement": "/elsewhere/another.json"}):
+        knobs = first.worker.knobs.model_copy(update=change)
+        other = first.model_copy(update={"worker": first.worker.model_copy(update={"knobs": knobs}), "name": "other"})
+        assert "other" not in balancedness(run, [*found, other])
+    assert balancedness(run, [r for r in found if r.purpose == "repeat"]) == {}, "nothing was recorded"
 
 
 @pytest.mark.parametrize("cycle", ["tuned", "graphs"])
