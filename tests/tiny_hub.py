@@ -45,7 +45,8 @@ class Hub:
 
     Attributes:
         commit: of the repository. token: who has none, or another, gets nothing of a gated repository.
-        cut: file -> bytes after which a connection breaks, once. served: bytes of each file that went out.
+        cut: file -> bytes after which a connection breaks, once. stall: the same, but it stays open and silent.
+        served: bytes of each file that went out.
     """
 
     repository: str
@@ -53,6 +54,7 @@ class Hub:
     commit: str = "1" * 40
     token: str | None = None
     cut: dict[str, int] = field(default_factory=dict)
+    stall: dict[str, int] = field(default_factory=dict)
     served: dict[str, int] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
     url: str = ""
@@ -124,11 +126,14 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command == "HEAD":
             return
-        cut = self.hub.cut.pop(name, None)
+        stall = self.hub.stall.pop(name, None)
+        cut = self.hub.cut.pop(name, stall)
         self.wfile.write(part[:cut])
         self.hub.served[name] = self.hub.served.get(name, 0) + len(part[:cut])
         if cut is not None:
             self.wfile.flush()
+            if stall is not None:
+                self.connection.recv(1)  # Until the client goes.
             self.connection.close()
 
     def _json(self, status: int, body: object, headers: Mapping[str, str] | None = None) -> None:

@@ -26,6 +26,8 @@ else:
 
 _REVISION = ".wideloop-revision"
 _REPORT_S = 10.0
+#: A download that adds no byte to the folder for so long has stalled; reading a shard that is there takes less.
+_STALL_S = 900.0
 #: Kept of a repository: what serves. Other formats of the same weights would double the download.
 _IGNORED = ["original/*", "consolidated*", "*.pth", "*.bin", "*.gguf", "*.onnx", "figures/*", "*.h5", "*.msgpack"]
 
@@ -35,6 +37,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--repository", help="of the Hugging Face hub")
     parser.add_argument("--revision", help="commit to download; the newest when there is none")
+    parser.add_argument("--stall-s", type=float, default=_STALL_S, help="seconds without a byte that end a download")
     parser.add_argument("--make", nargs=argparse.REMAINDER, help="command that makes the files in <folder>.partial")
     asked = parser.parse_args()
     needs_weights = not asked.make
@@ -45,7 +48,7 @@ def main() -> None:
         if asked.make:
             _make(asked.make, partial)
         else:
-            _download(asked.repository, asked.revision, partial)
+            _download(asked.repository, asked.revision, partial, asked.stall_s)
         try:
             model_files.check(partial, needs_weights=needs_weights)
         except model_files.Incomplete as incomplete:
@@ -84,7 +87,7 @@ def _make(command: list[str], partial: Path) -> None:
         sys.exit(f"{command[0]} {command[1]} ... failed with {done.returncode}")
 
 
-def _download(repository: str, revision: str | None, partial: Path) -> None:
+def _download(repository: str, revision: str | None, partial: Path, stall_s: float) -> None:
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
     from huggingface_hub.utils import filter_repo_objects  # type: ignore[attr-defined]
@@ -109,7 +112,7 @@ def _download(repository: str, revision: str | None, partial: Path) -> None:
         sys.exit(f"the claim has {free / 1e9:.1f} GB free and {(total - there) / 1e9:.1f} are missing: enlarge it")
     (partial / _REVISION).write_text(commit)
     over = threading.Event()
-    reporter = threading.Thread(target=_report, args=(partial, total, over), daemon=True)
+    reporter = threading.Thread(target=_report, args=(partial, total, stall_s, over), daemon=True)
     reporter.start()
     try:
         snapshot_download(repository, revision=commit, local_dir=partial, ignore_patterns=_IGNORED)
@@ -131,14 +134,25 @@ def _come_again(reason: str) -> NoReturn:
     sys.exit(os.EX_TEMPFAIL)
 
 
-def _report(partial: Path, total: int, over: threading.Event) -> None:
-    """Say how far it is, every few seconds."""
-    began, before = time.monotonic(), _on_disk(partial)
-    while not over.wait(_REPORT_S):
-        there = _on_disk(partial)
-        rate = (there - before) / (time.monotonic() - began)
-        left = f"{(total - there) / rate / 60:.0f} min left" if rate > 0 else "nothing comes"
+def _report(partial: Path, total: int, stall_s: float, over: threading.Event) -> None:
+    """Say how far it is, every few seconds; end the process, for another try, when nothing has come for ``stall_s``."""
+    began = grown = time.monotonic()
+    before = last = _on_disk(partial)
+    while not over.wait(min(_REPORT_S, stall_s)):
+        there, now = _on_disk(partial), time.monotonic()
+        if there != last:
+            last, grown = there, now
+        rate = (there - before) / (now - began)
+        left = f"nothing for {now - grown:.0f} s"
+        if rate > 0 and grown == now:
+            left = f"{(total - there) / rate / 60:.0f} min left"
         print(f"{there / 1e9:.1f} of {total / 1e9:.1f} GB, {rate / 1e6:.0f} MB/s, {left}", flush=True)
+        if now - grown >= stall_s and not over.is_set():
+            reason = f"the download stalled: no byte came for {stall_s / 60:.3g} min. Look at the pod's way to the hub "
+            reason += "(proxy, egress rules, HF_ENDPOINT) and at the claim's file system. What is there is kept"
+            print(reason, file=sys.stderr, flush=True)
+            # The main thread waits for the download, and sys.exit would end this one only.
+            os._exit(os.EX_TEMPFAIL)
 
 
 def _on_disk(folder: Path) -> int:

@@ -95,6 +95,17 @@ def test_a_connection_that_breaks_costs_only_what_was_on_its_way(program: Path, 
     assert (tmp_path / "m" / SHARD).read_bytes() == hub.files[SHARD]
 
 
+def test_a_download_that_stalls_ends_for_another_try_which_goes_on(program: Path, hub: Hub, tmp_path: Path) -> None:
+    hub.stall[SHARD] = 100_000
+    status, result, output = fill(program, hub, tmp_path / "m", "--repository", REPOSITORY, "--stall-s", "1")
+    assert (status, result) == (os.EX_TEMPFAIL, {}), output
+    assert "the download stalled: no byte came for" in output
+    assert "proxy, egress rules" in output
+    status, _, output = fill(program, hub, tmp_path / "m")
+    assert status == 0, output
+    assert (tmp_path / "m" / SHARD).read_bytes() == hub.files[SHARD]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
