@@ -44,6 +44,8 @@ _INHERITED_ON_GPUS: tuple[str, ...] = (
     "TVM_FFI_",
 )
 _INHERITED_ON_GPUS += ("FLASHINFER_", "SGLANG_", "DG_", "OMP_", "NIXL_", "MC_", "MOONCAKE_")
+#: Not Mooncake's, but where MinIO's client keeps keys.
+_SECRET = "MC_HOST_"
 
 
 def base_environment(*, gpus: bool = False) -> dict[str, str]:
@@ -51,7 +53,7 @@ def base_environment(*, gpus: bool = False) -> dict[str, str]:
     kept = {
         name: value
         for name, value in os.environ.items()
-        if name in _INHERITED or (gpus and name.startswith(_INHERITED_ON_GPUS))
+        if name in _INHERITED or (gpus and name.startswith(_INHERITED_ON_GPUS) and not name.startswith(_SECRET))
     }
     # Processes are found by a mark in their environment, over which those that name themselves (SGLang's ranks and its
     # router, by setproctitle) would write.

@@ -17,7 +17,7 @@ from manifests.kubernetes.labels import SPEC_KEY
 from manifests.kubernetes.options import ClusterOptions
 from operators.settings import Settings
 from operators.targets.dynamo.api import Api
-from operators.targets.dynamo.objects import collection, log_lines
+from operators.targets.dynamo.objects import UNREADABLE, collection, log_lines
 from operators.targets.dynamo.pods import restarts
 from operators.targets.dynamo.view import pods
 from operators.targets.dynamo.watch import Watch
@@ -99,6 +99,8 @@ class Cluster:
             lines = log_lines(
                 self.api, self.options.namespace, name, container="main", tail=_LOG_LINES, previous=previous
             )
+            if lines and lines[0].startswith(UNREADABLE):
+                return ()  # Another time; until then there is what the pod itself shows.
             now = self.api.get(f"{pods(self.options)}/{name}") if lines else None
             self._logs[key] = lines if now and now["metadata"]["uid"] == pod["metadata"]["uid"] else ()
         return self._logs[key]

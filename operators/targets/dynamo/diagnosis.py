@@ -123,7 +123,7 @@ def _stuck(view: View, component: str, pod: Json) -> Diagnosis | None:
 def _lost(view: View, component: str, pod: Json) -> Diagnosis | None:
     """Whether a pod is lost with its node, or would not end there."""
     if refused_by_node(pod):
-        return None if view.available else causes.refused_by_node(component, pod)
+        return None if view.available or _replaced(view, pod) else causes.refused_by_node(component, pod)
     if leaving(pod) and view.available:
         return None  # Another pod has taken its place.
     wrong = view.nodes.get(pod["spec"].get("nodeName") or "")
@@ -133,6 +133,13 @@ def _lost(view: View, component: str, pod: Json) -> Diagnosis | None:
     if wrong == "" and overdue >= LONG_GRACE_S:
         return causes.does_not_end(component, pod, pod["metadata"]["deletionTimestamp"])
     return None
+
+
+def _replaced(view: View, pod: Json) -> bool:
+    """Whether another pod of its component has come since: what refused one may take the next."""
+    made = pod["metadata"]["creationTimestamp"]
+    later = (p for p in view.engine_pods if p is not pod and p["metadata"]["creationTimestamp"] >= made)
+    return any(role(p) == role(pod) and not has_ended(p) for p in later)
 
 
 def _passed(view: View, since: str | None) -> float:

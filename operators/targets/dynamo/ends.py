@@ -71,6 +71,11 @@ def record(ends: Iterable[End]) -> dict[str, str]:
     return {END + hashlib.sha256(end.pod.encode()).hexdigest()[:12]: end.model_dump_json() for end in ends}
 
 
+def forget(graph: Json) -> dict[str, None]:
+    """Annotations that take away what the graph holds."""
+    return {key: None for key in graph["metadata"].get("annotations") or {} if key.startswith(END)}
+
+
 def unrecorded(view: View, serving: Engine, read_log: ReadLog) -> list[End]:
     """What the graph does not hold yet of what pods show."""
     held = {end.pod: end for end in recorded(view.graph)}
@@ -82,11 +87,14 @@ def unrecorded(view: View, serving: Engine, read_log: ReadLog) -> list[End]:
 def fatal(view: View, serving: Engine, read_log: ReadLog) -> Iterator[Diagnosis]:
     """Why ranks will not come up: of ends that say why the first one, of others when there were enough in one place.
 
-    What happened first comes first; who ended because another one had comes last.
+    What happened first comes first; who ended because another one had comes last. Where every component is up again,
+    the ends of pods that are gone have been got over.
     """
     by_place: dict[str, list[End]] = defaultdict(list)
+    there = {pod["metadata"]["uid"] for pod in view.engine_pods}
     for end in _known(view, serving, read_log):
-        by_place[end.place].append(end)
+        if end.pod in there or not view.available:
+            by_place[end.place].append(end)
     every = (end for ends in by_place.values() for end in ends)
     for end in sorted(every, key=lambda end: (_came_along(end), end.at, end.follows, end.name)):
         count = sum(other.failures for other in by_place[end.place])

@@ -22,6 +22,7 @@ from operators.targets.dynamo.objects import (
     delete,
     follow_log,
     path_of,
+    replaced,
     require_ours,
     settled,
     wait_gone,
@@ -125,7 +126,7 @@ def _join(api: Api, job: Json, uid: str, owner: Owner | None) -> Json | None:
     try:
         joined = api.request("PATCH", path_of(job), {"fieldManager": MANAGER}, said, content_type=MERGE)
     except ApiRefused as error:
-        if error.status not in (404, 409):
+        if not replaced(error):
             raise
         return None
     return joined if _goes_on(joined) else None

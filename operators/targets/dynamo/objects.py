@@ -16,6 +16,8 @@ _PLURALS = {"StorageClass": "storageclasses", "PriorityClass": "priorityclasses"
 _LOG_S = 10.0
 #: Refusals of a log that may be of the moment.
 _LOG_PASSING = (429, 500, 502, 503, 504)
+#: Begin of the only line that stands for a log which its node does not give.
+UNREADABLE = "the log cannot be read: "
 _POLL_S = 0.5
 _GONE_S = 60.0
 _NO_LIVES = 3
@@ -32,6 +34,11 @@ def path_of(document: Mapping[str, Any]) -> str:
     """The path of one object."""
     metadata = document["metadata"]
     return collection(document["apiVersion"], document["kind"], metadata.get("namespace")) + f"/{metadata['name']}"
+
+
+def replaced(refusal: ApiRefused) -> bool:
+    """Whether a change was refused because the object that it names by its uid is gone, or another has its name."""
+    return refusal.status in (404, 409) or (refusal.status == 422 and "metadata.uid" in refusal.message)
 
 
 def apply(api: Api, document: Mapping[str, Any]) -> Json:
@@ -172,7 +179,7 @@ def log_lines(
             if status is not None and status not in _LOG_PASSING:
                 raise
             if time.monotonic() + _POLL_S > deadline:
-                return (f"the log cannot be read: {error}",)
+                return (f"{UNREADABLE}{error}",)
         time.sleep(_POLL_S)
 
 

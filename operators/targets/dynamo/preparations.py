@@ -11,7 +11,7 @@ from manifests.kubernetes.task_job import TASK
 from operators.targets.base import Owner, Preparation
 from operators.targets.dynamo import view
 from operators.targets.dynamo.api import MERGE, Api, Json
-from operators.targets.dynamo.objects import delete, require_ours, wait_gone
+from operators.targets.dynamo.objects import delete, replaced, require_ours, wait_gone
 
 #: What a pod and its Job may take to be gone.
 _GONE_S = 60.0
@@ -58,7 +58,7 @@ def _strike(api: Api, path: str, uid: str, owners: Sequence[Owner]) -> bool:
     try:
         api.request("PATCH", path, {"fieldManager": MANAGER}, without, content_type=MERGE)
     except ApiRefused as error:
-        if error.status not in (404, 409):
+        if not replaced(error):
             raise
         return False
     return True

@@ -7,7 +7,7 @@ Short requests and files go through the API server's proxy; Airflow needs no oth
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
@@ -30,7 +30,7 @@ from operators.targets.dynamo.deployments import Deployments
 from operators.targets.dynamo.diagnosis import looks_stuck
 from operators.targets.dynamo.files import Files
 from operators.targets.dynamo.image import prepare_image
-from operators.targets.dynamo.objects import log_lines
+from operators.targets.dynamo.objects import log_lines, replaced
 from operators.targets.dynamo.pods import component_pods, group_of, has_ended, leaving, role
 from operators.targets.dynamo.preflight import preflight
 from operators.targets.dynamo.status import Verdict, judge, roles
@@ -136,7 +136,7 @@ class DynamoTarget(Target):
         try:
             self._annotate(graph, ends.record(new))
         except ApiRefused as refusal:
-            if refusal.status not in (404, 409):  # The graph is gone, or another one has its name.
+            if not replaced(refusal):
                 raise
         self._cluster.kept_ends[graph["metadata"]["uid"]] = new
 
@@ -157,11 +157,13 @@ class DynamoTarget(Target):
         if answer is not None:
             return Verdict("pending", f"every component is up, but {answer}")
         seconds = seen.ready_record.get("seconds", seen.age_s)
-        self._annotate(seen.graph, {READY: json.dumps({"seconds": seconds, "pods": seen.signature})})
+        record: dict[str, str | None] = {READY: json.dumps({"seconds": seconds, "pods": seen.signature})}
+        # Whatever ended on the way here was got over: what counts is what ends from now on.
+        self._annotate(seen.graph, {**record, **ends.forget(seen.graph)})
         self._cluster.answered[pods] = seconds
         return Verdict("ready", start_seconds=seconds)
 
-    def _annotate(self, graph: dict[str, Any], annotations: dict[str, str]) -> None:
+    def _annotate(self, graph: dict[str, Any], annotations: Mapping[str, str | None]) -> None:
         metadata = graph["metadata"]
         path = f"{view.graphs(self._cluster.options)}/{metadata['name']}"
         change = {"metadata": {"uid": metadata["uid"], "annotations": annotations}}

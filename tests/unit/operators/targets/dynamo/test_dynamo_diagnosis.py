@@ -156,6 +156,14 @@ def test_a_pod_that_will_never_run_is_told_apart(broken: dict[str, Any], kind: s
     assert action in diagnosis.action
 
 
+def test_a_pod_that_a_node_refused_is_no_matter_once_another_has_come() -> None:
+    refused = pod(age=30) | {"status": {"phase": "Failed", "reason": "UnexpectedAdmissionError", "message": UNHEALTHY}}
+    assert found(view(running_pod("frontend"), refused, running_pod(age=29, name="another"))) is None
+    for other in (running_pod(age=31, name="earlier"), running_pod("prefill", age=29)):
+        diagnosis = found(view(running_pod("frontend"), refused, other))
+        assert diagnosis is not None and diagnosis.kind == "node_lost"
+
+
 @pytest.mark.parametrize(
     "passing",
     [

@@ -72,6 +72,26 @@ def test_what_was_seen_outlives_pods_and_processes() -> None:
     assert ends.unrecorded(fresh, SERVING, no_log) == []
 
 
+def test_what_came_up_again_has_got_over_the_ends_of_pods_that_are_gone() -> None:
+    of = remembering([restarted()], [restarted(last=died(message=OUT_OF_MEMORY))], read_log=no_log)
+    up = graph(age=3000, ready=True, annotations=of["metadata"]["annotations"])
+    assert [d.kind for d in diagnoses(view(group_pod(state={"running": {}}), of=of))] != []
+    assert diagnoses(view(group_pod(state={"running": {}}), of=up)) == []
+    # What a pod that is there has gone through still counts.
+    assert [d.kind for d in diagnoses(view(restarted(last=died(message=OUT_OF_MEMORY)), of=up))] == []
+    here = group_pod(state={"running": {}}, last=died(message=OUT_OF_MEMORY), restarts=1)
+    assert [d.kind for d in diagnoses(view(here, of=up))] == ["out_of_memory"]
+
+
+def test_a_first_answer_forgets_the_ends_before_it_and_nothing_else() -> None:
+    of = remembering([restarted()], [restarted()])
+    of["metadata"]["annotations"]["wideloop/owner"] = "somebody"
+    taken = ends.forget(of)
+    assert len(taken) == 2 and set(taken.values()) == {None}
+    assert set(of["metadata"]["annotations"]) - set(taken) == {"wideloop/owner"}
+    assert ends.forget(graph()) == {}
+
+
 def test_one_end_is_counted_once_however_often_it_is_seen() -> None:
     dying = group_pod(state={"terminated": died()})
     again = {**dying, "status": restarted()["status"]}

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cluster_objects import NAME, at, graph
+from cluster_objects import NAME, at, graph, pod
 from scripted_api import Script, answer, refusal, serve, write_kubeconfig
 
 from manifests.errors import ApiRefused, TargetError
@@ -111,6 +111,33 @@ def test_the_log_of_a_node_that_is_gone_is_not_waited_for(
     done.set()
     assert time.monotonic() - began < 3
     assert "the log cannot be read" in line and ("no route to host" in line or answers == "silent")
+
+
+def test_a_log_that_cannot_be_read_hides_nothing_and_is_asked_for_at_the_next_look(
+    cluster: Cluster, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(objects, "_LOG_S", 0.1)
+    ended = pod(name="one", state={"terminated": {"exitCode": 1}})
+    script.on("GET", f"{PODS}/one", answer(200, ended))
+    script.on("GET", LOG, refusal(500, "InternalError", "no route to host"))
+    assert cluster.last_log(ended, False) == ()
+    script.on("GET", LOG, answer(200, b"CUDA out of memory\n"))
+    assert cluster.last_log(ended, False) == ("CUDA out of memory",)
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "is_so"),
+    [
+        (404, "not found", True),
+        (409, "the UID in the precondition does not match", True),
+        (422, "metadata.uid: Invalid value: field is immutable", True),
+        (422, "spec.backoffLimit: Invalid value", False),
+        (403, "forbidden", False),
+    ],
+)
+def test_an_object_that_another_took_the_place_of(status: int, message: str, is_so: bool) -> None:
+    refused = ApiRefused(method="PATCH", path=ONE, status=status, reason="", message=message, source="a test")
+    assert objects.replaced(refused) is is_so
 
 
 def test_a_log_is_asked_for_again_when_that_may_help(cluster: Cluster, script: Script) -> None:
