@@ -1,4 +1,4 @@
-"""What an SGLang server says of itself on its metrics page: memory, start-up, steps without a CUDA graph.
+"""What an SGLang server says of itself on its metrics page: memory, start-up, steps without a CUDA graph, balancedness.
 
 Names are those of SGLang 0.5.17 to 0.5.23; a page of another engine, or a version without a series, leaves a field
 None. Memory is in GiB per GPU (SGLang calls it GB), time in seconds.
@@ -66,6 +66,24 @@ def read(page: str) -> EngineMetrics:
             if name == series and wanted.items() <= labels.items():
                 found[field] = max(value, found.get(field, value))
     return EngineMetrics(**found)
+
+
+#: A Prometheus summary, which 0.5.18 and later have with ``--expert-balancedness-report-mode both``.
+_BALANCEDNESS = "sglang:eplb_balancedness"
+
+
+def balancedness(page: str) -> dict[str, float]:
+    """Mean over all passes since the start by forward mode (``extend``, ``decode``), as SGLang counts it.
+
+    Empty where the server does not report it.
+    """
+    sums: dict[str, float] = {}
+    passes: dict[str, float] = {}
+    for name, labels, value in _samples(page):
+        into = {f"{_BALANCEDNESS}_sum": sums, f"{_BALANCEDNESS}_count": passes}.get(name)
+        if into is not None and (mode := labels.get("forward_mode")):
+            into[mode] = into.get(mode, 0.0) + value
+    return {mode: round(sums[mode] / n, 4) for mode, n in sorted(passes.items()) if n > 0 and mode in sums}
 
 
 def _samples(page: str) -> Iterator[tuple[str, dict[str, str], float]]:

@@ -1,4 +1,4 @@
-"""Online rebalances of SGLang's EPLB manager and what they cost, read from a worker's log.
+"""Online rebalances of SGLang's EPLB manager and what they cost, read from a worker's log and its metrics page.
 
 Lines as 0.5.17 to 0.5.23 print them (``srt/eplb/eplb_manager.py``, ``expert_distribution.py``).
 """
@@ -11,6 +11,8 @@ from collections.abc import Iterable
 
 from pydantic import BaseModel, ConfigDict
 
+from results import engine_metrics
+
 _END = re.compile(r"\[EPLBManager\] rebalance end(?: time=(?P<seconds>[\d.]+)s)?")
 _SKIPPED = "[EPLBManager] Skipped ep rebalancing"
 _BALANCE = re.compile(r"\[Expert Balancedness\] forward_pass_id=\d+ current_pass_balancedness=(?P<value>[\d.]+)")
@@ -22,6 +24,7 @@ class Rebalances(BaseModel):
     skipped: rebalances left out, as the load was even enough.
     before, after: mean balancedness of the passes before the first and after the last rebalance, as SGLang counts it
         (dense layers as 1); None where it was not reported.
+    by_mode: its mean over all passes since the start, by forward mode; from the metrics page, empty without one.
     """
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
@@ -30,6 +33,7 @@ class Rebalances(BaseModel):
     skipped: int = 0
     before: float | None = None
     after: float | None = None
+    by_mode: dict[str, float] = {}
 
     @property
     def stopped_s(self) -> float:
@@ -37,8 +41,8 @@ class Rebalances(BaseModel):
         return sum(s for s in self.seconds if s is not None)
 
 
-def read(lines: Iterable[str]) -> Rebalances:
-    """The rebalances in a log of rank 0; other ranks' logs say the same."""
+def read(lines: Iterable[str], page: str = "") -> Rebalances:
+    """The rebalances in a log of rank 0; other ranks' logs say the same. ``page``: the server's metrics."""
     seconds: list[float | None] = []
     skipped = 0
     first: list[float] = []
@@ -51,7 +55,13 @@ def read(lines: Iterable[str]) -> Rebalances:
             (last if seconds else first).append(float(found["value"]))
         elif _SKIPPED in line:
             skipped += 1
-    return Rebalances(seconds=tuple(seconds), skipped=skipped, before=_mean(first), after=_mean(last))
+    return Rebalances(
+        seconds=tuple(seconds),
+        skipped=skipped,
+        before=_mean(first),
+        after=_mean(last),
+        by_mode=engine_metrics.balancedness(page),
+    )
 
 
 def _mean(values: list[float]) -> float | None:

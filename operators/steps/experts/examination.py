@@ -58,12 +58,18 @@ def examine(target_name: str, name: str, run: Run) -> Examined:
     # First the recording, which the prompts below are not to be part of.
     recorded = dump(target_name, name, run) if spec.record_experts is not None else {}
     online = {w.role for w in spec.workers if w.knobs.eplb == "online"}
-    logs = {c: where.logs(name, c, _LOG_LINES) for c in where.endpoints(name).control if c.split("-")[0] in online}
-    return Examined(
-        recordings=recorded,
-        answers=_ask(where, spec, run),
-        rebalances={component: rebalances.read(lines) for component, lines in logs.items()},
-    )
+    balanced = [c for c in where.endpoints(name).control if c.split("-")[0] in online]
+    found = {c: rebalances.read(where.logs(name, c, _LOG_LINES), _metrics(where, spec, c)) for c in balanced}
+    return Examined(recordings=recorded, answers=_ask(where, spec, run), rebalances=found)
+
+
+def _metrics(where: Target, spec: DeploymentSpec, component: str) -> str:
+    """A worker's metrics page, empty where it cannot be had: its log says the most."""
+    try:
+        return where.call(spec.name, component, engine(spec.engine).metrics_path, method="GET")
+    except TargetError as error:
+        print(f"the metrics of {component} of {spec.name} cannot be read: {error}")
+        return ""
 
 
 def _ask(where: Target, spec: DeploymentSpec, run: Run) -> str | None:

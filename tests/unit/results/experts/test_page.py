@@ -56,6 +56,7 @@ def test_the_proof_is_told(client):
     assert "worth it" in text and "the placement is in effect" in text
     assert "Answers: same" in text
     assert "2 rebalances, 0.18 s stopped in all" in text
+    assert "0.970 after the last; its mean over all passes, 0.950 in decode." in text
     assert "+6.4 %" in text and "+4.4 % to +8.4 %" in text
 
 

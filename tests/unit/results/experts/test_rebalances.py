@@ -36,5 +36,23 @@ def test_layers_moved_in_chunks_have_no_time_and_some_are_skipped():
     assert (found.before, found.after) == (None, None)
 
 
+# As SGLang 0.5.21 declares the series and prometheus_client's collector of several processes writes it.
+PAGE = """\
+# HELP sglang:eplb_balancedness Balancedness of MoE in expert parallelism.
+# TYPE sglang:eplb_balancedness summary
+sglang:eplb_balancedness_count{engine_type="unified",forward_mode="extend",model_name="moe8",moe_ep_rank="0",pp_rank="0",tp_rank="0"} 2.0
+sglang:eplb_balancedness_sum{engine_type="unified",forward_mode="extend",model_name="moe8",moe_ep_rank="0",pp_rank="0",tp_rank="0"} 1.6
+sglang:eplb_balancedness_count{engine_type="unified",forward_mode="decode",model_name="moe8",moe_ep_rank="0",pp_rank="0",tp_rank="0"} 3.0
+sglang:eplb_balancedness_sum{engine_type="unified",forward_mode="decode",model_name="moe8",moe_ep_rank="0",pp_rank="0",tp_rank="0"} 2.8499999999999996
+sglang:eplb_balancedness_count{engine_type="unified",forward_mode="idle",model_name="moe8",moe_ep_rank="0",pp_rank="0",tp_rank="0"} 0.0
+sglang:eplb_balancedness_sum{engine_type="unified",forward_mode="idle",model_name="moe8",moe_ep_rank="0",pp_rank="0",tp_rank="0"} 0.0
+"""  # noqa: E501
+
+
+def test_balancedness_over_all_passes_is_read_from_the_metrics_page():
+    assert rebalances.read([], PAGE).by_mode == {"decode": 0.95, "extend": 0.8}
+    assert rebalances.read([], "<html>not found</html>").by_mode == {}
+
+
 def test_a_log_without_rebalances_has_none():
     assert rebalances.read(["loading weights"]) == rebalances.Rebalances()

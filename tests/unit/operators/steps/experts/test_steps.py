@@ -38,6 +38,9 @@ class Place:
         self.folder, self.deployed, self.counts, self.say = folder, spec, counts, say
         self.called, self.log = [], ()
 
+    def page(self):
+        raise TargetError("no metrics")
+
     def spec(self, name):
         return self.deployed
 
@@ -57,6 +60,8 @@ class Place:
         if component == "frontend":
             content = self.say(body["messages"][0]["content"])
             return json.dumps({"choices": [{"message": {"content": content}}]})
+        if path == "/metrics":
+            return self.page()
         if path.startswith("/dump"):
             folder = self.folder / component
             folder.mkdir(parents=True, exist_ok=True)
@@ -211,6 +216,13 @@ def test_online_balancing_is_read_from_its_log(planned, monkeypatch, tmp_path):
     found = experts.compare(params, before, seen, RUN)
     assert found.eplb == "online" and found.proofs == {}
     assert {c: r.stopped_s for c, r in found.rebalances.items()} == {"prefill-0": 0.112, "decode-0": 0.112}
+    assert {c: r.by_mode for c, r in found.rebalances.items()} == {"prefill-0": {}, "decode-0": {}}
+    place.page = lambda: (
+        'sglang:eplb_balancedness_sum{forward_mode="decode"} 1.8\n'
+        'sglang:eplb_balancedness_count{forward_mode="decode"} 2.0\n'
+    )
+    seen = experts.examine("local", "placed", RUN)
+    assert {c: r.by_mode for c, r in seen.rebalances.items()} == {c: {"decode": 0.9} for c in seen.rebalances}
 
 
 def test_a_frontend_that_does_not_answer_leaves_answers_out(planned, monkeypatch, tmp_path):
