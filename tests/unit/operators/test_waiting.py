@@ -2,20 +2,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 import operators.targets
+from manifests.deployment import DeploymentSpec
 from manifests.errors import ApiUnreachable
+from operators.request import DEFAULTS, Request
+from operators.steps import benchmark
 from operators.targets.base import ClientStatus, Status
-from operators.waiting import TargetTrigger
+from operators.waiting import Benchmark, TargetTrigger
 
 AWAY = ApiUnreachable("context x", "connection refused")
 
 
 class Scripted:
     """A target that says one thing after the other; the last one stays."""
+
+    patience_s = 60.0
 
     def __init__(self, *states: Any, client: str = "running") -> None:
         self._states = list(states)
@@ -30,6 +36,9 @@ class Scripted:
             raise state
         return Status(state=state)
 
+    def spec(self, name: str) -> DeploymentSpec:
+        return Request.from_params(DEFAULTS).spec(name)
+
     def client_status(self, name: str, client: str) -> ClientStatus:
         return ClientStatus(state=self._client)  # type: ignore[arg-type]
 
@@ -43,7 +52,8 @@ class Scripted:
 @pytest.fixture
 def use(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Scripted], Scripted]]:
     def use(where: Scripted) -> Scripted:
-        monkeypatch.setattr(operators.targets, "target", lambda name: where)
+        for module in (operators.targets, benchmark):
+            monkeypatch.setattr(module, "target", lambda name: where)
         return where
 
     return use
@@ -79,3 +89,19 @@ def test_ending_a_wait_by_hand_ends_the_client_and_leaves_the_deployment_to_the_
     asyncio.run(TargetTrigger("dynamo", "one", "bench-1").on_kill())
     asyncio.run(TargetTrigger("dynamo", "one").on_kill())
     assert where.stopped == ["bench-1"]
+
+
+class Killed(Exception):
+    """What the task's process is in the middle of a wait."""
+
+
+def test_ending_a_benchmark_by_hand_ends_the_client_that_it_waits_for(use: Any) -> None:
+    where = use(Scripted(Killed()))
+    context: Any = {"params": DEFAULTS, "dag_run": SimpleNamespace(dag_id="wideep_benchmark", run_id="manual__1")}
+    task = Benchmark(task_id="bench", deployment="one", waited={"state": "ready"})
+    task.on_kill()
+    assert where.stopped == [], "it has begun nothing"
+    with pytest.raises(Killed):
+        task.execute(context)
+    task.on_kill()
+    assert where.stopped == [task.subject(context).client]
