@@ -83,6 +83,9 @@ class RoleReport(BaseModel):
         ranks_before, ranks_after: rank loads over the mean of the layer that was least balanced.
         persistence: share of the hot experts of a window that are hot in the next; ``ordered``: windows are in time.
         note: what could not be said, and why.
+        phase_of: the role of the worker, where this is of its prefill or its decode passes alone: how they fare with
+            the placement made of all passes. phases: such reports of an aggregated worker, where its recording tells
+            its passes apart.
     """
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
@@ -113,6 +116,8 @@ class RoleReport(BaseModel):
     group_sizes: tuple[GroupSizes, ...]
     advice: tuple[Advice, ...]
     note: str = ""
+    phase_of: str | None = None
+    phases: tuple[RoleReport, ...] = ()
 
     @property
     def own(self) -> Advice | None:

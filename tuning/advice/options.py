@@ -33,12 +33,27 @@ class Traffic:
 
 
 @dataclass(frozen=True)
+class Phase:
+    """The passes of one kind of an aggregated worker, by which options are judged instead of by all that it does.
+
+    Attributes:
+        role: prefill or decode.
+        seen, unseen: the phase's share of the same two parts of the recording, [layers, experts].
+    """
+
+    role: Role
+    seen: Floats
+    unseen: Floats
+
+
+@dataclass(frozen=True)
 class Option:
     """One number of redundant experts, or none and the engine's own order (``placed`` False).
 
     Attributes:
         balance, worst: mean over hottest rank load, averaged over layers and of the worst layer; 1 is perfect.
-        gap: how much the hottest rank could cool at most, averaged over layers, as a share (0 is proven best).
+        gap: how much the hottest rank could cool at most, averaged over layers, as a share (0 is proven best), on
+            the traffic that the placement was made from.
         unseen: balance of a placement made from half of the recording, on the other half.
         gain: predicted change of the worker's throughput against no balancing, 0.1 for 10 %.
         gain_unseen: the same with the placement made from one half, on the other half's traffic.
@@ -76,6 +91,7 @@ def options(
     version: str,
     *,
     most: int = MOST,
+    phase: Phase | None = None,
 ) -> list[Option]:
     """The engine's own order, and a placement for each valid redundancy up to ``most``, by redundancy.
 
@@ -84,22 +100,27 @@ def options(
         seen, unseen: two parts of a recording, or two recordings, [layers, experts]; placements are made of both
             together, and of the first alone to be judged on the second.
         version: of SGLang, for its tuned kernels.
+        phase: judge by these passes only. Placements stay those for everything, since an engine serves one.
 
     Raises:
-        ValueError: the two are not of one shape, or a layer with load in one has none in the other.
+        ValueError: the two are not of one shape, or a layer with load in one has none in the other or in ``phase``.
     """
+    judged = (seen, unseen) if phase is None else _of_phase(phase, seen)
+    role = worker.role if phase is None else phase.role
     seen, unseen = _shares(seen, unseen)
     both = (seen + unseen) / 2
+    first, second = _shares(*judged)
+    traffics = ((first + second) / 2, second)
     base = worker.knobs.redundant_experts
     own = trivial(len(both), both.shape[1], base, worker.layout.ep)
-    off = _Judge(model, hardware, worker, traffic, version)
-    before = off.throughput(both, own), off.throughput(unseen, own)
-    found = [_option(off, off, own, None, both, seen, unseen, before)]
+    off = _Judge(model, hardware, worker, traffic, version, role)
+    before = off.throughput(traffics[0], own), off.throughput(traffics[1], own)
+    found = [_option(off, off, own, None, seen, traffics, before)]
     for redundant in valid(both.shape[1], worker.layout.ep, most):
         changed = worker.knobs.model_copy(update={"redundant_experts": redundant})
-        judge = _Judge(model, hardware, worker.model_copy(update={"knobs": changed}), traffic, version)
+        judge = _Judge(model, hardware, worker.model_copy(update={"knobs": changed}), traffic, version, role)
         plan = optimise(both, worker.layout.ep, redundant, effort="quick")
-        found.append(_option(judge, off, plan.placement, plan, both, seen, unseen, before))
+        found.append(_option(judge, off, plan.placement, plan, seen, traffics, before))
     return found
 
 
@@ -129,12 +150,18 @@ def layouts(worker: WorkerSpec, eps: Sequence[int]) -> Iterator[WorkerSpec]:
 
 
 class _Judge:
-    """Cost and throughput of one worker."""
+    """Cost of one worker, and its throughput in what ``role`` does."""
 
     def __init__(
-        self, model: ModelSpec, hardware: HardwareProfile, worker: WorkerSpec, traffic: Traffic, version: str
+        self,
+        model: ModelSpec,
+        hardware: HardwareProfile,
+        worker: WorkerSpec,
+        traffic: Traffic,
+        version: str,
+        role: Role,
     ) -> None:
-        self.model, self.hardware, self.worker, self.traffic = model, hardware, worker, traffic
+        self.model, self.hardware, self.worker, self.traffic, self.role = model, hardware, worker, traffic, role
         self.cost = cost(model, hardware, worker, version)
 
     def throughput(self, share: Floats, placement: Placement, untuned: bool = False) -> float:
@@ -142,10 +169,10 @@ class _Judge:
         timing = WorkerModel(self.model, self.hardware, self.worker, share, placement)
         knobs, layout, traffic = self.worker.knobs, self.worker.layout, self.traffic
         ms = 0.0
-        if self.worker.role != "decode":
+        if self.role != "decode":
             chunk = max((knobs.chunked_prefill_size or 0) // layout.dp, 1)
             ms += traffic.isl * float(timing.prefill_ms(chunk)) / chunk / (UNTUNED_PREFILL if untuned else 1)
-        if self.worker.role != "prefill":
+        if self.role != "prefill":
             context = traffic.isl + traffic.osl / 2
             batch = max(min(traffic.concurrency / layout.dp, self.cost.kv_tokens // (traffic.isl + traffic.osl)), 1)
             ms += traffic.osl * float(timing.decode_ms(batch, context)) / batch / (UNTUNED_DECODE if untuned else 1)
@@ -157,19 +184,20 @@ def _option(
     off: _Judge,
     placement: Placement,
     plan: Plan | None,
-    both: Floats,
     seen: Floats,
-    unseen: Floats,
+    traffics: tuple[Floats, Floats],
     before: tuple[float, float],
 ) -> Option:
+    """``traffics`` are those to judge by: the whole, and the part that ``seen`` does not know."""
+    whole, unseen = traffics
     ep, redundant = placement.ep, judge.worker.knobs.redundant_experts
     by_half = optimise(seen, ep, redundant, effort="quick").placement if plan else placement
-    by_layer = balancedness(both, placement)
+    by_layer = balancedness(whole, placement)
     # What is lost is the difference to today's kernel: without a tuned one before, nothing is.
     untuned = judge.cost.kernel == "default" and off.cost.kernel == "tuned"
-    now = judge.throughput(both, placement, untuned), judge.throughput(unseen, by_half, untuned)
+    now = judge.throughput(whole, placement, untuned), judge.throughput(unseen, by_half, untuned)
     return Option(
-        role=judge.worker.role,
+        role=judge.role,
         ep=ep,
         redundant=redundant,
         placed=plan is not None,
@@ -184,6 +212,13 @@ def _option(
         kv_displaced=off.cost.kv_tokens - judge.cost.kv_tokens,
         cost=judge.cost,
     )
+
+
+def _of_phase(phase: Phase, seen: Floats) -> tuple[Floats, Floats]:
+    missing = np.flatnonzero(np.asarray(seen).any(axis=1) & ~np.asarray(phase.seen).any(axis=1)).tolist()
+    if missing:
+        raise ValueError(f"layers {missing} have no {phase.role} traffic in one part: record for longer")
+    return phase.seen, phase.unseen
 
 
 def _shares(seen: Floats, unseen: Floats) -> tuple[Floats, Floats]:

@@ -63,6 +63,8 @@ def _sure(option: Option) -> float:
 def _why_off(off: Option, best: Option) -> str:
     if off.balance > 0.97:
         return f"the load is even as it is (balance {off.balance:.2f})"
+    if best.balance < off.balance + 0.005:
+        return f"placing the experts does not even out this load (balance {off.balance:.2f}, {best.balance:.2f} placed)"
     if best.gain >= WORTH:
         return (
             f"the hot experts change: a placement gains {best.gain:+.1%} on the traffic it was made from and"

@@ -41,7 +41,8 @@ def analyse(params: Mapping[str, Any], recordings: Mapping[str, str], run: Run) 
             recording = recorded(uris, run)
             judged = report(spec, worker, recording, request.workload)
             keep.put_json(judged.model_dump(mode="json"), "cycles", run.cycle_id, "experts", f"{worker.role}.json")
-            print(f"{worker.role}: {_said(judged)}")
+            for said in (judged, *judged.phases):
+                print(f"{said.role}: {_said(said)}")
             chosen[worker.role] = judged.redundant
             files.update(_place(request, worker, recording, judged.redundant, run))
             _record(spec, worker, recording, judged, uris[0], run)

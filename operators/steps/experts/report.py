@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -11,12 +11,13 @@ import numpy.typing as npt
 from manifests.deployment import DeploymentSpec, WorkerSpec
 from manifests.engines import engine
 from manifests.engines.sglang_versions import DEFAULT_VERSION
+from manifests.hardware import Role
 from manifests.workload import Workload
 from results.experts.report import Advice, GroupSizes, Replicated, RoleReport, Row
 from results.recordings import ExpertRecording
 from tuning import balance
-from tuning.advice import Traffic, halves, layouts, options, verdict
-from tuning.placement import Plan, optimise, trivial
+from tuning.advice import Phase, Traffic, halves, layouts, options, verdict
+from tuning.placement import Placement, lower_bound, optimise, trivial
 from tuning.placement.table import balancedness, rank_load
 
 Floats = npt.NDArray[np.floating[Any]]
@@ -27,24 +28,50 @@ SIZES = (8, 16, 32, 64)
 _HOT = 16
 _LAYERS_OVER_TIME = 3
 _REPLICATED = 60
+_PHASES: tuple[Role, ...] = ("prefill", "decode")
 
 
 def report(spec: DeploymentSpec, worker: WorkerSpec, recording: ExpertRecording, workload: Workload) -> RoleReport:
-    """Everything about one role of ``spec``, whose knobs are resolved."""
+    """Everything about one role of ``spec``, whose knobs are resolved; of an aggregated worker also by phase."""
+    load = recording.total.astype(float)
+    advised, note = _advice(spec, worker, recording, workload)
+    own = next((a for a in advised if a.ep == worker.layout.ep), None)
+    redundant = own.redundant if own is not None else worker.knobs.redundant_experts
+    placement = optimise(load, worker.layout.ep, redundant).placement
+    idle = spec.model.num_moe_layers - int(load.any(axis=1).sum())
+    said = [note, f"{idle} layers with experts had no traffic and keep the engine's order" if idle > 0 else ""]
+    whole = _judged(spec, worker, recording, placement, redundant)
+    phases = []
+    if worker.role == "aggregated" and len(recording.windows) > 1:
+        for phase in (role for role in _PHASES if role in recording.windows):
+            part = replace(
+                recording, windows={phase: recording.windows[phase]}, passes={phase: recording.passes[phase]}
+            )
+            of_phase = _judged(spec, worker.model_copy(update={"role": phase}), part, placement, redundant)
+            table, why = _advice(spec, worker, recording, workload, phase)
+            changed = {"advice": table, "note": why, "phase_of": worker.role}
+            phases.append(of_phase.model_copy(update=changed))
+    elif worker.role == "aggregated":
+        (only,) = recording.windows
+        said.append(
+            "its prefill and decode passes are not told apart" if only == worker.role else f"it has {only} passes only"
+        )
+    update = {"advice": advised, "note": "; ".join(filter(None, said)), "phases": tuple(phases)}
+    return whole.model_copy(update=update)
+
+
+def _judged(
+    spec: DeploymentSpec, worker: WorkerSpec, recording: ExpertRecording, placement: Placement, redundant: int
+) -> RoleReport:
+    """All but the advice, of a recording that the placement may have been made of a part of."""
     windows = sum_of_roles(recording)
     load = recording.total.astype(float)
     layers = np.flatnonzero(load.any(axis=1))
-    advised, note = _advice(spec, worker, windows, workload)
-    idle = spec.model.num_moe_layers - len(layers)
-    if idle > 0:
-        note = "; ".join(filter(None, [note, f"{idle} layers with experts had no traffic and keep the engine's order"]))
-    own = next((a for a in advised if a.ep == worker.layout.ep), None)
-    redundant = own.redundant if own is not None else worker.knobs.redundant_experts
-    plan = optimise(load, worker.layout.ep, redundant)
     in_order = trivial(len(load), recording.experts, worker.knobs.redundant_experts, worker.layout.ep)
-    before, after = balancedness(load, in_order)[layers], plan.balancedness[layers]
+    before, after = balancedness(load, in_order)[layers], balancedness(load, placement)[layers]
+    coolest = lower_bound(load[layers], worker.layout.ep, placement.slots // worker.layout.ep)
     worst = int(layers[before.argmin()])
-    sides = [rank_load(load, placement)[worst] for placement in (in_order, plan.placement)]
+    sides = [rank_load(load, one)[worst] for one in (in_order, placement)]
     return RoleReport(
         role=worker.role,
         simulated=engine(spec.engine).simulated,
@@ -60,11 +87,11 @@ def report(spec: DeploymentSpec, worker: WorkerSpec, recording: ExpertRecording,
             int(layer): _table(_over_mean(windows[:, layer])) for layer in layers[before.argsort()[:_LAYERS_OVER_TIME]]
         },
         balance_by_window=tuple(
-            _row([balance.balance(window, placement) for window in windows]) for placement in (in_order, plan.placement)
+            _row([balance.balance(window, one) for window in windows]) for one in (in_order, placement)
         ),
         before=_row(before),
         after=_row(after),
-        best=_row(1 / plan.bound[layers]),
+        best=_row(load[layers].sum(axis=1) / worker.layout.ep / coolest),
         worst_layer=worst,
         ranks_before=_row(sides[0] / sides[0].mean()),
         ranks_after=_row(sides[1] / sides[1].mean()),
@@ -72,29 +99,38 @@ def report(spec: DeploymentSpec, worker: WorkerSpec, recording: ExpertRecording,
         persistence=_persistence(windows),
         ordered=recording.ordered,
         sglang_balancedness=round(balance.sglang_balancedness(load, in_order), 4),
-        replicated=_replicated(plan, load),
+        replicated=_replicated(placement, load),
         group_sizes=_group_sizes(spec, worker, load),
-        advice=advised,
-        note=note,
+        advice=(),
     )
 
 
 def sum_of_roles(recording: ExpertRecording) -> Floats:
     """[windows, layers, experts] of all that the worker did, prefill and decode windows side by side in time."""
-    fewest = min(len(w) for w in recording.windows.values())
-    parts = [
-        np.stack([part.sum(axis=0) for part in np.array_split(counts, fewest)]) for counts in recording.windows.values()
-    ]
-    total: Floats = np.sum(parts, axis=0).astype(float)
+    total: Floats = np.sum(list(_side_by_side(recording).values()), axis=0)
     return total
 
 
+def _side_by_side(recording: ExpertRecording) -> dict[Role, Floats]:
+    """Each role's counts in the same number of windows, that of the role with the fewest."""
+    fewest = min(len(w) for w in recording.windows.values())
+    return {
+        role: np.stack([part.sum(axis=0) for part in np.array_split(counts, fewest)]).astype(float)
+        for role, counts in recording.windows.items()
+    }
+
+
 def _advice(
-    spec: DeploymentSpec, worker: WorkerSpec, windows: Floats, workload: Workload
+    spec: DeploymentSpec,
+    worker: WorkerSpec,
+    recording: ExpertRecording,
+    workload: Workload,
+    role: Role | None = None,
 ) -> tuple[tuple[Advice, ...], str]:
-    """By size; empty, and why, where there is not enough traffic to judge by."""
+    """By size, judged by all passes or those of ``role``; empty, and why, where there are not enough to judge by."""
     version = spec.engine_version or DEFAULT_VERSION
-    seen, unseen = halves(windows)
+    seen, unseen = halves(sum_of_roles(recording))
+    phase = Phase(role, *halves(_side_by_side(recording)[role])) if role is not None else None
     busiest = max(workload.concurrency)
     sizes = sorted({worker.layout.ep, *(s for s in SIZES if s <= spec.model.num_experts)})
     found = []
@@ -104,7 +140,7 @@ def _advice(
             traffic = Traffic(workload.isl, workload.osl, round(per_rank * other.layout.dp))
             if (spec.model.num_experts + other.knobs.redundant_experts) % other.layout.ep:
                 continue
-            table = options(spec.model, spec.hardware, other, seen, unseen, traffic, version)
+            table = options(spec.model, spec.hardware, other, seen, unseen, traffic, version, phase=phase)
             chosen = verdict(table)
             rows = tuple(_advice_row(o) for o in table)
             found.append(
@@ -135,9 +171,9 @@ def _persistence(windows: Floats) -> float | None:
     return round(float(np.diagonal(shared, 1).mean()), 4)
 
 
-def _replicated(plan: Plan, load: Floats) -> tuple[Replicated, ...]:
+def _replicated(placement: Placement, load: Floats) -> tuple[Replicated, ...]:
     """The experts with the most replicas, of those the most loaded."""
-    counts = plan.placement.replicas(load.shape[1])
+    counts = placement.replicas(load.shape[1])
     counts[~load.any(axis=1)] = 1
     share = _over_mean(load)
     layers, experts = np.nonzero(counts > 1)

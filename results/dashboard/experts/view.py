@@ -17,7 +17,10 @@ _COMPARISON = "comparison.json"
 
 
 class ExpertsView(BaseModel):
-    """One cycle's experts; ``charts`` by role. ``problem`` says why there is nothing, or not all."""
+    """One cycle's experts; ``charts`` by role. ``problem`` says why there is nothing, or not all.
+
+    ``roles`` has an aggregated worker's prefill and decode after the worker itself, where they are known apart.
+    """
 
     notice: str | None
     cycle: Cycle
@@ -44,6 +47,7 @@ def experts_view(cycle: Cycle, artefacts: Artefacts) -> ExpertsView:
                 f"document {name} cannot be shown: it was written by another version ({type(error).__name__})"
             )
     roles.sort(key=lambda role: role.role != "prefill")
+    roles = [shown for role in roles for shown in (role.model_copy(update={"phases": ()}), *role.phases)]
     if not roles and not problems:
         running = "yet" if cycle.state == "running" else "in this run"
         problems.append(f"no expert distribution was recorded {running}; wideep_experts and wideep_cycle record one")

@@ -6,20 +6,23 @@ python tests/unit/results/experts_factory.py ARTEFACTS_FOLDER CYCLE_ID
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from manifests.deployment import DeploymentSpec
+from manifests.hardware import Role
 from manifests.workload import Workload
 from operators.request import Request
-from operators.steps.experts.report import report
+from operators.steps.experts.report import report, sum_of_roles
 from results.artefacts import Artefacts
 from results.experts.comparison import Change, Comparison, Level, Proof
 from results.experts.outputs import compared
 from results.experts.rebalances import Rebalances
 from results.experts.report import RoleReport
 from results.recordings import ExpertRecording
+from results.recordings.recording import Counts
 from tuning.popularity import popularity
 
 WORKLOAD = Workload(isl=2048, osl=64, concurrency=(16, 32))
@@ -39,6 +42,33 @@ def recording(deployment: DeploymentSpec, role: str) -> ExpertRecording:
     counts = {worker.role: windows.astype(np.int64) * worker.layout.tp}
     origin = {"model": deployment.model.name, "recorder": "stat", "raw": [f"file:///artefacts/{role}.pt"]}
     return ExpertRecording(counts, {worker.role: 640}, copies=worker.layout.tp, provenance=origin)
+
+
+def aggregated_spec() -> DeploymentSpec:
+    asked = {"model": "DeepSeek-R1", "hardware": "h200-8-aggregated", "engine": "sglang"}
+    return Request.from_params(asked).spec("recorded")
+
+
+def aggregated_recording() -> ExpertRecording:
+    """Of a worker that does both: four windows of prefill, eight of decode with a tenth of the tokens of each."""
+    model = aggregated_spec().model
+    random = np.random.default_rng(0)
+    dense = np.zeros((model.num_layers - model.num_moe_layers, model.num_experts))
+
+    def drawn(role: str, windows: int, tokens: int) -> Counts:
+        share = popularity(model, role)
+        found = np.stack([np.vstack([dense, random.multinomial(tokens, share)]) for _ in range(windows)])
+        return found.astype(np.int64) * 8
+
+    windows: dict[Role, Counts] = {"prefill": drawn("prefill", 4, 400_000), "decode": drawn("decode", 8, 20_000)}
+    return ExpertRecording(windows, {"prefill": 40, "decode": 800}, copies=8, provenance={"recorder": "per_pass"})
+
+
+def undivided(recording: ExpertRecording) -> ExpertRecording:
+    """The same from a recorder that does not tell passes apart."""
+    return replace(
+        recording, windows={"aggregated": sum_of_roles(recording).astype(np.int64)}, passes={"aggregated": 840}
+    )
 
 
 def reports() -> list[RoleReport]:

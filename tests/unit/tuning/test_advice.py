@@ -10,7 +10,7 @@ from manifests import profiles
 from manifests.deployment import Knobs, WorkerSpec
 from manifests.hardware import WorkerLayout
 from manifests.model import ModelSpec
-from tuning.advice import Traffic, halves, layouts, options, verdict
+from tuning.advice import Phase, Traffic, halves, layouts, options, verdict
 from tuning.advice.cost import cost
 from tuning.advice.options import valid
 from tuning.popularity import popularity
@@ -170,3 +170,25 @@ def test_other_sizes_keep_the_batch_of_a_rank():
     sizes = {w.layout.ep: w.layout for w in layouts(worker(), (8, 64))}
     assert (sizes[8].nodes, sizes[8].tp, sizes[8].dp) == (1, 8, 8)
     assert (sizes[64].nodes, sizes[64].gpus_per_node) == (8, 8)
+
+
+def test_a_phase_is_judged_by_its_own_passes_under_the_placement_of_all():
+    one = worker("aggregated", deepep_mode="auto")
+    prefill, decode = recorded(), recorded("decode", tokens=1000)
+    whole = advised(one, prefill + decode, most=32)
+
+    def of(role, load):
+        return options(
+            R1, H200, one, *[prefill + decode] * 2, traffic(one), VERSION, most=32, phase=Phase(role, *[load] * 2)
+        )
+
+    by_prefill, by_decode = of("prefill", prefill), of("decode", decode)
+    assert [o.cost for o in by_decode] == [o.cost for o in whole], "it is the same worker's memory"
+    assert {o.role for o in by_decode} == {"decode"}
+    # Nearly all tokens are prefill's: what suits them does nothing for decode, whose experts are others.
+    assert by_prefill[1].balance == pytest.approx(whole[1].balance, abs=0.02)
+    assert by_decode[1].balance < whole[1].balance - 0.1
+    assert by_decode[1].gain < by_prefill[1].gain
+    assert verdict(by_decode[:2]).reasons[0].startswith("placing the experts does not even out this load")
+    with pytest.raises(ValueError, match=r"layers \[3\] have no decode traffic in one part"):
+        of("decode", np.where(np.arange(61)[:, None] == 3, 0, decode))

@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import experts_factory
 import factory
 
+from operators.steps.experts.report import report
 from results.artefacts import Artefacts
 from results.dashboard.app import create_app
 
@@ -38,8 +39,8 @@ def page(client, cycle="experts-1"):
     return answer.text
 
 
-def figures(client):
-    return json.loads(re.search(r'id="figures">(.*?)</script>', page(client), re.DOTALL)[1])
+def figures(client, cycle="experts-1"):
+    return json.loads(re.search(r'id="figures">(.*?)</script>', page(client, cycle), re.DOTALL)[1])
 
 
 def test_both_roles_have_their_verdict_and_table(client):
@@ -80,6 +81,22 @@ def test_charts_show_what_was_recorded(client):
     assert (slots["x"], slots["y"]) == (["EP 8", "EP 16", "EP 32", "EP 64"], [32, 16, 8, 4])
     medians = shown["groups"]["data"][0]["y"]
     assert medians == sorted(medians), "wider expert parallelism makes groups larger"
+
+
+def test_an_aggregated_workers_phases_are_shown_beside_it(client, sqlite_store, artefacts):
+    factory.seed(sqlite_store, cycle_id="aggregated")
+    spec = experts_factory.aggregated_spec()
+    found = report(spec, spec.worker("aggregated"), experts_factory.aggregated_recording(), experts_factory.WORKLOAD)
+    artefacts.put_json(found.model_dump(mode="json"), "cycles", "aggregated", "experts", "aggregated.json")
+    text = page(client, "aggregated")
+    assert re.findall(r'class="role" data-role="(\w+)"', text) == ["aggregated", "prefill", "decode"]
+    for phase in found.phases:
+        assert f"{phase.role.capitalize()} passes of the aggregated worker, EP 8" in text
+        assert phase.own.text in text
+    assert "made of all passes" in text
+    assert figures(client, "aggregated").keys() == {"aggregated", "prefill", "decode"}
+    roles = client.get("/api/cycles/aggregated/experts").json()["roles"]
+    assert [role["gini"] for role in roles] == [found.gini, *(phase.gini for phase in found.phases)]
 
 
 def test_the_document_is_there_as_json(client):
