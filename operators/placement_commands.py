@@ -1,4 +1,4 @@
-"""``wideloop placement``: placement files of one engine as those of another."""
+"""``wideloop placement``: placements from recordings and for traffic of another day, and from one engine to another."""
 
 from __future__ import annotations
 
@@ -10,14 +10,47 @@ from rich.console import Console
 
 from manifests.errors import Refused, WideloopError
 from manifests.findings import Finding
-from tuning.placement import Placement, files, read
+from tuning.placement import Objective, Placement, files, read
 
 placement = typer.Typer(no_args_is_help=True, help="Work on files that say where experts live.")
 
 
-@placement.callback()
-def _group() -> None:
-    """Keeps ``convert`` a command of its own: typer makes a lone one the whole group."""
+@placement.command()
+def make(
+    recording: Annotated[
+        list[Path],
+        typer.Argument(help="A recording as cycles keep it (.npz), or the files that all ranks dumped (.pt)."),
+    ],
+    ep: Annotated[int, typer.Option(min=1, help="Expert-parallel ranks.")],
+    redundant: Annotated[int, typer.Option(min=0, help="Slots beyond one for each expert.")] = 0,
+    windows: Annotated[
+        int, typer.Option(min=1, help="Stretches of the recording's time, each to be balanced by itself.")
+    ] = 1,
+    objective: Annotated[Objective, typer.Option(help="Over windows: their mean, or the worst one.")] = "mean",
+    nodes: Annotated[
+        int, typer.Option(min=1, help="Nodes, if each of the model's expert groups is to stay within one.")
+    ] = 1,
+    groups: Annotated[int, typer.Option(min=1, help="The model's expert groups; DeepSeek-R1 has 8.")] = 1,
+    current: Annotated[
+        Path | None, typer.Option(help="SGLang's file of the placement that is loaded now: as little as can be moves.")
+    ] = None,
+    unseen: Annotated[
+        list[Path] | None, typer.Option(help="A recording of another workload, which the placement is only judged on.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="File to write, if not the terminal.")] = None,
+) -> None:
+    """Place experts by a recording, in SGLang's form; say how even that makes ranks, on this and on other traffic."""
+    from operators.steps.experts import from_files
+
+    try:
+        held = None if current is None else current.absolute()
+        made = from_files.make(
+            recording, ep, redundant, windows, objective, nodes, groups, current=held, unseen=unseen or ()
+        )
+        Console(stderr=True).print("\n".join(made.said), highlight=False, soft_wrap=True, markup=False)
+        _give(files.to_sglang(made.placement), out)
+    except WideloopError as error:
+        raise _failed(error) from error
 
 
 @placement.command()
@@ -37,14 +70,21 @@ def convert(
     """Write a placement in the form that another engine loads, after a check that it places every expert."""
     try:
         without = _numbers(dense)
-        text = _written(_read(file, ep, experts, from_, layers, without), to, without)
-        if out is None:
-            typer.echo(text.rstrip("\n"))
-        else:
-            _keep(out, text)
+        _give(_written(_read(file, ep, experts, from_, layers, without), to, without), out)
     except WideloopError as error:
-        Console(stderr=True).print(f"wideloop: {error}", highlight=False, soft_wrap=True, markup=False)
-        raise typer.Exit(2) from error
+        raise _failed(error) from error
+
+
+def _give(text: str, out: Path | None) -> None:
+    if out is None:
+        typer.echo(text.rstrip("\n"))
+    else:
+        _keep(out, text)
+
+
+def _failed(error: WideloopError) -> typer.Exit:
+    Console(stderr=True).print(f"wideloop: {error}", highlight=False, soft_wrap=True, markup=False)
+    return typer.Exit(2)
 
 
 def _numbers(text: str) -> list[int]:

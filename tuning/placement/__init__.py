@@ -8,10 +8,12 @@ ranks (:mod:`.packing`), and slots are swapped between ranks until none helps (:
 from tuning.placement.bound import lower_bound
 from tuning.placement.files import read
 from tuning.placement.movement import arranged, moved
+from tuning.placement.search import Objective
 from tuning.placement.solve import Plan, greedy, improve, optimise, place
 from tuning.placement.table import Placement, balancedness, rank_load, slot_load, trivial
 
 __all__ = [
+    "Objective",
     "Placement",
     "Plan",
     "arranged",
