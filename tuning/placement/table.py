@@ -48,12 +48,6 @@ class Placement:
         result: Ints = (experts[:, :, 1:] == experts[:, :, :-1]).sum(axis=(1, 2))
         return result
 
-    def to_json(self) -> str:
-        """SGLang's ``--init-expert-location`` form; see :mod:`tuning.placement.files` for other engines."""
-        from tuning.placement import files
-
-        return files.to_sglang(self)
-
 
 def trivial(layers: int, experts: int, redundant: int, ep: int) -> Placement:
     """What SGLang does by itself: slot i holds expert i modulo the number of experts.

@@ -22,6 +22,7 @@ from results.experts.report import RoleReport
 from results.recordings import ExpertRecording
 from results.records import Recording
 from tuning.placement import place
+from tuning.placement.files import to_sglang
 from tuning.space import Placements, redundant_experts
 
 _INDEX = "placements.json"
@@ -85,7 +86,7 @@ def _kept(role: Role, ep: int, load: Any, redundant: int, run: Run) -> tuple[str
     scratch.mkdir(parents=True, exist_ok=True)
     key = Placements.key(role, redundant)
     local = scratch / f"{key}.json"
-    local.write_text(place(load, ep, redundant).to_json())
+    local.write_text(to_sglang(place(load, ep, redundant)))
     digest = hashlib.sha256(local.read_bytes()).hexdigest()[:8]
     return key, artefacts().put_file(local, "cycles", run.cycle_id, "placements", f"{key}-{digest}.json")
 

@@ -26,7 +26,7 @@ def made():
 @pytest.fixture
 def file(made, tmp_path):
     path = tmp_path / "sglang.json"
-    path.write_text(made.to_json())
+    path.write_text(files.to_sglang(made))
     return path
 
 

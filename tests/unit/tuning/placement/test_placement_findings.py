@@ -10,6 +10,7 @@ from manifests.deployment import DeploymentSpec, Knobs, WorkerSpec
 from manifests.hardware import WorkerLayout
 from operators.steps.plan import check
 from tuning.placement import place, trivial
+from tuning.placement.files import to_sglang
 from tuning.placement.findings import findings
 
 MODEL = profiles.model("Qwen3-30B-A3B")
@@ -29,7 +30,7 @@ def spec(file, ep=4, redundant=0):
 
 
 def written(path, placement):
-    path.write_text(placement.to_json())
+    path.write_text(to_sglang(placement))
     return path
 
 

@@ -11,6 +11,7 @@ from results import recordings
 from tests.unit.tuning.test_memory import deployment
 from tuning.balance import drift
 from tuning.placement import place
+from tuning.placement.files import to_sglang
 from tuning.simulator.control import Control
 from tuning.simulator.plan import WorkerPlan
 from tuning.simulator.recorder import Recorder
@@ -80,7 +81,7 @@ def test_a_recording_counts_the_tokens_of_its_window_and_is_read_back(worker):
 def test_every_rank_writes_its_passes(tmp_path, deepep):
     spec = deployment("DeepSeek-R1", "h200-16").model_copy(update={"record_experts": "per_pass"})
     load = np.vstack([np.zeros((3, 256)), WorkerPlan.of(spec, "decode").popularity])
-    (tmp_path / "placement.json").write_text(place(load, 8, 16).to_json())
+    (tmp_path / "placement.json").write_text(to_sglang(place(load, 8, 16)))
     knobs = {"deepep_mode": deepep, "redundant_experts": 16, "expert_placement": str(tmp_path / "placement.json")}
     changed = spec.worker("decode").knobs.model_copy(update=knobs)
     plan, activity = WorkerPlan.of(spec.with_knobs("p", {"decode": changed}), "decode"), Activity()
@@ -128,7 +129,7 @@ def test_a_placement_file_changes_the_timing(tmp_path):
     before = WorkerPlan.of(spec, "decode")
     load = np.vstack([np.zeros((3, 256)), before.popularity])
     file = tmp_path / "placement.json"
-    file.write_text(place(load, 16, 0).to_json())
+    file.write_text(to_sglang(place(load, 16, 0)))
     knobs = spec.worker("decode").knobs.model_copy(update={"expert_placement": str(file)})
     after = WorkerPlan.of(spec.with_knobs("u", {"decode": knobs}), "decode")
     assert after.timing.imbalance < before.timing.imbalance - 0.2
