@@ -71,7 +71,9 @@ def test_a_standby_that_died_is_replaced(home: Settings, here: LocalTarget, tmp_
 
     folder = model(tmp_path / "m")
     here.stand_by(spec("one", folder), OWNER)
-    for child in psutil.Process(pids(home, "one")["decode-0"]).children(recursive=True):
+    keeper = psutil.Process(pids(home, "one")["decode-0"])
+    until(keeper.children)
+    for child in keeper.children(recursive=True):
         child.kill()
     until(lambda: (home.local / "one" / "components" / "decode-0" / "exit").exists())
     here.apply(spec("one", folder), OWNER)
