@@ -29,11 +29,11 @@ lint:
 
 bench:  ## measure the product and write docs/bench.md; ONLY=placement,experts,parse,ask,client,preflight,cluster,demo, FRESH=1 builds the environments too, SGLANG_WHEEL=file
 	@$(PYTHON) operators/bootstrap.py
-	@exec $(AIRFLOW)/wideloop bench $(if $(ONLY),--only $(ONLY)) $(if $(FRESH),--fresh) $(if $(TRIALS),--trials $(TRIALS)) $(if $(SGLANG_WHEEL),--sglang-wheel $(SGLANG_WHEEL))
+	@exec $(AIRFLOW)/python -m tests.bench $(if $(ONLY),--only $(ONLY)) $(if $(FRESH),--fresh) $(if $(TRIALS),--trials $(TRIALS)) $(if $(SGLANG_WHEEL),--sglang-wheel $(SGLANG_WHEEL))
 
 bundle:  ## pack what a GPU host without network lacks (docs/gpu.md); OUT=file, PART=gpu-host-disaggregated
 	@$(PYTHON) operators/bootstrap.py --only airflow
-	@$(AIRFLOW)/python -m operators.bundle make $(or $(OUT),$(or $(PART),gpu-host).txz) --uv $(UV) $(if $(PART),--part $(PART))
+	@$(AIRFLOW)/python -m wideloop.operators.commands.bundle make $(or $(OUT),$(or $(PART),gpu-host).txz) --uv $(UV) $(if $(PART),--part $(PART))
 
 locks:  ## resolve the newest allowed versions of each environment into its lock file
 	@$(PYTHON) operators/bootstrap.py --only airflow

@@ -3,9 +3,8 @@
 from datetime import timedelta
 
 from airflow.sdk import dag
-
-from operators import params, tasks
-from operators.waiting import Benchmark, WaitReady
+from wideloop.operators.airflow import params, tasks
+from wideloop.operators.airflow.waiting import Benchmark, WaitReady
 
 PARAMS = (
     params.where()

@@ -4,9 +4,8 @@ import os
 from datetime import datetime, timedelta
 
 from airflow.sdk import dag
-
-from operators import groups, params, tasks
-from operators.sweep import RunTrials
+from wideloop.operators.airflow import groups, params, tasks
+from wideloop.operators.airflow.sweep import RunTrials
 
 
 @dag(

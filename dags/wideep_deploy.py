@@ -3,9 +3,8 @@
 from datetime import timedelta
 
 from airflow.sdk import Param, dag
-
-from operators import params, tasks
-from operators.waiting import WaitReady
+from wideloop.operators.airflow import params, tasks
+from wideloop.operators.airflow.waiting import WaitReady
 
 PARAMS = (
     params.where()

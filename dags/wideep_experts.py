@@ -4,9 +4,8 @@ import os
 from datetime import timedelta
 
 from airflow.sdk import dag
-
-from operators import groups, params, tasks
-from results.experts.comparison import IN_ORDER, PLACED
+from wideloop.operators.airflow import groups, params, tasks
+from wideloop.results.experts.comparison import IN_ORDER, PLACED
 
 #: Deployments of each side. The first pair is examined; an interval of the gain needs two, a useful one three.
 PAIRS = max(int(os.environ.get("WIDELOOP_EXPERT_PAIRS", "3")), 1)

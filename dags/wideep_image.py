@@ -7,8 +7,7 @@ the cluster by rootless BuildKit (`WIDELOOP_CLUSTER__BUILD=true`) unless the sam
 from datetime import timedelta
 
 from airflow.sdk import dag
-
-from operators import params, tasks
+from wideloop.operators.airflow import params, tasks
 
 
 @dag(

@@ -6,8 +6,7 @@ Unpause it wherever GPUs cost money.
 from datetime import datetime, timedelta
 
 from airflow.sdk import dag
-
-from operators import tasks
+from wideloop.operators.airflow import tasks
 
 
 @dag(

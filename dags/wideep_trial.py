@@ -3,9 +3,8 @@
 from datetime import timedelta
 
 from airflow.sdk import Param, dag
-
-from operators import params, tasks
-from operators.waiting import BenchmarkTrial, WaitReady
+from wideloop.operators.airflow import params, tasks
+from wideloop.operators.airflow.waiting import BenchmarkTrial, WaitReady
 
 SET_BY_SWEEP = "Set by the sweep"
 PARAMS = params.everything() | {

@@ -3,9 +3,8 @@
 from datetime import timedelta
 
 from airflow.sdk import Param, dag
-
-from operators import params, tasks
-from operators.sweep import RunTrials
+from wideloop.operators.airflow import params, tasks
+from wideloop.operators.airflow.sweep import RunTrials
 
 PARAMS = params.everything() | {
     "cycle_id": Param(None, type=["string", "null"], title="Study to go on with", section="Sweep",

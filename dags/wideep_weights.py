@@ -6,8 +6,7 @@ On Kubernetes: makes the claims that are missing, and a Job downloads a pinned c
 from datetime import timedelta
 
 from airflow.sdk import dag
-
-from operators import params, tasks
+from wideloop.operators.airflow import params, tasks
 
 
 @dag(

@@ -11,8 +11,8 @@ import json
 import math
 from typing import Any
 
-from manifests.engines.base import Command
-from manifests.workload import Workload
+from wideloop.manifests.engines.base import Command
+from wideloop.manifests.workload import Workload
 
 ENVIRONMENT = "benchmark"
 """Its lock file is ``manifests/environments/benchmark.txt``."""

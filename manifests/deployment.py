@@ -7,9 +7,8 @@ import re
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
-
-from manifests.hardware import HardwareProfile, Role, WorkerLayout
-from manifests.model import ModelSpec
+from wideloop.manifests.hardware import HardwareProfile, Role, WorkerLayout
+from wideloop.manifests.model import ModelSpec
 
 #: Grove limits the names it derives to 45 characters in all: ours, "prefill" and "prefill-ldr" at the longest.
 MAX_NAME = 27

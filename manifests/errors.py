@@ -17,8 +17,8 @@ import re
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
-from manifests.diagnosis import Diagnosis
-from manifests.findings import Finding
+from wideloop.manifests.diagnosis import Diagnosis
+from wideloop.manifests.findings import Finding
 
 
 class WideloopError(Exception):

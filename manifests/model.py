@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
-
-from manifests.errors import Refused
-from manifests.findings import Finding
+from wideloop.manifests.errors import Refused
+from wideloop.manifests.findings import Finding
 
 #: Side of the square weight blocks that share one fp32 scale in block-quantised FP8 checkpoints
 #: (DeepSeek-V3 technical report, section 3.3.2).

@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-
-from manifests.errors import Refused
-from manifests.findings import unknown
-from manifests.hardware import GpuSpec, HardwareProfile
-from manifests.model import ModelSpec
+from wideloop.manifests.errors import Refused
+from wideloop.manifests.findings import unknown
+from wideloop.manifests.hardware import GpuSpec, HardwareProfile
+from wideloop.manifests.model import ModelSpec
 
 _HERE = Path(__file__).parent
 _MODELS = _HERE / "models"

@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from manifests.deployment import DeploymentSpec, WorkerSpec
-from manifests.findings import Finding
-from manifests.hardware import GpuSpec
+from wideloop.manifests.deployment import DeploymentSpec, WorkerSpec
+from wideloop.manifests.findings import Finding
+from wideloop.manifests.hardware import GpuSpec
 
 _GPUS_IN_NAME = re.compile(r"(?<![a-z0-9])(\d+)-?gpus?(?![a-z0-9])")
 #: Workers of the recipes that do not fit: at most so many GPUs of at most so many GiB.

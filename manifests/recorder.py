@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from manifests.deployment import DeploymentSpec, WorkerSpec
-from manifests.findings import Finding
+from wideloop.manifests.deployment import DeploymentSpec, WorkerSpec
+from wideloop.manifests.findings import Finding
 
 #: Width of the per-token recorder's table: DeepSeek-V3's experts per token.
 PER_TOKEN_TOP_K = 8

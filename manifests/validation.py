@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 
-from manifests import published_errors, recorder
-from manifests.deployment import DeploymentSpec, WorkerSpec
-from manifests.findings import Finding
-from manifests.model import ModelSpec
+from wideloop.manifests import published_errors, recorder
+from wideloop.manifests.deployment import DeploymentSpec, WorkerSpec
+from wideloop.manifests.findings import Finding
+from wideloop.manifests.model import ModelSpec
 
 
 def validate(spec: DeploymentSpec) -> list[Finding]:
-    """Static findings about ``spec``; memory is judged by ``tuning.memory.findings``."""
+    """Static findings about ``spec``; memory is judged by ``wideloop.tuning.memory.findings``."""
     findings = _roles(spec) + _capacity(spec) + recorder.findings(spec) + published_errors.findings(spec)
     for worker in spec.workers:
         findings += _layout(worker) + _experts(spec.model, worker) + _knobs(worker)

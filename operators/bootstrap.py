@@ -35,6 +35,10 @@ UV = "uv==0.13.9"
 GB = 1000**3
 TOOLS_GB = 0.1
 RUN_GB = 1.0  # Airflow's database, its logs, recordings and the load generator's files of many cycles
+#: The clone's folders as sub-packages of ``wideloop``, below this folder of links (pyproject.toml names both too).
+LINKS = ".links"
+PACKAGES = ("operators", "tuning", "manifests", "results", "dags")
+ROOT_FILES = {"__init__.py": "root.py", "py.typed": "py.typed"}
 READY = "wideloop-ready"
 PROJECT_STAMP = "wideloop-project"
 
@@ -76,6 +80,28 @@ class SetupError(Exception):
 def is_clone() -> bool:
     """Whether this file lies in a clone: a copy in site-packages has neither metadata nor DAGs beside it."""
     return (PROJECT / "pyproject.toml").is_file()
+
+
+def make_links() -> Path:
+    """The folder from which a clone is imported as ``wideloop``; its links are renewed.
+
+    The folders of the clone stay where they are, and none of them becomes importable under its bare name.
+    """
+    folder = PROJECT / LINKS
+    package = folder / "wideloop"
+    package.mkdir(parents=True, exist_ok=True)
+    links = {name: Path("..", "..", name) for name in PACKAGES}
+    links |= {name: Path("..", "..", "operators", "packaging", source) for name, source in ROOT_FILES.items()}
+    for link in package.iterdir():
+        if link.is_symlink() and link.name not in links:
+            link.unlink()
+    for name, source in links.items():
+        link = package / name
+        if not (link.is_symlink() and link.readlink() == source):
+            beside = package / f".{name}.{os.getpid()}"
+            beside.symlink_to(source)
+            beside.replace(link)
+    return folder
 
 
 def check_clone() -> None:
@@ -299,6 +325,7 @@ def install_project(environment: Environment, home: Path, uv: Path) -> None:
 def make(environments: list[Environment], home: Path) -> None:
     """Bring every one of ``environments`` to ready; one bootstrap at a time per home."""
     home.mkdir(parents=True, exist_ok=True)
+    make_links()
     with (home / "bootstrap.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -11,16 +11,15 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
-
-from manifests import profiles
-from manifests.deployment import DeploymentSpec, Knobs, RecorderMode, WorkerSpec
-from manifests.engines import engine
-from manifests.errors import Refused
-from manifests.findings import Finding
-from manifests.hardware import HardwareProfile
-from manifests.model import ModelSpec
-from manifests.workload import Slo, Workload
-from tuning.space import SearchSpace
+from wideloop.manifests import profiles
+from wideloop.manifests.deployment import DeploymentSpec, Knobs, RecorderMode, WorkerSpec
+from wideloop.manifests.engines import engine
+from wideloop.manifests.errors import Refused
+from wideloop.manifests.findings import Finding
+from wideloop.manifests.hardware import HardwareProfile
+from wideloop.manifests.model import ModelSpec
+from wideloop.manifests.workload import Slo, Workload
+from wideloop.tuning.space import SearchSpace
 
 #: Placeholder in specs that are only judged, before an image or a model cache exists.
 UNKNOWN = "unknown"

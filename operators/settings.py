@@ -8,10 +8,8 @@ from pathlib import Path
 
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
-
-from manifests.kubernetes.options import ClusterOptions
-from operators.bootstrap import PROJECT as PROJECT
-from operators.bootstrap import default_home
+from wideloop.manifests.kubernetes.options import ClusterOptions
+from wideloop.operators.bootstrap import default_home
 
 
 class Settings(BaseSettings):
@@ -60,7 +58,7 @@ class Settings(BaseSettings):
 
     @property
     def environments(self) -> Path:
-        """The virtual environments, one per lock file, as ``operators.bootstrap`` makes them."""
+        """The virtual environments, one per lock file, as ``wideloop.operators.bootstrap`` makes them."""
         return self.home / "venvs"
 
     def interpreter(self, environment: str) -> Path | None:

@@ -12,13 +12,12 @@ from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
-
-from manifests.benchmark import level_name
-from manifests.errors import ClientFailed
-from manifests.workload import Workload
-from results.client_files import Phase, UnusableError, log_tail, read_phases
-from results.plateau import FULL, Count, Floats, Plateau, Requests, find_plateau, rate, standard_error
-from results.records import Gate
+from wideloop.manifests.benchmark import level_name
+from wideloop.manifests.errors import ClientFailed
+from wideloop.manifests.workload import Workload
+from wideloop.results.client_files import Phase, UnusableError, log_tail, read_phases
+from wideloop.results.plateau import FULL, Count, Floats, Plateau, Requests, find_plateau, rate, standard_error
+from wideloop.results.records import Gate
 
 MAX_ERROR_RATE = 0.01
 MIN_EXACT_OSL = 0.99
@@ -28,7 +27,7 @@ MAX_ISL_DEVIATION = 0.1
 
 
 class LevelResult(BaseModel):
-    """One level of concurrency: the figures of :class:`results.records.Measurement` and what judges them.
+    """One level of concurrency: the figures of :class:`wideloop.results.records.Measurement` and what judges them.
 
     Rates are per second over whole turns in the plateau, latencies in milliseconds over the requests issued in it
     (they met a full engine); a level without a plateau has both over all its requests and fails its gates.

@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-from results.plateau import Floats, Requests
+from wideloop.results.plateau import Floats, Requests
 
 MANIFEST_FILE = "phase_manifest.json"
 RECORDS_FILE = "profile_export.jsonl"

@@ -13,17 +13,16 @@ from typing import Any, TypeVar
 import httpx
 import psutil
 import pytest
-
-from manifests.engines import engine
-from operators.demo import airflow_process
-from operators.demo.airflow_home import POOL, USER, AirflowHome
-from operators.demo.api import AirflowApi
-from operators.demo.checks import free_port
-from operators.demo.errors import DemoError
-from operators.settings import Settings
-from operators.targets.local import LocalTarget
-from operators.targets.process import marked
-from results.store import Store
+from wideloop.manifests.engines import engine
+from wideloop.operators.commands.demo import airflow_process
+from wideloop.operators.commands.demo.airflow_home import POOL, USER, AirflowHome
+from wideloop.operators.commands.demo.api import AirflowApi
+from wideloop.operators.commands.demo.checks import free_port
+from wideloop.operators.commands.demo.errors import DemoError
+from wideloop.operators.settings import Settings
+from wideloop.operators.targets.local.process import marked
+from wideloop.operators.targets.local.target import LocalTarget
+from wideloop.results.store import Store
 
 T = TypeVar("T")
 

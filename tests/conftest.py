@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from wideloop.operators.settings import Settings
 
-from operators.settings import Settings
 from tests.airflow_server import ENVIRONMENTS, SMALL, AirflowServer
 
 _ORDER = ("unit", "browser", "cluster", "e2e")

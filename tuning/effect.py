@@ -13,9 +13,8 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-
-from tuning.balance import drift, has_experts
-from tuning.placement import Placement, trivial
+from wideloop.tuning.balance import drift, has_experts
+from wideloop.tuning.placement import Placement, trivial
 
 Floats = npt.NDArray[np.floating[Any]]
 

@@ -17,14 +17,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-
-from manifests.deployment import WorkerSpec
-from manifests.engines.sglang_defaults import capture_list
-from manifests.hardware import HardwareProfile
-from manifests.model import ModelSpec
-from tuning.memory import attention_tp, kv_bytes_per_gpu
-from tuning.placement import Placement, rank_load, slot_load
-from tuning.popularity import step_variation
+from wideloop.manifests.deployment import WorkerSpec
+from wideloop.manifests.engines.sglang_defaults import capture_list
+from wideloop.manifests.hardware import HardwareProfile
+from wideloop.manifests.model import ModelSpec
+from wideloop.tuning.memory import attention_tp, kv_bytes_per_gpu
+from wideloop.tuning.placement import Placement, rank_load, slot_load
+from wideloop.tuning.popularity import step_variation
 
 Floats = npt.NDArray[np.floating[Any]]
 
@@ -32,7 +31,7 @@ Floats = npt.NDArray[np.floating[Any]]
 @dataclass(frozen=True)
 class Constants:
     """Every number that is not on a data sheet. "Measured" is SGLang 0.5.17 on two H200s, "fitted" is fitted to every
-    other of its servers there (``tuning.calibration``; docs/performance.md has the errors on the rest).
+    other of its servers there (``wideloop.tuning.calibration``; docs/performance.md has the errors on the rest).
 
     Attributes:
         matmul: fraction of peak FLOP/s of a large dense matrix product (published H100/H200 GEMM sweeps).

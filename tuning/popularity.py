@@ -13,8 +13,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-
-from manifests.model import ModelSpec
+from wideloop.manifests.model import ModelSpec
 
 SIGMA = 0.8
 DOMAIN = "mixed"

@@ -10,10 +10,10 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from manifests.deployment import DeploymentSpec, WorkerSpec
-from manifests.workload import Workload
-from tuning.memory import worker_memory
-from tuning.space import Placements, Point, SearchSpace, decoder, knobs_at, point_of, prefiller
+from wideloop.manifests.deployment import DeploymentSpec, WorkerSpec
+from wideloop.manifests.workload import Workload
+from wideloop.tuning.memory import worker_memory
+from wideloop.tuning.space import Placements, Point, SearchSpace, decoder, knobs_at, point_of, prefiller
 
 #: GiB per GPU that a safe point leaves free on top of what the model says is needed.
 _SPARE_GIB = 0.75

@@ -21,11 +21,10 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, field_validator, model_serializer
-
-from manifests.deployment import DeploymentSpec, Knobs, WorkerSpec
-from manifests.engines.sglang_defaults import MAX_PREFILL_TOKENS, PAGE_TOKENS
-from manifests.findings import Finding
-from manifests.hardware import Role
+from wideloop.manifests.deployment import DeploymentSpec, Knobs, WorkerSpec
+from wideloop.manifests.engines.sglang_defaults import MAX_PREFILL_TOKENS, PAGE_TOKENS
+from wideloop.manifests.findings import Finding
+from wideloop.manifests.hardware import Role
 
 if TYPE_CHECKING:
     import optuna

@@ -13,9 +13,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict
-
-from manifests.errors import StoreUnavailable
-from tuning.space import Point, SearchSpace
+from wideloop.manifests.errors import StoreUnavailable
+from wideloop.tuning.space import Point, SearchSpace
 
 if TYPE_CHECKING:
     import optuna
@@ -69,7 +68,7 @@ class Result(BaseModel):
 
 
 class TuningStudy:
-    """One sweep. Maximises one objective over a :class:`~tuning.space.SearchSpace`."""
+    """One sweep. Maximises one objective over a :class:`~wideloop.tuning.space.SearchSpace`."""
 
     def __init__(self, study: optuna.Study, space: SearchSpace, seed: int) -> None:
         self._study = study

@@ -1,6 +1,7 @@
-"""Make a model directory of a shape alone: config, tokenizer, and no weights, which the engine draws at its start.
+r"""Make a model directory of a shape alone: config, tokenizer, and no weights, which the engine draws at its start.
 
-    python -m manifests.engine_side.random_model --config manifests/models/Random-Qwen3-MoE-8L/config.json --out DIR
+    python -m wideloop.manifests.engine_side.random_model \
+        --config manifests/models/Random-Qwen3-MoE-8L/config.json --out DIR
 
 A real checkpoint of such a size would be written and read for minutes; how long a step takes does not depend on what
 the weights are, but on which experts tokens go to: ``random_weights`` sees to that.
@@ -13,7 +14,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from manifests.engine_side import tokenizer
+from wideloop.manifests.engine_side import tokenizer
 
 #: Key in config.json under which the arguments of ``random_weights.fill`` stand.
 KEY = "random_router"

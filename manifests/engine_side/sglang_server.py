@@ -1,7 +1,7 @@
 """Start SGLang's server; with ``standby`` everything is imported first, and the server's flags come later.
 
-    python -m manifests.engine_side.sglang_server serve [--kernel-file NAME --kernel-dir DIR] -- FLAGS...
-    python -m manifests.engine_side.sglang_server standby HANDOVER --processes N
+    python -m wideloop.manifests.engine_side.sglang_server serve [--kernel-file NAME --kernel-dir DIR] -- FLAGS...
+    python -m wideloop.manifests.engine_side.sglang_server standby HANDOVER --processes N
 
 A server spends 30 of the 40 seconds of its start importing Python modules, in three processes one after the other
 (measured, 0.5.17). A standby does that while another server is measured: it imports, lets its children import, and
@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from manifests.engine_side import kernel_files
+from wideloop.manifests.engine_side import kernel_files
 
 _SERVER_MODULES = ("sglang.launch_server", "sglang.srt.entrypoints.http_server")
 _WORKER_MODULES = ("sglang.srt.managers.scheduler", "sglang.srt.managers.detokenizer_manager")

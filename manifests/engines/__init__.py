@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from manifests.engines.base import Engine
-from manifests.engines.dynamo_sglang import DynamoSglangEngine
-from manifests.engines.sglang import SglangEngine
-from manifests.engines.simulated import SimulatedEngine
-from manifests.errors import Refused
-from manifests.findings import unknown
+from wideloop.manifests.engines.base import Engine
+from wideloop.manifests.engines.dynamo_sglang import DynamoSglangEngine
+from wideloop.manifests.engines.sglang import SglangEngine
+from wideloop.manifests.engines.simulated import SimulatedEngine
+from wideloop.manifests.errors import Refused
+from wideloop.manifests.findings import unknown
 
 _ENGINES: dict[str, type[Engine]] = {e.name: e for e in (SimulatedEngine, SglangEngine, DynamoSglangEngine)}
 

@@ -1,7 +1,7 @@
 """The engine seam: which processes a deployment consists of, and how to talk to them.
 
 An engine is pure: it turns a spec into command lines and log lines into a diagnosis. Starting,
-watching and removing processes is the target's business (``operators.targets``).
+watching and removing processes is the target's business (``wideloop.operators.targets``).
 """
 
 from __future__ import annotations
@@ -11,10 +11,9 @@ from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
-
-from manifests.deployment import DeploymentSpec, WorkerSpec
-from manifests.diagnosis import Diagnosis
-from manifests.findings import Finding
+from wideloop.manifests.deployment import DeploymentSpec, WorkerSpec
+from wideloop.manifests.diagnosis import Diagnosis
+from wideloop.manifests.findings import Finding
 
 
 class Component(BaseModel):

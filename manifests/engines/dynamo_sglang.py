@@ -9,13 +9,19 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from manifests.deployment import DeploymentSpec, WorkerSpec
-from manifests.diagnosis import Diagnosis
-from manifests.engines import sglang_checks, sglang_defaults, sglang_disaggregation, sglang_failures, sglang_flags
-from manifests.engines.base import Command, Component, Engine, Site
-from manifests.engines.sglang_versions import DEFAULT_VERSION
-from manifests.findings import Finding
-from manifests.kernels import kernel_config
+from wideloop.manifests.deployment import DeploymentSpec, WorkerSpec
+from wideloop.manifests.diagnosis import Diagnosis
+from wideloop.manifests.engines import (
+    sglang_checks,
+    sglang_defaults,
+    sglang_disaggregation,
+    sglang_failures,
+    sglang_flags,
+)
+from wideloop.manifests.engines.base import Command, Component, Engine, Site
+from wideloop.manifests.engines.sglang_versions import DEFAULT_VERSION
+from wideloop.manifests.findings import Finding
+from wideloop.manifests.kernels import kernel_config
 
 #: Methods of SGLang's tokenizer manager ("tm") that become routes of the same name.
 _ROUTES = (

@@ -6,19 +6,25 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-import manifests
-from manifests.deployment import DeploymentSpec, WorkerSpec
-from manifests.diagnosis import Diagnosis
-from manifests.engine_side.random_model import KEY
-from manifests.engines import sglang_checks, sglang_defaults, sglang_disaggregation, sglang_failures, sglang_flags
-from manifests.engines.base import Command, Component, Engine, Need, Site
-from manifests.engines.sglang_versions import DEFAULT_VERSION
-from manifests.findings import Finding
-from manifests.kernels import kernel_config
+from wideloop import manifests
+from wideloop.manifests.deployment import DeploymentSpec, WorkerSpec
+from wideloop.manifests.diagnosis import Diagnosis
+from wideloop.manifests.engine_side.random_model import KEY
+from wideloop.manifests.engines import (
+    sglang_checks,
+    sglang_defaults,
+    sglang_disaggregation,
+    sglang_failures,
+    sglang_flags,
+)
+from wideloop.manifests.engines.base import Command, Component, Engine, Need, Site
+from wideloop.manifests.engines.sglang_versions import DEFAULT_VERSION
+from wideloop.manifests.findings import Finding
+from wideloop.manifests.kernels import kernel_config
 
-_SERVER = "manifests.engine_side.sglang_server"
+_SERVER = "wideloop.manifests.engine_side.sglang_server"
 #: Replaces the model classes that would ignore a placement, and gives random weights hot experts.
-_MODELS = "manifests.engine_side.sglang_models"
+_MODELS = "wideloop.manifests.engine_side.sglang_models"
 #: Architectures that :data:`_MODELS` repairs.
 REPAIRED = ("Qwen3MoeForCausalLM",)
 _HANDOVER = "handover.json"
@@ -81,7 +87,7 @@ class SglangEngine(Engine):
     def make_model(self, python: str, config_file: str, out_dir: str) -> Command | None:
         if KEY not in json.loads(Path(config_file).read_text()):
             return None
-        argv = (python, "-m", "manifests.engine_side.random_model", "--config", config_file, "--out", out_dir)
+        argv = (python, "-m", "wideloop.manifests.engine_side.random_model", "--config", config_file, "--out", out_dir)
         return Command(argv=argv, env=_ENV)
 
     def resolve(self, spec: DeploymentSpec) -> DeploymentSpec:
@@ -100,9 +106,9 @@ class SglangEngine(Engine):
         return sglang_failures.diagnose(component, log, exit_code)
 
 
-#: ``manifests.engine_side`` must be importable in the engine's Python, which has nothing else of ours.
+#: ``wideloop.manifests.engine_side`` must be importable in the engine's Python, which has nothing else of ours.
 _ENV = {
-    "PYTHONPATH": str(Path(manifests.__file__).parent.parent),
+    "PYTHONPATH": str(Path(manifests.__file__).parents[2]),
     "SGLANG_EXTERNAL_MODEL_PACKAGE": _MODELS,
     "HF_HUB_OFFLINE": "1",
 }

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
-from manifests import validation
-from manifests.deployment import DeploymentSpec, WorkerSpec
-from manifests.engines import sglang_versions
-from manifests.engines.sglang_defaults import MAX_PREFILL_TOKENS, PAGE_TOKENS
-from manifests.engines.sglang_flags import dispatch_tokens
-from manifests.findings import Finding
-from manifests.model import ModelSpec
+from wideloop.manifests import validation
+from wideloop.manifests.deployment import DeploymentSpec, WorkerSpec
+from wideloop.manifests.engines import sglang_versions
+from wideloop.manifests.engines.sglang_defaults import MAX_PREFILL_TOKENS, PAGE_TOKENS
+from wideloop.manifests.engines.sglang_flags import dispatch_tokens
+from wideloop.manifests.findings import Finding
+from wideloop.manifests.model import ModelSpec
 
 #: DeepEP counts tokens in a field that ends here (``srt/layers/moe/token_dispatcher/deepep.py``).
 MAX_DISPATCH_TOKENS = 1024

@@ -6,8 +6,8 @@ in MiB, and GPU memory is what the driver reports as total.
 
 from __future__ import annotations
 
-from manifests.deployment import Knobs, WorkerSpec
-from manifests.hardware import GpuSpec, Role
+from wideloop.manifests.deployment import Knobs, WorkerSpec
+from wideloop.manifests.hardware import GpuSpec, Role
 
 #: (GPU memory below, GiB; chunked prefill size; decode graph max batch for TP < 4; for TP >= 4)
 _BY_MEMORY = (

@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 
-from manifests.deployment import WorkerSpec
-from manifests.engines.base import Command, Component, Need, Site
-from manifests.findings import Finding
+from wideloop.manifests.deployment import WorkerSpec
+from wideloop.manifests.engines.base import Command, Component, Need, Site
+from wideloop.manifests.findings import Finding
 
 #: The router, as a component. It has a metrics page of its own, at a port that would be everybody's otherwise.
 ROUTER = Component(name="frontend", role="frontend", ports=("http", "metrics"))

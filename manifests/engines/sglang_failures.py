@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from manifests.diagnosis import Diagnosis, FailureKind
-from manifests.engines.base import Component
+from wideloop.manifests.diagnosis import Diagnosis, FailureKind
+from wideloop.manifests.engines.base import Component
 
 TAIL = 15
 _ALLOCATION = re.compile(

@@ -7,9 +7,9 @@ worker over several nodes (``--nnodes``, ``--node-rank``, ``--dist-init-addr``) 
 
 from __future__ import annotations
 
-from manifests.deployment import DeploymentSpec, Knobs, WorkerSpec
-from manifests.engines.sglang_defaults import DISPATCH_TOKENS
-from manifests.engines.sglang_versions import FlagTable, flag_table
+from wideloop.manifests.deployment import DeploymentSpec, Knobs, WorkerSpec
+from wideloop.manifests.engines.sglang_defaults import DISPATCH_TOKENS
+from wideloop.manifests.engines.sglang_versions import FlagTable, flag_table
 
 #: Forward passes that a recording keeps: SGLang's own default, 70 MB per GPU for DeepSeek-R1.
 RECORDED_PASSES = 1000

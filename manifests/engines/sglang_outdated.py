@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from manifests.engines.sglang_versions import Version, parse
-from manifests.findings import Finding
+from wideloop.manifests.engines.sglang_versions import Version, parse
+from wideloop.manifests.findings import Finding
 
 
 class _Gone(NamedTuple):

@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from manifests.errors import Refused
-from manifests.findings import Finding
+from wideloop.manifests.errors import Refused
+from wideloop.manifests.findings import Finding
 
 Version = tuple[int, int, int]
 #: "0.5.21", with the suffix of a corrected release or of a build, which has no flags of its own.

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from manifests.deployment import DeploymentSpec, WorkerSpec
-from manifests.diagnosis import Diagnosis
-from manifests.engines import sglang_defaults, sglang_failures
-from manifests.engines.base import Command, Component, Engine, Site
-from manifests.findings import Finding
-from manifests.validation import validate
+from wideloop.manifests.deployment import DeploymentSpec, WorkerSpec
+from wideloop.manifests.diagnosis import Diagnosis
+from wideloop.manifests.engines import sglang_defaults, sglang_failures
+from wideloop.manifests.engines.base import Command, Component, Engine, Site
+from wideloop.manifests.findings import Finding
+from wideloop.manifests.validation import validate
 
 #: "system" is the mocker's own HTTP server; Dynamo 1.6 reads its number as 16 bits with sign: at most 32767.
 _PORTS = {
@@ -26,7 +26,7 @@ class SimulatedEngine(Engine):
     runtime = "dynamo"
     simulated = True
     environment = "simulated"
-    imports = ("dynamo.frontend", "dynamo.mocker", "numpy", "tokenizers", "tuning.simulator.worker")
+    imports = ("dynamo.frontend", "dynamo.mocker", "numpy", "tokenizers", "wideloop.tuning.simulator.worker")
     needs_weights = False
 
     def components(self, spec: DeploymentSpec) -> tuple[Component, ...]:
@@ -50,7 +50,7 @@ class SimulatedEngine(Engine):
         if component.role == "frontend":
             options = {"--host": site.host, "--port": site.ports["http"], "--shared-dir": site.shared_dir}
             # The frontend keeps copies of model files below its home directory: let them go with the deployment.
-            return _command(site, "tuning.simulator.frontend", options, {**env, "HOME": site.shared_dir})
+            return _command(site, "wideloop.tuning.simulator.frontend", options, {**env, "HOME": site.shared_dir})
         worker_options: dict[str, object] = {
             "--spec": site.spec_file,
             "--role": component.role,
@@ -63,10 +63,10 @@ class SimulatedEngine(Engine):
         }
         if "bootstrap" in site.ports:
             worker_options["--bootstrap-port"] = site.ports["bootstrap"]
-        return _command(site, "tuning.simulator.worker", worker_options, env)
+        return _command(site, "wideloop.tuning.simulator.worker", worker_options, env)
 
     def make_model(self, python: str, config_file: str, out_dir: str) -> Command | None:
-        module = "tuning.simulator.model_dir"
+        module = "wideloop.tuning.simulator.model_dir"
         return Command(argv=(python, "-m", module, "--config", config_file, "--out", out_dir))
 
     def resolve(self, spec: DeploymentSpec) -> DeploymentSpec:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
-    from manifests import model_files
+    from wideloop.manifests import model_files
 else:
     sys.path.insert(0, str(Path(__file__).parent))
     import model_files

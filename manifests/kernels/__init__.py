@@ -14,9 +14,9 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from manifests.hardware import GpuSpec
-from manifests.kernels.files import Shape, tuned_files
-from manifests.model import ModelSpec
+from wideloop.manifests.hardware import GpuSpec
+from wideloop.manifests.kernels.files import Shape, tuned_files
+from wideloop.manifests.model import ModelSpec
 
 Runner = Literal["triton", "deep_gemm", "flashinfer_trtllm"]
 _TABLE = Path(__file__).with_name("tuned.csv")

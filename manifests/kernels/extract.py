@@ -1,6 +1,6 @@
 """Make ``tuned.csv``: the tuned Triton configurations of fused-MoE kernels that SGLang wheels contain.
 
-python -m manifests.kernels.extract sglang-0.5.17-*.whl sglang-0.5.21-*.whl > manifests/kernels/tuned.csv
+python -m wideloop.manifests.kernels.extract sglang-0.5.17-*.whl sglang-0.5.21-*.whl > manifests/kernels/tuned.csv
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TextIO
 
-from manifests.kernels.files import Shape, tuned_files
+from wideloop.manifests.kernels.files import Shape, tuned_files
 
 COLUMNS = ("device", "dtype", "n", "versions", "experts")
 _WHEEL = re.compile(r"sglang-(?P<version>[^-]+)-")

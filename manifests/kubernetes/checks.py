@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from manifests.deployment import DeploymentSpec
-from manifests.engines import engine, sglang_outdated
-from manifests.findings import Finding
-from manifests.kubernetes.naming import GROVE_LIMIT, grove_length
-from manifests.kubernetes.options import ClusterOptions
+from wideloop.manifests.deployment import DeploymentSpec
+from wideloop.manifests.engines import engine, sglang_outdated
+from wideloop.manifests.findings import Finding
+from wideloop.manifests.kubernetes.naming import GROVE_LIMIT, grove_length
+from wideloop.manifests.kubernetes.options import ClusterOptions
 
 #: A tag that the operator reads as Dynamo's version.
 _SEMANTIC_TAG = re.compile(r":v?\d+\.\d+\.\d+(?:[-+][0-9A-Za-z.-]+)?(?:@sha256:[0-9a-f]+)?$")

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from manifests.deployment import DeploymentSpec, WorkerSpec
-from manifests.errors import Refused
-from manifests.findings import Finding
-from manifests.kubernetes.labels import SPEC_KEY, labels
-from manifests.kubernetes.options import ClusterOptions
+from wideloop.manifests.deployment import DeploymentSpec, WorkerSpec
+from wideloop.manifests.errors import Refused
+from wideloop.manifests.findings import Finding
+from wideloop.manifests.kubernetes.labels import SPEC_KEY, labels
+from wideloop.manifests.kubernetes.options import ClusterOptions
 
 #: Where a pod finds the ConfigMap's keys as files.
 MOUNT = "/wideloop/config"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from manifests.engines.base import Command
-from manifests.kubernetes.jobs import client_job, files_pod
-from manifests.kubernetes.options import ClusterOptions
+from wideloop.manifests.engines.base import Command
+from wideloop.manifests.kubernetes.jobs import client_job, files_pod
+from wideloop.manifests.kubernetes.options import ClusterOptions
 
 GPU = "nvidia.com/gpu"
 

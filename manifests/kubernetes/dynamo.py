@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from manifests.deployment import DeploymentSpec, WorkerSpec
-from manifests.engines import engine as engine_named
-from manifests.errors import refuse
-from manifests.kubernetes.checks import findings
-from manifests.kubernetes.config import config_map
-from manifests.kubernetes.labels import FINGERPRINT, labels
-from manifests.kubernetes.naming import component_name
-from manifests.kubernetes.options import ClusterOptions
-from manifests.kubernetes.pods import pod_template
+from wideloop.manifests.deployment import DeploymentSpec, WorkerSpec
+from wideloop.manifests.engines import engine as engine_named
+from wideloop.manifests.errors import refuse
+from wideloop.manifests.kubernetes.checks import findings
+from wideloop.manifests.kubernetes.config import config_map
+from wideloop.manifests.kubernetes.labels import FINGERPRINT, labels
+from wideloop.manifests.kubernetes.naming import component_name
+from wideloop.manifests.kubernetes.options import ClusterOptions
+from wideloop.manifests.kubernetes.pods import pod_template
 
 GROUP = "nvidia.com"
 KIND = "DynamoGraphDeployment"

@@ -15,15 +15,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from manifests import benchmark
-from manifests.errors import Refused, refuse
-from manifests.findings import unknown
-from manifests.kubernetes.options import ClusterOptions
-from manifests.kubernetes.task_job import Task, task_documents
+from wideloop.manifests import benchmark
+from wideloop.manifests.errors import Refused, refuse
+from wideloop.manifests.findings import unknown
+from wideloop.manifests.kubernetes.options import ClusterOptions
+from wideloop.manifests.kubernetes.task_job import Task, task_documents
 
-_PROJECT = Path(__file__).parents[2]
-_RECIPES = _PROJECT / "manifests" / "images"
-_LOCKS = _PROJECT / "manifests" / "environments"
+_WIDELOOP = Path(__file__).parents[2]
+_RECIPES = _WIDELOOP / "manifests" / "images"
+_LOCKS = _WIDELOOP / "manifests" / "environments"
 #: Packages of ours that run inside an engine's container, by environment.
 _PACKAGES = {"simulated": ("manifests", "tuning")}
 _SUFFIXES = {".py", ".json", ".yaml", ".txt"}
@@ -82,16 +82,17 @@ def recipe(environment: str, build_args: Mapping[str, str]) -> Recipe:
     lock = _LOCKS / f"{environment}.txt"
     if lock.is_file():
         files["requirements.txt"] = lock.read_bytes()
-    files |= {f"project/{name}": path.read_bytes() for name, path in _sources(environment)}
+    files |= {f"project/wideloop/{name}": path.read_bytes() for name, path in _sources(environment)}
     arguments = {name: value for name, value in build_args.items() if name in takes[environment]}
     return Recipe(environment, _archive(files), arguments)
 
 
 def _sources(environment: str) -> Iterator[tuple[str, Path]]:
     for package in _PACKAGES.get(environment, ()):
-        for path in (_PROJECT / package).rglob("*"):
+        folder = (_WIDELOOP / package).resolve()
+        for path in folder.rglob("*"):
             if path.suffix in _SUFFIXES and path.is_file():
-                yield str(path.relative_to(_PROJECT)), path
+                yield f"{package}/{path.relative_to(folder)}", path
 
 
 def _archive(files: Mapping[str, bytes]) -> bytes:

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from manifests.engines.base import Command
-from manifests.kubernetes import files_server
-from manifests.kubernetes.labels import labels
-from manifests.kubernetes.options import ClusterOptions
+from wideloop.manifests.engines.base import Command
+from wideloop.manifests.kubernetes import files_server
+from wideloop.manifests.kubernetes.labels import labels
+from wideloop.manifests.kubernetes.options import ClusterOptions
 
 Document = dict[str, Any]
 

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from manifests.hub import HubModel
-from manifests.kubernetes.labels import MANAGED_BY, MANAGER
-from manifests.kubernetes.options import ClusterOptions
-from manifests.kubernetes.task_job import Task, task_documents
+from wideloop.manifests.hub import HubModel
+from wideloop.manifests.kubernetes.labels import MANAGED_BY, MANAGER
+from wideloop.manifests.kubernetes.options import ClusterOptions
+from wideloop.manifests.kubernetes.task_job import Task, task_documents
 
 _MANIFESTS = Path(__file__).parents[1]
 _FILES = "/wideloop/files"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from manifests.deployment import DeploymentSpec
+from wideloop.manifests.deployment import DeploymentSpec
 
 #: Grove names a pod after deployment, scaling group and clique: together they may have this many characters.
 GROVE_LIMIT = 45

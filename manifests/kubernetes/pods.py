@@ -6,12 +6,12 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-from manifests.deployment import DeploymentSpec, WorkerSpec
-from manifests.engines.base import Component, Engine, Site
-from manifests.kubernetes.config import MOUNT, POD_SPEC_KEY, config_map_name, in_pods
-from manifests.kubernetes.labels import CONFIG_DIGEST, labels
-from manifests.kubernetes.options import ClusterOptions
-from manifests.kubernetes.probes import FRONTEND_PORT, SYSTEM_PORT, frontend_probes, worker_probes
+from wideloop.manifests.deployment import DeploymentSpec, WorkerSpec
+from wideloop.manifests.engines.base import Component, Engine, Site
+from wideloop.manifests.kubernetes.config import MOUNT, POD_SPEC_KEY, config_map_name, in_pods
+from wideloop.manifests.kubernetes.labels import CONFIG_DIGEST, labels
+from wideloop.manifests.kubernetes.options import ClusterOptions
+from wideloop.manifests.kubernetes.probes import FRONTEND_PORT, SYSTEM_PORT, frontend_probes, worker_probes
 
 #: Numbers of the ports that engines ask for by name; each pod has an address of its own. "system" is the mocker's
 #: own server, where a real worker has none beside the control port.

@@ -6,9 +6,9 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any
 
-from manifests import smoke_test
-from manifests.kubernetes.options import ClusterOptions
-from manifests.kubernetes.task_job import Task, task_documents
+from wideloop.manifests import smoke_test
+from wideloop.manifests.kubernetes.options import ClusterOptions
+from wideloop.manifests.kubernetes.task_job import Task, task_documents
 
 #: Pulling an image of 20 GB takes minutes, at 20 MB/s a quarter of an hour; importing torch and SGLang one minute.
 #: No longer than that may the Job of a run that has died hold its GPU.

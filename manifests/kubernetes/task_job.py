@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
-
-from manifests.kubernetes.labels import MANAGED_BY, MANAGER
-from manifests.kubernetes.options import ClusterOptions
+from wideloop.manifests.kubernetes.labels import MANAGED_BY, MANAGER
+from wideloop.manifests.kubernetes.options import ClusterOptions
 
 Kind = Literal["image", "smoke-test", "weights"]
 #: Label with the kind of a task; deployments and their clients have none.

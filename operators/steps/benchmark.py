@@ -7,19 +7,18 @@ import json
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
-
-from manifests.benchmark import ENVIRONMENT, client_command
-from manifests.diagnosis import Diagnosis
-from manifests.engines import engine
-from manifests.errors import ClientFailed, DeploymentFailed, TargetError
-from manifests.workload import Workload
-from operators.steps.plan import gpus
-from operators.steps.run import Run, artefacts, end_stage, open_store
-from operators.targets import target
-from operators.targets.base import ClientStatus, Target
-from results.benchmark import gates, read_levels
-from results.records import Measurement
-from tuning.memory import GIB, worker_memory
+from wideloop.manifests.benchmark import ENVIRONMENT, client_command
+from wideloop.manifests.diagnosis import Diagnosis
+from wideloop.manifests.engines import engine
+from wideloop.manifests.errors import ClientFailed, DeploymentFailed, TargetError
+from wideloop.manifests.workload import Workload
+from wideloop.operators.steps.plan import gpus
+from wideloop.operators.steps.run import Run, artefacts, end_stage, open_store
+from wideloop.operators.targets import target
+from wideloop.operators.targets.base import ClientStatus, Target
+from wideloop.results.benchmark import gates, read_levels
+from wideloop.results.records import Measurement
+from wideloop.tuning.memory import GIB, worker_memory
 
 Purpose = Literal["baseline", "trial", "repeat", "benchmark", "experts"]
 

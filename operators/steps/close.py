@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from manifests.errors import WideloopError
-from operators.steps.run import Run, open_store
+from wideloop.manifests.errors import WideloopError
+from wideloop.operators.steps.run import Run, open_store
 
 #: The task whose failure means that nothing was begun.
 PLAN = "plan"

@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
-
-from manifests.deployment import DeploymentSpec
-from manifests.diagnosis import Diagnosis
-from manifests.errors import DeploymentFailed, refuse
-from operators.steps.plan import check
-from operators.targets import target
-from operators.targets.base import Owner
+from wideloop.manifests.deployment import DeploymentSpec
+from wideloop.manifests.diagnosis import Diagnosis
+from wideloop.manifests.errors import DeploymentFailed, refuse
+from wideloop.operators.steps.plan import check
+from wideloop.operators.targets import target
+from wideloop.operators.targets.base import Owner
 
 
 class Outcome(BaseModel):

@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
 
-from manifests.errors import TargetError, WideloopError
-from operators.steps.run import installation
-from operators.targets import configured_targets, target
-from operators.targets.base import Owned, Owner, Preparation, Target
+from wideloop.manifests.errors import TargetError, WideloopError
+from wideloop.operators.steps.run import installation
+from wideloop.operators.targets import configured_targets, target
+from wideloop.operators.targets.base import Owned, Owner, Preparation, Target
 
 #: What of one target is removed at the same time: one dead node must not shelter all else.
 _AT_ONCE = 8

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from operators.request import Request
-from operators.steps import prepare
-from operators.steps.benchmark import Purpose, Subject
-from operators.steps.deployment import apply
-from operators.steps.experts import placed_spec
-from operators.steps.run import Run, begin_stage, stage
-from operators.steps.trial import Try, spec_for
+from wideloop.operators.request import Request
+from wideloop.operators.steps import prepare
+from wideloop.operators.steps.benchmark import Purpose, Subject
+from wideloop.operators.steps.deployment import apply
+from wideloop.operators.steps.experts import placed_spec
+from wideloop.operators.steps.run import Run, begin_stage, stage
+from wideloop.operators.steps.trial import Try, spec_for
 
 
 def launch(

@@ -6,21 +6,21 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from manifests.deployment import DeploymentSpec
-from manifests.engines import engine, engine_names
-from manifests.errors import Refused, StoreUnavailable, refuse
-from manifests.findings import Finding, unknown
-from operators.request import Request
-from operators.settings import settings
-from operators.steps.run import Run, artefacts, open_store
-from operators.targets import target
-from operators.targets.base import Target
-from results.records import Cycle
-from results.store import Store
-from tuning import memory, space
-from tuning.placement import findings as placement
-from tuning.space import decoder, fewest_slots, point_of
-from tuning.study import TuningStudy
+from wideloop.manifests.deployment import DeploymentSpec
+from wideloop.manifests.engines import engine, engine_names
+from wideloop.manifests.errors import Refused, StoreUnavailable, refuse
+from wideloop.manifests.findings import Finding, unknown
+from wideloop.operators.request import Request
+from wideloop.operators.settings import settings
+from wideloop.operators.steps.run import Run, artefacts, open_store
+from wideloop.operators.targets import target
+from wideloop.operators.targets.base import Target
+from wideloop.results.records import Cycle
+from wideloop.results.store import Store
+from wideloop.tuning import memory, space
+from wideloop.tuning.placement import findings as placement
+from wideloop.tuning.space import decoder, fewest_slots, point_of
+from wideloop.tuning.study import TuningStudy
 
 #: What a run may ask for otherwise than the cycle it goes on with.
 _MAY_DIFFER = ("trials", "repeats")

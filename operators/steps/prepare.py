@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from manifests.engines import engine
-from operators.request import Request
-from operators.steps.run import Run, open_store, stage
-from operators.targets import target
-from results.records import Asset
+from wideloop.manifests.engines import engine
+from wideloop.operators.request import Request
+from wideloop.operators.steps.run import Run, open_store, stage
+from wideloop.operators.targets import target
+from wideloop.results.records import Asset
 
 
 def ensure_image(params: Mapping[str, Any], run: Run) -> str:

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from operators.request import Request
-from operators.steps.plan import open_study
-from operators.steps.run import Run, artefacts, open_store
-from operators.steps.trial import violations
-from results.records import Measurement, Recommendation, Trial
-from results.statistics import paired_gain, verdict
+from wideloop.operators.request import Request
+from wideloop.operators.steps.plan import open_study
+from wideloop.operators.steps.run import Run, artefacts, open_store
+from wideloop.operators.steps.trial import violations
+from wideloop.results.records import Measurement, Recommendation, Trial
+from wideloop.results.statistics import paired_gain, verdict
 
 
 def recommend(params: Mapping[str, Any], run: Run) -> Recommendation:

@@ -9,14 +9,13 @@ from datetime import UTC, datetime
 from functools import lru_cache
 
 from pydantic import BaseModel, ConfigDict
-
-from manifests.errors import TargetBusy
-from operators.request import deployment_name
-from operators.settings import settings
-from operators.targets.base import Owner
-from results.artefacts import Artefacts
-from results.records import Stage
-from results.store import Store
+from wideloop.manifests.errors import TargetBusy
+from wideloop.operators.request import deployment_name
+from wideloop.operators.settings import settings
+from wideloop.operators.targets.base import Owner
+from wideloop.results.artefacts import Artefacts
+from wideloop.results.records import Stage
+from wideloop.results.store import Store
 
 
 class Run(BaseModel):

@@ -7,17 +7,16 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
-
-from manifests.deployment import DeploymentSpec
-from manifests.errors import WideloopError
-from operators.request import Request
-from operators.steps.experts import placements
-from operators.steps.plan import open_study
-from operators.steps.run import Run, open_store
-from operators.steps.trial import DEFAULT, highest, knobs_shown, violations
-from results.records import Measurement, Trial
-from tuning.seeds import seed_points
-from tuning.space import Point, point_of
+from wideloop.manifests.deployment import DeploymentSpec
+from wideloop.manifests.errors import WideloopError
+from wideloop.operators.request import Request
+from wideloop.operators.steps.experts import placements
+from wideloop.operators.steps.plan import open_study
+from wideloop.operators.steps.run import Run, open_store
+from wideloop.operators.steps.trial import DEFAULT, highest, knobs_shown, violations
+from wideloop.results.records import Measurement, Trial
+from wideloop.tuning.seeds import seed_points
+from wideloop.tuning.space import Point, point_of
 
 #: Trial runs beyond the planned ones that may replace failed ones.
 _SPARE_RUNS = 4

@@ -7,19 +7,18 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
-
-from manifests.deployment import DeploymentSpec, WorkerSpec
-from manifests.errors import WideloopError
-from manifests.workload import Slo, Workload
-from operators.request import Request
-from operators.steps.benchmark import Measured, Subject
-from operators.steps.deployment import Outcome
-from operators.steps.experts import placements
-from operators.steps.plan import goes_on_with, open_study
-from operators.steps.run import Run, open_store
-from results.records import Measurement, Trial
-from tuning.space import Placements, Point, decoder, knobs_at
-from tuning.study import OUT_OF_MEMORY
+from wideloop.manifests.deployment import DeploymentSpec, WorkerSpec
+from wideloop.manifests.errors import WideloopError
+from wideloop.manifests.workload import Slo, Workload
+from wideloop.operators.request import Request
+from wideloop.operators.steps.benchmark import Measured, Subject
+from wideloop.operators.steps.deployment import Outcome
+from wideloop.operators.steps.experts import placements
+from wideloop.operators.steps.plan import goes_on_with, open_study
+from wideloop.operators.steps.run import Run, open_store
+from wideloop.results.records import Measurement, Trial
+from wideloop.tuning.space import Placements, Point, decoder, knobs_at
+from wideloop.tuning.study import OUT_OF_MEMORY
 
 #: Why-mark of the trial that stands for the configuration of the form.
 DEFAULT = "default"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from manifests.errors import Refused
-from manifests.findings import unknown
-from operators.settings import settings
-from operators.targets.base import Target
+from wideloop.manifests.errors import Refused
+from wideloop.manifests.findings import unknown
+from wideloop.operators.settings import settings
+from wideloop.operators.targets.base import Target
 
 _NAMES = ("local", "dynamo")
 
@@ -17,7 +17,7 @@ def target_names() -> tuple[str, ...]:
 
 def configured_targets() -> tuple[str, ...]:
     """Those of them that this process could have deployments on: a cluster only where it knows one."""
-    from operators.targets.dynamo.connection import is_configured
+    from wideloop.operators.targets.kubernetes.connection import is_configured
 
     return tuple(n for n in _NAMES if n != "dynamo" or is_configured(settings().kubeconfig))
 
@@ -29,11 +29,11 @@ def target(name: str) -> Target:
         Refused: there is none of that name.
     """
     if name == "local":
-        from operators.targets.local import LocalTarget
+        from wideloop.operators.targets.local.target import LocalTarget
 
         return LocalTarget(settings())
     if name == "dynamo":
-        from operators.targets.dynamo import DynamoTarget
+        from wideloop.operators.targets.dynamo import DynamoTarget
 
         return DynamoTarget(settings())
     raise Refused([unknown("target", name, _NAMES)])

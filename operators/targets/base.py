@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
-
-from manifests.deployment import DeploymentSpec
-from manifests.diagnosis import Diagnosis
-from manifests.engines.base import Command, Engine
-from manifests.findings import Finding
+from wideloop.manifests.deployment import DeploymentSpec
+from wideloop.manifests.diagnosis import Diagnosis
+from wideloop.manifests.engines.base import Command, Engine
+from wideloop.manifests.findings import Finding
 
 
 class Owner(BaseModel):

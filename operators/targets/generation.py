@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 
-from manifests.deployment import DeploymentSpec
-from manifests.engines import engine
-from manifests.errors import TargetError
-from operators.targets.base import Target
+from wideloop.manifests.deployment import DeploymentSpec
+from wideloop.manifests.engines import engine
+from wideloop.manifests.errors import TargetError
+from wideloop.operators.targets.base import Target
 
 _TIMEOUT_S = 20.0
 

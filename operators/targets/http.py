@@ -7,7 +7,7 @@ import urllib.error
 import urllib.request
 from typing import Any
 
-from manifests.errors import TargetError
+from wideloop.manifests.errors import TargetError
 
 
 def request(url: str, *, method: str = "POST", body: dict[str, Any] | None = None, timeout_s: float = 30.0) -> str:

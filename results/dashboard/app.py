@@ -18,13 +18,12 @@ from fastapi.params import Depends
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 from fastapi.templating import Jinja2Templates
-
-from manifests.errors import StoreUnavailable
-from results.artefacts import Artefacts
-from results.dashboard import experts, formats
-from results.dashboard.landing import Landing, landing
-from results.dashboard.view import SIMULATED, CycleView, cycle_view, summaries
-from results.store import Store
+from wideloop.manifests.errors import StoreUnavailable
+from wideloop.results.artefacts import Artefacts
+from wideloop.results.dashboard import experts, formats
+from wideloop.results.dashboard.landing import Landing, landing
+from wideloop.results.dashboard.view import SIMULATED, CycleView, cycle_view, summaries
+from wideloop.results.store import Store
 
 _HERE = Path(__file__).parent
 #: How many of the newest cycles to list.

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, Literal
 
-from results.dashboard.knobs import text
-from results.dashboard.labels import MARGIN, Point, positions
-from results.dashboard.trials import TrialRow
-from results.records import Measurement
-from results.statistics import pareto_front
+from wideloop.results.dashboard.knobs import text
+from wideloop.results.dashboard.labels import MARGIN, Point, positions
+from wideloop.results.dashboard.trials import TrialRow
+from wideloop.results.records import Measurement
+from wideloop.results.statistics import pareto_front
 
 Per = Literal["gpu", "decode_gpu"]
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from results.dashboard.formats import number, percent
-from results.dashboard.kinds import Kind
-from results.dashboard.levels import LevelRow
-from results.dashboard.trials import TrialRow
-from results.records import Cycle, Recording, Stage
-from results.statistics import paired_gain
+from wideloop.results.dashboard.formats import number, percent
+from wideloop.results.dashboard.kinds import Kind
+from wideloop.results.dashboard.levels import LevelRow
+from wideloop.results.dashboard.trials import TrialRow
+from wideloop.results.records import Cycle, Recording, Stage
+from wideloop.results.statistics import paired_gain
 
 _DONE = {
     "wideep_image": "The image is ready",

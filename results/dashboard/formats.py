@@ -6,8 +6,7 @@ from datetime import UTC, datetime
 from urllib.parse import quote
 
 from jinja2 import Environment
-
-from results.dashboard.knobs import text
+from wideloop.results.dashboard.knobs import text
 
 MISSING = "–"  # noqa: RUF001  an en dash is what a table shows for nothing
 

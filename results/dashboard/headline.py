@@ -7,13 +7,12 @@ from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import BaseModel
-
-from results.dashboard.finished import finished
-from results.dashboard.formats import percent
-from results.dashboard.kinds import kind_of
-from results.dashboard.levels import LevelRow
-from results.dashboard.trials import TrialRow
-from results.records import Cycle, Recommendation, Recording, Stage
+from wideloop.results.dashboard.finished import finished
+from wideloop.results.dashboard.formats import percent
+from wideloop.results.dashboard.kinds import kind_of
+from wideloop.results.dashboard.levels import LevelRow
+from wideloop.results.dashboard.trials import TrialRow
+from wideloop.results.records import Cycle, Recommendation, Recording, Stage
 
 
 class Headline(BaseModel):

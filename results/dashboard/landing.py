@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from pydantic import BaseModel
-
-from results.dashboard.kinds import CYCLE_DAG, kind_of
-from results.records import Cycle, Recommendation
-from results.store import Store
+from wideloop.results.dashboard.kinds import CYCLE_DAG, kind_of
+from wideloop.results.records import Cycle, Recommendation
+from wideloop.results.store import Store
 
 #: How far back to look for something that was measured, and for a recommendation.
 _SEARCHED = 50

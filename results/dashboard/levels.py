@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pydantic import BaseModel
-
-from results.dashboard.trials import failed_gates
-from results.experts.comparison import IN_ORDER, PLACED
-from results.records import Measurement
+from wideloop.results.dashboard.trials import failed_gates
+from wideloop.results.experts.comparison import IN_ORDER, PLACED
+from wideloop.results.records import Measurement
 
 
 class LevelRow(BaseModel):

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from pydantic import BaseModel
-
-from results.records import Cycle, Stage, StageState, Trial, TrialState
+from wideloop.results.records import Cycle, Stage, StageState, Trial, TrialState
 
 #: The stage that the trials happen in, as ``wideep_cycle`` calls it.
 TUNE = "tune"

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, ValidationError
-
-from manifests.workload import Slo
-from results.dashboard.knobs import label, of_a_trial
-from results.records import Cycle, Gate, Measurement, Trial
+from wideloop.manifests.workload import Slo
+from wideloop.results.dashboard.knobs import label, of_a_trial
+from wideloop.results.records import Cycle, Gate, Measurement, Trial
 
 Mark = Literal["ok", "slo", "gates", "infeasible", "failed", "running"]
 

@@ -8,17 +8,16 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from pydantic import BaseModel
-
-from manifests.workload import Slo
-from results.dashboard.charts import pareto
-from results.dashboard.headline import Headline, Progress, headline, progress
-from results.dashboard.kinds import Kind, kind_of
-from results.dashboard.knobs import KnobChange, changes, label
-from results.dashboard.levels import LevelRow, levels
-from results.dashboard.timeline import Timeline, timeline
-from results.dashboard.trials import TrialRow, rows, slo_of
-from results.records import Cycle, Measurement, Recommendation, Recording, Trial
-from results.store import Store
+from wideloop.manifests.workload import Slo
+from wideloop.results.dashboard.charts import pareto
+from wideloop.results.dashboard.headline import Headline, Progress, headline, progress
+from wideloop.results.dashboard.kinds import Kind, kind_of
+from wideloop.results.dashboard.knobs import KnobChange, changes, label
+from wideloop.results.dashboard.levels import LevelRow, levels
+from wideloop.results.dashboard.timeline import Timeline, timeline
+from wideloop.results.dashboard.trials import TrialRow, rows, slo_of
+from wideloop.results.records import Cycle, Measurement, Recommendation, Recording, Trial
+from wideloop.results.store import Store
 
 SIMULATED = (
     "SIMULATED: a performance model timed these results, no GPU was involved. They show how the pipeline works,"

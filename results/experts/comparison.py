@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
-
-from results.experts.outputs import Outputs
-from results.experts.rebalances import Rebalances
-from results.records import Measurement
-from results.statistics import paired_gain
+from wideloop.results.experts.outputs import Outputs
+from wideloop.results.experts.rebalances import Rebalances
+from wideloop.results.records import Measurement
+from wideloop.results.statistics import paired_gain
 
 #: Names of the two sides, as measurements are filed.
 IN_ORDER, PLACED = "in order", "placed"

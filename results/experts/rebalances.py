@@ -10,8 +10,7 @@ import statistics
 from collections.abc import Iterable
 
 from pydantic import BaseModel, ConfigDict
-
-from results import engine_metrics
+from wideloop.results import engine_metrics
 
 _END = re.compile(r"\[EPLBManager\] rebalance end(?: time=(?P<seconds>[\d.]+)s)?")
 _SKIPPED = "[EPLBManager] Skipped ep rebalancing"

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Row(BaseModel):
-    """One number of redundant experts and what it gains and costs; see ``tuning.advice.Option``."""
+    """One number of redundant experts and what it gains and costs; see ``wideloop.tuning.advice.Option``."""
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 

@@ -17,9 +17,8 @@ from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
-
-from results.recordings.errors import Unreadable
-from results.recordings.pickled import Tensor
+from wideloop.results.recordings.errors import Unreadable
+from wideloop.results.recordings.pickled import Tensor
 
 Array = npt.NDArray[Any]
 

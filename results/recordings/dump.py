@@ -15,11 +15,10 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-
-from results.recordings import pickled
-from results.recordings.archive import Archive
-from results.recordings.errors import Unreadable, refused
-from results.recordings.pickled import Tensor
+from wideloop.results.recordings import pickled
+from wideloop.results.recordings.archive import Archive
+from wideloop.results.recordings.errors import Unreadable, refused
+from wideloop.results.recordings.pickled import Tensor
 
 Array = npt.NDArray[Any]
 Kind = Literal["stat", "per_pass", "per_token"]

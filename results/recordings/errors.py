@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from manifests.errors import Refused
-from manifests.findings import Finding
+from wideloop.manifests.errors import Refused
+from wideloop.manifests.findings import Finding
 
 _SUGGESTION = "Record again, and collect the files of every rank after the dump has returned"
 

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import get_args
 
 import numpy as np
-
-from manifests.hardware import Role
-from results.recordings.errors import refused
-from results.recordings.recording import ExpertRecording
+from wideloop.manifests.hardware import Role
+from wideloop.results.recordings.errors import refused
+from wideloop.results.recordings.recording import ExpertRecording
 
 _FORMAT = 1
 _MAX_BYTES = 1024**3

@@ -13,11 +13,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-
-from manifests.hardware import Role
-from results.recordings.dump import Dump, opened
-from results.recordings.errors import Unreadable, refused
-from results.recordings.recording import Counts, ExpertRecording
+from wideloop.manifests.hardware import Role
+from wideloop.results.recordings.dump import Dump, opened
+from wideloop.results.recordings.errors import Unreadable, refused
+from wideloop.results.recordings.recording import Counts, ExpertRecording
 
 Array = npt.NDArray[Any]
 

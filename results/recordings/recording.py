@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-
-from manifests.hardware import Role
+from wideloop.manifests.hardware import Role
 
 Counts = npt.NDArray[np.int64]
 

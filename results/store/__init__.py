@@ -1,5 +1,5 @@
 """The results store: records in, records out, SQLite or PostgreSQL behind it."""
 
-from results.store.store import Store
+from wideloop.results.store.store import Store
 
 __all__ = ["Store"]

@@ -11,8 +11,7 @@ from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
-
-from manifests.errors import StoreUnavailable
+from wideloop.manifests.errors import StoreUnavailable
 
 #: Seconds a writer waits for another one (SQLite), and a connection attempt may take (PostgreSQL).
 BUSY_TIMEOUT_S = 30

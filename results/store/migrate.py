@@ -7,9 +7,8 @@ from pathlib import Path
 
 from sqlalchemy import Connection, Engine, inspect, text
 from sqlalchemy.exc import DBAPIError
-
-from manifests.errors import StoreUnavailable
-from results.store.engine import BUSY_TIMEOUT_S, shown, transaction
+from wideloop.manifests.errors import StoreUnavailable
+from wideloop.results.store.engine import BUSY_TIMEOUT_S, shown, transaction
 
 #: The newest revision in ``migrations/versions`` (a test holds the two together). Known here so that
 #: opening a database that is up to date needs no Alembic.

@@ -11,11 +11,10 @@ from pydantic import BaseModel
 from sqlalchemy import ColumnElement, Engine, Table, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
-
-from results.records import Asset, Cycle, Measurement, Recommendation, Recording, Stage, Trial
-from results.store import tables
-from results.store.engine import connect, parse, shown, transaction
-from results.store.migrate import migrate
+from wideloop.results.records import Asset, Cycle, Measurement, Recommendation, Recording, Stage, Trial
+from wideloop.results.store import tables
+from wideloop.results.store.engine import connect, parse, shown, transaction
+from wideloop.results.store.migrate import migrate
 
 R = TypeVar("R", bound=BaseModel)
 
@@ -38,7 +37,7 @@ class Store:
     (study, number), measurement (cycle_id, purpose, label, trial_number, repeat, concurrency),
     recommendation (cycle_id), recording (cycle_id, role), asset (kind, key).
 
-    Every method raises :class:`~manifests.errors.StoreUnavailable` when the database cannot be used.
+    Every method raises :class:`~wideloop.manifests.errors.StoreUnavailable` when the database cannot be used.
 
     Example:
         >>> with Store.open("sqlite:////var/lib/wideloop/results.db") as store:

@@ -9,10 +9,10 @@ from pathlib import Path
 import httpx
 import pytest
 from playwright.sync_api import Browser, BrowserContext, FrameLocator, Page, expect
+from wideloop.operators.commands.demo.airflow_home import USER
+from wideloop.results.dashboard.formats import number, percent
+from wideloop.results.records import Recommendation, Trial
 
-from operators.demo.airflow_home import USER
-from results.dashboard.formats import number, percent
-from results.records import Recommendation, Trial
 from tests.airflow_server import AirflowServer
 
 pytestmark = [pytest.mark.browser, pytest.mark.e2e]

@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import socket
-import sys
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import uvicorn
 from playwright.sync_api import Browser, Page, expect
+from wideloop.results.artefacts import Artefacts
+from wideloop.results.dashboard.app import create_app
+from wideloop.results.store import Store
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "unit" / "results"))
-
-import experts_factory
-import factory
-
-from results.artefacts import Artefacts
-from results.dashboard.app import create_app
-from results.store import Store
+from tests.unit.results import experts_factory, factory
 
 pytestmark = pytest.mark.browser
 

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import socket
-import sys
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import uvicorn
 from fastapi import FastAPI
 from fastapi.responses import HTMLResponse
 from playwright.sync_api import Browser, Page, expect
+from wideloop.results.dashboard.app import create_app
+from wideloop.results.store import Store
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "unit" / "results"))
-
-import factory
-
-from results.dashboard.app import create_app
-from results.store import Store
+from tests.unit.results import factory
 
 pytestmark = pytest.mark.browser
 

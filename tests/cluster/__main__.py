@@ -11,7 +11,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from manifests import profiles
+from wideloop.manifests import profiles
+
 from tests.cluster import local, nodes
 from tests.cluster.binaries import find
 from tests.cluster.cluster import Cluster

@@ -6,10 +6,10 @@ import secrets
 from collections.abc import Iterator
 
 import pytest
+from wideloop.manifests import profiles
+from wideloop.manifests.kubernetes import rbac
+from wideloop.operators.settings import Settings
 
-from manifests import profiles
-from manifests.kubernetes import rbac
-from operators.settings import Settings
 from tests.airflow_server import SMALL, AirflowServer
 from tests.cluster import nodes
 from tests.cluster.agent import NodeAgent

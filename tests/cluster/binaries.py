@@ -10,7 +10,8 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from operators.bootstrap import home_folder
+from wideloop.operators.bootstrap import home_folder
+
 from tests.cluster.controlplane import build
 
 

@@ -10,9 +10,9 @@ from shutil import which
 from typing import Any, NoReturn
 
 import pytest
+from wideloop.manifests import profiles
+from wideloop.operators.targets.kubernetes import job_run
 
-from manifests import profiles
-from operators.targets.dynamo import job_run
 from tests.cluster import local, nodes
 from tests.cluster.agent import CannotRun, NodeAgent, network
 from tests.cluster.airflow_place import airflow, ended, home  # noqa: F401 - fixtures

@@ -8,7 +8,8 @@ import subprocess
 from functools import partial
 from pathlib import Path
 
-from operators.settings import Settings
+from wideloop.operators.settings import Settings
+
 from tests.cluster import dynamo_crd
 from tests.cluster.agent import NodeAgent, claims
 from tests.cluster.cluster import Cluster, wait_for

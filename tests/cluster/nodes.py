@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from manifests import profiles
-from manifests.hardware import HardwareProfile
+from wideloop.manifests import profiles
+from wideloop.manifests.hardware import HardwareProfile
 
 Document = dict[str, Any]
 

@@ -11,21 +11,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from wideloop.manifests.deployment import DeploymentSpec
+from wideloop.manifests.engines import engine
+from wideloop.manifests.kubernetes.labels import selector
+from wideloop.manifests.kubernetes.model_cache import files_claim, model_claim
+from wideloop.manifests.kubernetes.options import ClusterOptions
+from wideloop.manifests.workload import Workload
+from wideloop.operators.request import Request
+from wideloop.operators.settings import settings
+from wideloop.operators.steps.benchmark import Subject
+from wideloop.operators.targets import target
+from wideloop.operators.targets.base import Owner
+from wideloop.operators.targets.dynamo import DynamoTarget
+from wideloop.operators.targets.kubernetes.api import Api
+from wideloop.operators.targets.kubernetes.weights import prepare_weights
 
-from manifests.deployment import DeploymentSpec
-from manifests.engines import engine
-from manifests.kubernetes.labels import selector
-from manifests.kubernetes.model_cache import files_claim, model_claim
-from manifests.kubernetes.options import ClusterOptions
-from manifests.workload import Workload
-from operators.request import Request
-from operators.settings import settings
-from operators.steps.benchmark import Subject
-from operators.targets import target
-from operators.targets.base import Owner
-from operators.targets.dynamo import DynamoTarget
-from operators.targets.dynamo.api import Api
-from operators.targets.dynamo.weights import prepare_weights
 from tests.airflow_server import SMALL
 from tests.cluster import nodes
 from tests.cluster.agent import NodeAgent

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from manifests.kubernetes.task_job import TASK
+from wideloop.manifests.kubernetes.task_job import TASK
+
 from tests.cluster.cluster import Cluster, wait_for
 
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import psutil
 import pytest
+from wideloop.operators.bootstrap import PROJECT
 
-from operators.bootstrap import PROJECT
 from tests.cluster.agent import NodeAgent, network
 from tests.cluster.agent.faults import Fault
 from tests.cluster.cluster import Cluster, wait_for

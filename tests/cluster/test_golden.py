@@ -7,8 +7,8 @@ from copy import deepcopy
 
 import pytest
 import yaml
+from wideloop.manifests.kubernetes.options import ApiVersion
 
-from manifests.kubernetes.options import ApiVersion
 from tests.cluster.cluster import Cluster
 from tests.unit.manifests.kubernetes.golden_cases import API_VERSIONS, CASES, Case
 

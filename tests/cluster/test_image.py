@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from wideloop.manifests.engines import engine
+from wideloop.manifests.errors import Refused, TargetError
+from wideloop.manifests.kubernetes.labels import selector
+from wideloop.manifests.kubernetes.options import ClusterOptions
+from wideloop.operators.targets.kubernetes.api import Api
+from wideloop.operators.targets.kubernetes.image import prepare_image
 
-from manifests.engines import engine
-from manifests.errors import Refused, TargetError
-from manifests.kubernetes.labels import selector
-from manifests.kubernetes.options import ClusterOptions
-from operators.targets.dynamo.api import Api
-from operators.targets.dynamo.image import prepare_image
 from tests import registry
 from tests.cluster.agent import NodeAgent
 from tests.cluster.cluster import Cluster
@@ -107,7 +107,7 @@ def test_both_images_are_built_once_and_their_digests_are_the_registrys(
 def test_other_inputs_are_another_image(
     api: Api, options: ClusterOptions, images: registry.Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from manifests.kubernetes import image_build
+    from wideloop.manifests.kubernetes import image_build
 
     first = image_build.recipe("dynamo-sglang", options.build_args)
     other = image_build.recipe("dynamo-sglang", {**options.build_args, "DYNAMO_REF": "1.6.1"})
@@ -142,8 +142,8 @@ def test_the_recipe_of_sglang_with_deepep(
     tmp_path: Path,
 ) -> None:
     """Its build; that what it installs imports needs a GPU's machine to show."""
-    from manifests.kubernetes import image_build
-    from operators.targets.dynamo.job_run import run_to_end
+    from wideloop.manifests.kubernetes import image_build
+    from wideloop.operators.targets.kubernetes.job_run import run_to_end
 
     image = f"{images.host}/{options.namespace}/sglang:1.6.1"
     recipe = image_build.recipe("dynamo-sglang", {**options.build_args, **args})
@@ -222,7 +222,7 @@ def test_a_registry_that_takes_no_push(
 def test_a_smoke_test_that_finds_no_gpu_says_so(
     api: Api, options: ClusterOptions, images: registry.Registry, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from operators.targets.dynamo import task_trouble
+    from wideloop.operators.targets.kubernetes import task_trouble
 
     class Real(type(SIMULATED)):  # type: ignore[misc]
         simulated = False

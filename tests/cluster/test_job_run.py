@@ -7,18 +7,18 @@ import time
 from collections.abc import Callable
 
 import pytest
+from wideloop.manifests.errors import TargetError
+from wideloop.manifests.kubernetes import model_cache
+from wideloop.manifests.kubernetes.labels import selector
+from wideloop.manifests.kubernetes.options import ClusterOptions
+from wideloop.manifests.kubernetes.task_job import Task, task_documents
+from wideloop.operators.targets.base import Owner
+from wideloop.operators.targets.kubernetes import task_trouble
+from wideloop.operators.targets.kubernetes.api import Api
+from wideloop.operators.targets.kubernetes.job_run import _find_or_make, run_to_end
+from wideloop.operators.targets.kubernetes.objects import apply
+from wideloop.operators.targets.kubernetes.preparations import abandon, preparations
 
-from manifests.errors import TargetError
-from manifests.kubernetes import model_cache
-from manifests.kubernetes.labels import selector
-from manifests.kubernetes.options import ClusterOptions
-from manifests.kubernetes.task_job import Task, task_documents
-from operators.targets.base import Owner
-from operators.targets.dynamo import task_trouble
-from operators.targets.dynamo.api import Api
-from operators.targets.dynamo.job_run import _find_or_make, run_to_end
-from operators.targets.dynamo.objects import apply
-from operators.targets.dynamo.preparations import abandon, preparations
 from tests.cluster.cluster import Cluster, wait_for
 from tests.cluster.tasks import wait_for_no_tasks
 

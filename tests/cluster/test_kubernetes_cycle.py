@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
+from wideloop.manifests.kubernetes.options import ClusterOptions
 
-from manifests.kubernetes.options import ClusterOptions
 from tests.airflow_server import AirflowServer
 from tests.cluster.airflow_place import LOAD
 from tests.cluster.cluster import wait_for

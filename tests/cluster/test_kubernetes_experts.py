@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from wideloop.results.experts.comparison import IN_ORDER, PLACED, Comparison
 
-from results.experts.comparison import IN_ORDER, PLACED, Comparison
 from tests.airflow_server import AirflowServer
 from tests.cluster.airflow_place import EXPERT_PAIRS
 from tests.cluster.place import DIGEST, Place

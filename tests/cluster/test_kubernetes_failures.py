@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from wideloop.manifests import profiles
+from wideloop.manifests.kubernetes.labels import OWNER_RUN, selector
+from wideloop.manifests.kubernetes.options import ClusterOptions
+from wideloop.operators.commands.demo.airflow_home import POOL
+from wideloop.operators.commands.demo.errors import DemoError
+from wideloop.operators.steps.run import Run
 
-from manifests import profiles
-from manifests.kubernetes.labels import OWNER_RUN, selector
-from manifests.kubernetes.options import ClusterOptions
-from operators.demo.airflow_home import POOL
-from operators.demo.errors import DemoError
-from operators.steps.run import Run
 from tests.airflow_server import AirflowServer
 from tests.cluster import nodes
 from tests.cluster.agent.faults import Fault

@@ -8,14 +8,14 @@ from collections import Counter
 from collections.abc import Callable
 
 import pytest
+from wideloop.operators.airflow.waiting import TargetTrigger
+from wideloop.operators.settings import settings
+from wideloop.operators.steps import benchmark
+from wideloop.operators.targets.dynamo import deployments
+from wideloop.operators.targets.dynamo import target as target_module
+from wideloop.operators.targets.kubernetes import cluster as shared
+from wideloop.results.benchmark import read_levels
 
-from operators.settings import settings
-from operators.steps import benchmark
-from operators.targets.dynamo import cluster as shared
-from operators.targets.dynamo import deployments
-from operators.targets.dynamo import target as target_module
-from operators.waiting import TargetTrigger
-from results.benchmark import read_levels
 from tests.cluster.agent.faults import Fault
 from tests.cluster.cluster import wait_for
 from tests.cluster.place import OWNER, Place, empty_place, place  # noqa: F401 - fixtures

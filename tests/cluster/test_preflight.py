@@ -10,18 +10,18 @@ from typing import Any
 
 import pytest
 import yaml
+from wideloop.manifests.deployment import DeploymentSpec
+from wideloop.manifests.errors import ApiUnreachable, Refused
+from wideloop.manifests.findings import Finding
+from wideloop.manifests.kubernetes import rbac
+from wideloop.manifests.kubernetes.dynamo import render
+from wideloop.manifests.kubernetes.labels import selector
+from wideloop.manifests.kubernetes.model_cache import files_claim, model_claim
+from wideloop.manifests.kubernetes.options import ClusterOptions
+from wideloop.operators.request import Request
+from wideloop.operators.targets.dynamo.preflight import preflight, run_checks
+from wideloop.operators.targets.kubernetes.api import Api
 
-from manifests.deployment import DeploymentSpec
-from manifests.errors import ApiUnreachable, Refused
-from manifests.findings import Finding
-from manifests.kubernetes import rbac
-from manifests.kubernetes.dynamo import render
-from manifests.kubernetes.labels import selector
-from manifests.kubernetes.model_cache import files_claim, model_claim
-from manifests.kubernetes.options import ClusterOptions
-from operators.request import Request
-from operators.targets.dynamo.api import Api
-from operators.targets.dynamo.preflight import preflight, run_checks
 from tests import registry
 from tests.cluster.agent import NodeAgent
 from tests.cluster.cluster import Cluster, wait_for

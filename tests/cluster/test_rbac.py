@@ -7,17 +7,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from wideloop.manifests.engines import engine
+from wideloop.manifests.errors import ApiRefused
+from wideloop.manifests.kubernetes import rbac
+from wideloop.manifests.kubernetes.options import ClusterOptions
+from wideloop.manifests.kubernetes.task_job import Task, task_documents
+from wideloop.operators.targets.kubernetes.api import Api
+from wideloop.operators.targets.kubernetes.image import registry
+from wideloop.operators.targets.kubernetes.job_run import run_to_end
+from wideloop.operators.targets.kubernetes.preflight.access import check_permissions
+from wideloop.operators.targets.kubernetes.weights import prepare_weights
 
-from manifests.engines import engine
-from manifests.errors import ApiRefused
-from manifests.kubernetes import rbac
-from manifests.kubernetes.options import ClusterOptions
-from manifests.kubernetes.task_job import Task, task_documents
-from operators.targets.dynamo.api import Api
-from operators.targets.dynamo.image import registry
-from operators.targets.dynamo.job_run import run_to_end
-from operators.targets.dynamo.preflight.access import check_permissions
-from operators.targets.dynamo.weights import prepare_weights
 from tests.cluster.cluster import Cluster
 
 pytestmark = pytest.mark.cluster

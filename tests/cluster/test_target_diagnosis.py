@@ -6,13 +6,13 @@ import json
 from typing import Any
 
 import pytest
+from wideloop.manifests.diagnosis import Diagnosis
+from wideloop.manifests.errors import ApiRefused
+from wideloop.operators.settings import settings
+from wideloop.operators.steps import deployment
+from wideloop.operators.targets.dynamo import deployments
+from wideloop.operators.targets.kubernetes import diagnosis as rules
 
-from manifests.diagnosis import Diagnosis
-from manifests.errors import ApiRefused
-from operators.settings import settings
-from operators.steps import deployment
-from operators.targets.dynamo import deployments
-from operators.targets.dynamo import diagnosis as rules
 from tests.cluster.agent.faults import Fault
 from tests.cluster.agent.status import now
 from tests.cluster.cluster import wait_for
@@ -160,7 +160,7 @@ def test_a_namespace_that_is_going_away(place: Place) -> None:  # noqa: F811
 
 def add_claims(place: Place) -> None:  # noqa: F811
     """The claims, without a model on them."""
-    from manifests.kubernetes.model_cache import files_claim, model_claim
+    from wideloop.manifests.kubernetes.model_cache import files_claim, model_claim
 
     options = settings().cluster
     place.cluster.apply([model_claim(options, 0), files_claim(options)])

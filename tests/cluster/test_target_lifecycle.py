@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
+from wideloop.manifests.engines import engine
+from wideloop.manifests.errors import TargetError
+from wideloop.operators.steps import benchmark
+from wideloop.results.benchmark import read_levels
 
-from manifests.engines import engine
-from manifests.errors import TargetError
-from operators.steps import benchmark
-from results.benchmark import read_levels
 from tests.cluster.cluster import wait_for
 from tests.cluster.place import OWNER, START_S, Place, empty_place, place  # noqa: F401 - fixtures
 

@@ -6,12 +6,13 @@ import asyncio
 import time
 
 import pytest
+from wideloop.operators.airflow.waiting import TargetTrigger
+from wideloop.operators.steps import benchmark
+from wideloop.operators.targets import target
+from wideloop.operators.targets.dynamo import DynamoTarget
+from wideloop.operators.targets.dynamo import target as target_module
+from wideloop.operators.targets.kubernetes import diagnosis, watch
 
-from operators.steps import benchmark
-from operators.targets import target
-from operators.targets.dynamo import DynamoTarget, diagnosis, watch
-from operators.targets.dynamo import target as target_module
-from operators.waiting import TargetTrigger
 from tests.cluster.cluster import wait_for
 from tests.cluster.place import OWNER, Place, empty_place, place  # noqa: F401 - fixtures
 

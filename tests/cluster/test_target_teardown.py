@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from wideloop.manifests.errors import TargetError
+from wideloop.manifests.kubernetes.task_job import Task, task_documents
+from wideloop.operators.steps import benchmark, deployment, janitor
+from wideloop.operators.targets.base import Owner
+from wideloop.operators.targets.dynamo import deployments
+from wideloop.operators.targets.kubernetes import objects
+from wideloop.operators.targets.kubernetes.job_run import _find_or_make
 
-from manifests.errors import TargetError
-from manifests.kubernetes.task_job import Task, task_documents
-from operators.steps import benchmark, deployment, janitor
-from operators.targets.base import Owner
-from operators.targets.dynamo import deployments, objects
-from operators.targets.dynamo.job_run import _find_or_make
 from tests.cluster.agent.faults import Fault
 from tests.cluster.cluster import wait_for
 from tests.cluster.place import OWNER, Place, empty_place, place  # noqa: F401 - fixtures

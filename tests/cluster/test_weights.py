@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from wideloop.manifests import hub as known_models
+from wideloop.manifests import profiles
+from wideloop.manifests.engines import engine
+from wideloop.manifests.engines.simulated import SimulatedEngine
+from wideloop.manifests.errors import Refused, TargetError
+from wideloop.manifests.hub import HubModel
+from wideloop.manifests.kubernetes.labels import selector
+from wideloop.manifests.kubernetes.options import ClusterOptions
+from wideloop.operators.targets.kubernetes.api import Api
+from wideloop.operators.targets.kubernetes.weights import prepare_weights
 
-from manifests import hub as known_models
-from manifests import profiles
-from manifests.engines import engine
-from manifests.engines.simulated import SimulatedEngine
-from manifests.errors import Refused, TargetError
-from manifests.hub import HubModel
-from manifests.kubernetes.labels import selector
-from manifests.kubernetes.options import ClusterOptions
-from operators.targets.dynamo.api import Api
-from operators.targets.dynamo.weights import prepare_weights
 from tests.cluster.agent import NodeAgent
 from tests.cluster.cluster import Cluster
 from tests.cluster.tasks import wait_for_no_tasks

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import optuna
+from wideloop.results.records import Cycle, Measurement, Trial
 
-from results.records import Cycle, Measurement, Trial
 from tests.airflow_server import AirflowServer
 
 

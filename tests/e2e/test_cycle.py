@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from wideloop.results.records import Cycle
 
-from results.records import Cycle
 from tests.airflow_server import SMALL, AirflowServer
 from tests.e2e.accounts import Sweep
 

@@ -9,10 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from operators.settings import Settings
-from operators.targets.process import marked
-from results.store import Store
+from wideloop.operators.settings import Settings
+from wideloop.operators.targets.local.process import marked
+from wideloop.results.store import Store
 
 pytestmark = pytest.mark.e2e
 REQUEST = {
@@ -29,7 +28,7 @@ REQUEST = {
 
 
 def drive(home: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "operators.cycle", str(home / "request.json"), "--run", "one"]
+    command = [sys.executable, "-m", "wideloop.operators.standalone", str(home / "request.json"), "--run", "one"]
     environ = {k: v for k, v in os.environ.items() if not k.startswith("WIDELOOP_")} | {"WIDELOOP_HOME": str(home)}
     return subprocess.run([*command, *options], env=environ, capture_output=True, text=True, check=False, timeout=600)
 
@@ -78,7 +77,7 @@ def test_a_driver_leaves_nothing_running(home: Path):
 
 def test_a_request_that_cannot_work_is_refused_before_anything_starts(home: Path):
     (home / "wrong.json").write_text(json.dumps({**REQUEST, "engine": "sglang", "hardware": "h200-16"}))
-    command = [sys.executable, "-m", "operators.cycle", str(home / "wrong.json"), "--run", "two"]
+    command = [sys.executable, "-m", "wideloop.operators.standalone", str(home / "wrong.json"), "--run", "two"]
     environ = {**os.environ, "WIDELOOP_HOME": str(home)}
     done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 1

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from wideloop.operators.commands.demo.interrupted import end_interrupted
+from wideloop.operators.settings import settings
 
-from operators.demo.interrupted import end_interrupted
-from operators.settings import settings
 from tests.airflow_server import SMALL, AirflowServer
 
 pytestmark = pytest.mark.e2e

@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from wideloop.manifests.deployment import DeploymentSpec
+from wideloop.operators.request import DEFAULTS, Request
+from wideloop.operators.targets.base import Owner
+from wideloop.operators.targets.local.target import LocalTarget
 
-from manifests.deployment import DeploymentSpec
-from operators.request import DEFAULTS, Request
-from operators.targets.base import Owner
-from operators.targets.local import LocalTarget
 from tests.airflow_server import SMALL, AirflowServer
 
 pytestmark = pytest.mark.e2e

@@ -10,15 +10,15 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from wideloop.manifests import profiles
+from wideloop.manifests.engines import engine
+from wideloop.manifests.engines.base import Site
+from wideloop.operators.settings import Settings
+from wideloop.operators.targets.local.ports import free_ports
+from wideloop.results import recordings
+from wideloop.tuning.simulator.plan import WorkerPlan
 
-from manifests import profiles
-from manifests.engines import engine
-from manifests.engines.base import Site
-from operators.settings import Settings
-from operators.targets.ports import free_ports
-from results import recordings
 from tests.unit.tuning.test_memory import deployment
-from tuning.simulator.plan import WorkerPlan
 
 pytestmark = pytest.mark.e2e
 

@@ -1,15 +1,11 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))  # postgres: a helper of these tests only
-
-import postgres
+from tests.unit import postgres
 
 
 @pytest.fixture(scope="session")

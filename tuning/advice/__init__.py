@@ -3,7 +3,7 @@
 :func:`options` says of every valid number of redundant experts what it gains and costs; :func:`verdict` chooses.
 """
 
-from tuning.advice.options import Option, Phase, Traffic, halves, layouts, options
-from tuning.advice.verdict import Verdict, verdict
+from wideloop.tuning.advice.options import Option, Phase, Traffic, halves, layouts, options
+from wideloop.tuning.advice.verdict import Verdict, verdict
 
 __all__ = ["Option", "Phase", "Traffic", "Verdict", "halves", "layouts", "options", "verdict"]

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from manifests.deployment import WorkerSpec
-from manifests.engines.sglang_flags import captures_decode, dispatch_tokens
-from manifests.hardware import HardwareProfile
-from manifests.kernels import kernel_config
-from manifests.model import ModelSpec
-from tuning.memory import worker_memory
-from tuning.memory.deepep import low_latency_bytes
+from wideloop.manifests.deployment import WorkerSpec
+from wideloop.manifests.engines.sglang_flags import captures_decode, dispatch_tokens
+from wideloop.manifests.hardware import HardwareProfile
+from wideloop.manifests.kernels import kernel_config
+from wideloop.manifests.model import ModelSpec
+from wideloop.tuning.memory import worker_memory
+from wideloop.tuning.memory.deepep import low_latency_bytes
 
 #: Bytes that DeepEP's low-latency buffers can address (vllm-project/vllm issue 57894; read, not run).
 _LOW_LATENCY_LIMIT = 2**35

@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-
-from manifests.deployment import WorkerSpec
-from manifests.hardware import HardwareProfile, Role
-from manifests.model import ModelSpec
-from tuning.advice.cost import UNTUNED_DECODE, UNTUNED_PREFILL, Cost, cost
-from tuning.performance import WorkerModel
-from tuning.placement import Placement, balancedness, optimise, trivial
-from tuning.placement.solve import Plan
+from wideloop.manifests.deployment import WorkerSpec
+from wideloop.manifests.hardware import HardwareProfile, Role
+from wideloop.manifests.model import ModelSpec
+from wideloop.tuning.advice.cost import UNTUNED_DECODE, UNTUNED_PREFILL, Cost, cost
+from wideloop.tuning.performance import WorkerModel
+from wideloop.tuning.placement import Placement, balancedness, optimise, trivial
+from wideloop.tuning.placement.solve import Plan
 
 Floats = npt.NDArray[np.floating[Any]]
 

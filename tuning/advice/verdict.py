@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from tuning.advice.options import Option
+from wideloop.tuning.advice.options import Option
 
 #: A predicted gain below this is none: run-to-run scatter of a server is that large.
 WORTH = 0.01

@@ -6,9 +6,9 @@ import statistics
 from collections import defaultdict
 from collections.abc import Sequence
 
-from manifests.hardware import HardwareProfile
-from tuning.calibration.loads import Load
-from tuning.calibration.timing import eager, predict, resident
+from wideloop.manifests.hardware import HardwareProfile
+from wideloop.tuning.calibration.loads import Load
+from wideloop.tuning.calibration.timing import eager, predict, resident
 
 
 def chunk_sizes(loads: Sequence[Load], hardware: HardwareProfile) -> list[str]:

@@ -6,10 +6,10 @@ import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
-from manifests.hardware import HardwareProfile
-from tuning.calibration.loads import Load
-from tuning.calibration.timing import predict
-from tuning.calibration.variants import BEFORE, SHIPPED
+from wideloop.manifests.hardware import HardwareProfile
+from wideloop.tuning.calibration.loads import Load
+from wideloop.tuning.calibration.timing import predict
+from wideloop.tuning.calibration.variants import BEFORE, SHIPPED
 
 
 def gains(loads: Sequence[Load], reported: Sequence[Load], hardware: HardwareProfile) -> list[str]:

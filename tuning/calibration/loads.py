@@ -17,9 +17,8 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-
-from tuning.memory.measured import Server, read_servers
-from tuning.placement import Placement, place, trivial
+from wideloop.tuning.memory.measured import Server, read_servers
+from wideloop.tuning.placement import Placement, place, trivial
 
 Floats = npt.NDArray[np.floating[Any]]
 Kind = Literal["prefill", "decode", "step", "trial"]

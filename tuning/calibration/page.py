@@ -1,6 +1,7 @@
-"""docs/performance.md: every load, predicted and measured, and the constants before and after fitting.
+r"""docs/performance.md: every load, predicted and measured, and the constants before and after fitting.
 
-    python -m tuning.calibration.page h200-8 tests/data/gpu docs/gpu/tuned docs/gpu/graphs > docs/performance.md
+    python -m wideloop.tuning.calibration.page h200-8 tests/data/gpu docs/gpu/tuned docs/gpu/graphs \
+        > docs/performance.md
 
 The first argument is the hardware profile, the others are folders as :mod:`tuning.calibration.loads` describes, in the
 order in which their servers were started.
@@ -13,13 +14,13 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from manifests import profiles
-from manifests.hardware import HardwareProfile
-from tuning.calibration.chunk_sizes import chunk_sizes
-from tuning.calibration.gains import gains
-from tuning.calibration.loads import Load, read_loads
-from tuning.calibration.timing import FITTED, eager, errors, fit, predict, split
-from tuning.calibration.variants import BEFORE, RULES, SHIPPED, Variant
+from wideloop.manifests import profiles
+from wideloop.manifests.hardware import HardwareProfile
+from wideloop.tuning.calibration.chunk_sizes import chunk_sizes
+from wideloop.tuning.calibration.gains import gains
+from wideloop.tuning.calibration.loads import Load, read_loads
+from wideloop.tuning.calibration.timing import FITTED, eager, errors, fit, predict, split
+from wideloop.tuning.calibration.variants import BEFORE, RULES, SHIPPED, Variant
 
 _HEAD = """# How long steps take
 
@@ -27,7 +28,7 @@ How long a prefill chunk and a decode step take is predicted by `tuning.performa
 data sheet and the placement. This page holds it against closed-loop loads of real servers with warm caches and tuned
 kernels, and is made by
 
-    python -m tuning.calibration.page {arguments} > docs/performance.md
+    python -m wideloop.tuning.calibration.page {arguments} > docs/performance.md
 
 The popularity of experts is the recorded one, prefill ran without CUDA graphs, and a trial is predicted as decode steps
 at the batch that the KV cache allows, with its prompts' chunks in between. Tests check that the page is current."""

@@ -1,6 +1,6 @@
 """Steps that real servers took, read from a kept results store: what a load's median cannot tell apart.
 
-    python -m tuning.calibration.steps docs/gpu/store.tar.xz docs/gpu/tuned docs/gpu/graphs
+    python -m wideloop.tuning.calibration.steps docs/gpu/store.tar.xz docs/gpu/tuned docs/gpu/graphs
 
 writes ``steps.csv`` beside each folder's ``loads.csv``, in the same columns, up to three rows per server:
 

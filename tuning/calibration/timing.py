@@ -7,11 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-
-from manifests.engines.sglang_defaults import MAX_PREFILL_TOKENS
-from manifests.hardware import HardwareProfile
-from tuning.calibration.loads import Load
-from tuning.calibration.variants import SHIPPED, Variant
+from wideloop.manifests.engines.sglang_defaults import MAX_PREFILL_TOKENS
+from wideloop.manifests.hardware import HardwareProfile
+from wideloop.tuning.calibration.loads import Load
+from wideloop.tuning.calibration.variants import SHIPPED, Variant
 
 #: What is fitted, with start and bounds. Efficiencies of matrix products, attention and links are not: prefill on two
 #: GPUs cannot tell them from row_passes.

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-
-from tuning.performance import CONSTANTS, Constants, Floats, WorkerModel
+from wideloop.tuning.performance import CONSTANTS, Constants, Floats, WorkerModel
 
 
 @dataclass(frozen=True)

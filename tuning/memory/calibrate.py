@@ -7,14 +7,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-
-from manifests.engines.sglang_defaults import capture_list
-from manifests.hardware import GpuSpec
-from tuning.memory.constants import CONSTANTS, GIB, UNCALIBRATED, MemoryConstants
-from tuning.memory.measured import Server
-from tuning.memory.pools import request_table_gib
-from tuning.memory.runtime import graph_gib
-from tuning.memory.worker import worker_memory
+from wideloop.manifests.engines.sglang_defaults import capture_list
+from wideloop.manifests.hardware import GpuSpec
+from wideloop.tuning.memory.constants import CONSTANTS, GIB, UNCALIBRATED, MemoryConstants
+from wideloop.tuning.memory.measured import Server
+from wideloop.tuning.memory.pools import request_table_gib
+from wideloop.tuning.memory.runtime import graph_gib
+from wideloop.tuning.memory.worker import worker_memory
 
 #: What is compared: its name, and where a prediction and a measurement have it.
 PARTS = {

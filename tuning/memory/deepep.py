@@ -7,10 +7,10 @@ Formulas: DeepEP ``csrc/legacy/config.hpp`` (``get_nvl_buffer_size_hint``, ``get
 
 from __future__ import annotations
 
-from manifests.deployment import WorkerSpec
-from manifests.engines.sglang_flags import dispatch_tokens
-from manifests.model import ModelSpec
-from tuning.memory.constants import GIB
+from wideloop.manifests.deployment import WorkerSpec
+from wideloop.manifests.engines.sglang_flags import dispatch_tokens
+from wideloop.manifests.model import ModelSpec
+from wideloop.tuning.memory.constants import GIB
 
 _SMS = 20
 _NVL_PEERS = 8

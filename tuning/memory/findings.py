@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 
-from manifests import published_errors
-from manifests.deployment import DeploymentSpec, WorkerSpec
-from manifests.findings import Finding
-from manifests.model import ModelSpec
-from tuning.memory.weights import weights
-from tuning.memory.worker import WorkerMemory, worker_memory
+from wideloop.manifests import published_errors
+from wideloop.manifests.deployment import DeploymentSpec, WorkerSpec
+from wideloop.manifests.findings import Finding
+from wideloop.manifests.model import ModelSpec
+from wideloop.tuning.memory.weights import weights
+from wideloop.tuning.memory.worker import WorkerMemory, worker_memory
 
 _RULES = {
     "no_kv_left": "leaves no memory for the KV cache",

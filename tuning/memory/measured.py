@@ -14,11 +14,11 @@ import csv
 from dataclasses import dataclass
 from pathlib import Path
 
-from manifests.deployment import Knobs, WorkerSpec
-from manifests.hardware import GpuSpec, WorkerLayout
-from manifests.model import ModelSpec
-from tuning.memory.constants import MemoryConstants
-from tuning.memory.worker import WorkerMemory, worker_memory
+from wideloop.manifests.deployment import Knobs, WorkerSpec
+from wideloop.manifests.hardware import GpuSpec, WorkerLayout
+from wideloop.manifests.model import ModelSpec
+from wideloop.tuning.memory.constants import MemoryConstants
+from wideloop.tuning.memory.worker import WorkerMemory, worker_memory
 
 _DEFAULT_EP = 2
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from manifests.deployment import WorkerSpec
-from manifests.model import ModelSpec
-from tuning.memory.constants import GIB, MemoryConstants
-from tuning.memory.weights import attention_tp
+from wideloop.manifests.deployment import WorkerSpec
+from wideloop.manifests.model import ModelSpec
+from wideloop.tuning.memory.constants import GIB, MemoryConstants
+from wideloop.tuning.memory.weights import attention_tp
 
 #: Bounds of SGLang's own number of running requests per attention-DP rank
 #: (0.5.17 to 0.5.23, ``mem_cache/kv_cache_configurator.py``, ``resolve_max_num_reqs``).

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from manifests import profiles
-from manifests.deployment import Knobs, WorkerSpec
-from manifests.hardware import WorkerLayout
-from tuning.memory import deepep
-from tuning.memory.constants import GIB
-from tuning.memory.weights import Weights, mtp_gib, weights
+from wideloop.manifests import profiles
+from wideloop.manifests.deployment import Knobs, WorkerSpec
+from wideloop.manifests.hardware import WorkerLayout
+from wideloop.tuning.memory import deepep
+from wideloop.tuning.memory.constants import GIB
+from wideloop.tuning.memory.weights import Weights, mtp_gib, weights
 
 #: GiB per GPU that AIConfigurator 0.12.0 has for R1 on 32 H200 (attention-DP 32, EP 32, batch 64, ISL 4000, OSL 256;
 #: ``InferenceSession.run_static``, ``generation_ops``), next to our terms, and why they differ.

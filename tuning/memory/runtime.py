@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from manifests.deployment import WorkerSpec
-from manifests.engines.sglang_defaults import MAX_PREFILL_TOKENS, capture_list
-from manifests.engines.sglang_flags import captures_decode
-from manifests.model import ModelSpec
-from tuning.memory import deepep
-from tuning.memory.constants import GIB, MemoryConstants
-from tuning.memory.weights import attention_tp
+from wideloop.manifests.deployment import WorkerSpec
+from wideloop.manifests.engines.sglang_defaults import MAX_PREFILL_TOKENS, capture_list
+from wideloop.manifests.engines.sglang_flags import captures_decode
+from wideloop.manifests.model import ModelSpec
+from wideloop.tuning.memory import deepep
+from wideloop.tuning.memory.constants import GIB, MemoryConstants
+from wideloop.tuning.memory.weights import attention_tp
 
 #: Decode attention in Triton divides the context of each head into this many parts (``triton_backend.py``).
 _KV_SPLITS = 8

@@ -1,6 +1,6 @@
 """docs/memory.md: every server that was started, predicted and measured.
 
-    python -m tuning.memory.table h200-8 tests/data/gpu --later docs/gpu/tuned docs/gpu/graphs > docs/memory.md
+    python -m wideloop.tuning.memory.table h200-8 tests/data/gpu --later docs/gpu/tuned docs/gpu/graphs > docs/memory.md
 
 The first argument is the hardware profile, the others are folders as :mod:`tuning.memory.measured` describes. Those
 after ``--later`` were measured when the constants were shipped, and only judge them.
@@ -14,20 +14,20 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from manifests import profiles
-from manifests.hardware import GpuSpec
-from tuning.memory import reference
-from tuning.memory.calibrate import PARTS, errors, fit, split
-from tuning.memory.constants import CONSTANTS, UNCALIBRATED, MemoryConstants
-from tuning.memory.measured import Server, read_servers
-from tuning.memory.worker import WorkerMemory
+from wideloop.manifests import profiles
+from wideloop.manifests.hardware import GpuSpec
+from wideloop.tuning.memory import reference
+from wideloop.tuning.memory.calibrate import PARTS, errors, fit, split
+from wideloop.tuning.memory.constants import CONSTANTS, UNCALIBRATED, MemoryConstants
+from wideloop.tuning.memory.measured import Server, read_servers
+from wideloop.tuning.memory.worker import WorkerMemory
 
 _HEAD = """# What takes the GPU's memory
 
 How much memory each part of a worker takes, and how a worker dies that has too little, is predicted by `tuning.memory`
 from the model's shape, the layout and the knobs. This page holds it against servers that were started, and is made by
 
-    python -m tuning.memory.table {arguments} > docs/memory.md
+    python -m wideloop.tuning.memory.table {arguments} > docs/memory.md
 
 All sizes are GiB per GPU. Tests check that the page is current and that the errors stay within the limits stated."""
 _LATER = "--later"

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from manifests.deployment import WorkerSpec
-from manifests.model import ModelSpec
-from tuning.memory.constants import GIB
+from wideloop.manifests.deployment import WorkerSpec
+from wideloop.manifests.model import ModelSpec
+from wideloop.tuning.memory.constants import GIB
 
 
 @dataclass(frozen=True)

@@ -10,15 +10,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from manifests.deployment import WorkerSpec
-from manifests.engines.sglang_flags import captures_decode
-from manifests.hardware import GpuSpec
-from manifests.model import ModelSpec
-from tuning.memory import deepep
-from tuning.memory.constants import CONSTANTS, GIB, MemoryConstants
-from tuning.memory.pools import kv_bytes_per_gpu, request_table_gib, runtime_gib
-from tuning.memory.runtime import activation_gib, graph_gib
-from tuning.memory.weights import weights
+from wideloop.manifests.deployment import WorkerSpec
+from wideloop.manifests.engines.sglang_flags import captures_decode
+from wideloop.manifests.hardware import GpuSpec
+from wideloop.manifests.model import ModelSpec
+from wideloop.tuning.memory import deepep
+from wideloop.tuning.memory.constants import CONSTANTS, GIB, MemoryConstants
+from wideloop.tuning.memory.pools import kv_bytes_per_gpu, request_table_gib, runtime_gib
+from wideloop.tuning.memory.runtime import activation_gib, graph_gib
+from wideloop.tuning.memory.weights import weights
 
 Face = Literal["capture", "no_kv_left", "warm_up", "under_load"]
 

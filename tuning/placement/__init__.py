@@ -5,12 +5,12 @@ on all layers at once: replicas go where the load per replica is highest (:mod:`
 ranks (:mod:`.packing`), and slots are swapped between ranks until none helps (:mod:`.pairs`, :mod:`.search`).
 """
 
-from tuning.placement.bound import lower_bound
-from tuning.placement.files import read
-from tuning.placement.movement import arranged, moved
-from tuning.placement.search import Objective
-from tuning.placement.solve import Plan, greedy, improve, optimise, place
-from tuning.placement.table import Placement, balancedness, rank_load, slot_load, trivial
+from wideloop.tuning.placement.bound import lower_bound
+from wideloop.tuning.placement.files import read
+from wideloop.tuning.placement.movement import arranged, moved
+from wideloop.tuning.placement.search import Objective
+from wideloop.tuning.placement.solve import Plan, greedy, improve, optimise, place
+from wideloop.tuning.placement.table import Placement, balancedness, rank_load, slot_load, trivial
 
 __all__ = [
     "Objective",

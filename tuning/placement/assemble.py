@@ -6,14 +6,13 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-
-from tuning.placement.bound import bounds
-from tuning.placement.exchange import exchange
-from tuning.placement.packing import Items, in_rounds, items, one_by_one
-from tuning.placement.pairs import swap_rounds
-from tuning.placement.replicas import replicas
-from tuning.placement.search import Objective, judged, swap_all
-from tuning.placement.table import Floats, Ints, Placement
+from wideloop.tuning.placement.bound import bounds
+from wideloop.tuning.placement.exchange import exchange
+from wideloop.tuning.placement.packing import Items, in_rounds, items, one_by_one
+from wideloop.tuning.placement.pairs import swap_rounds
+from wideloop.tuning.placement.replicas import replicas
+from wideloop.tuning.placement.search import Objective, judged, swap_all
+from wideloop.tuning.placement.table import Floats, Ints, Placement
 
 Effort = Literal["quick", "thorough", "exhaustive"]
 #: Rounds of pairwise swaps: two mostly balance better than EPLB's greedy, each takes a fifth of a millisecond.

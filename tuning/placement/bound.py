@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-
-from tuning.placement.replicas import replicas
-from tuning.placement.table import Floats
+from wideloop.tuning.placement.replicas import replicas
+from wideloop.tuning.placement.table import Floats
 
 
 def lower_bound(load: Floats, ep: int, capacity: int) -> Floats:

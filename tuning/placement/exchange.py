@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-
-from tuning.placement.search import Objective, judged, swap_all
-from tuning.placement.table import Floats, Ints, Placement
+from wideloop.tuning.placement.search import Objective, judged, swap_all
+from wideloop.tuning.placement.table import Floats, Ints, Placement
 
 #: Exchanges followed up in each round, of those that look best before any swap.
 _TRIED = 12

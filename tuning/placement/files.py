@@ -19,10 +19,9 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import yaml
-
-from manifests.errors import Refused
-from manifests.findings import Finding
-from tuning.placement.table import Ints, Placement, trivial
+from wideloop.manifests.errors import Refused
+from wideloop.manifests.findings import Finding
+from wideloop.tuning.placement.table import Ints, Placement, trivial
 
 Form = Literal["sglang", "vllm", "tensorrt_llm"]
 #: A 61-layer map of 512 slots is 150 kB.
@@ -76,7 +75,7 @@ def read(
             layer, expert = np.argwhere(placement.replicas(experts) == 0)[0]
             raise _Unusable(f"leaves expert {expert} of layer {layer} without any slot")
     except _Unusable as problem:
-        rule, suggestion = str(problem), "Make one from a recording with tuning.placement.place"
+        rule, suggestion = str(problem), "Make one from a recording with wideloop.tuning.placement.place"
         raise Refused([Finding(field="expert_placement", value=str(path), rule=rule, suggestion=suggestion)]) from None
     return placement
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from manifests.deployment import DeploymentSpec, WorkerSpec
-from manifests.errors import Refused
-from manifests.findings import Finding
-from tuning.placement import files
+from wideloop.manifests.deployment import DeploymentSpec, WorkerSpec
+from wideloop.manifests.errors import Refused
+from wideloop.manifests.findings import Finding
+from wideloop.tuning.placement import files
 
 
 def findings(spec: DeploymentSpec) -> list[Finding]:

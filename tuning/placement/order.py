@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-
-from tuning.placement.table import Floats, Ints
+from wideloop.tuning.placement.table import Floats, Ints
 
 
 def heaviest_first(load: Floats) -> Ints:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-
-from tuning.placement.order import heaviest_first
-from tuning.placement.replicas import base_copies
-from tuning.placement.table import Floats, Ints
+from wideloop.tuning.placement.order import heaviest_first
+from wideloop.tuning.placement.replicas import base_copies
+from wideloop.tuning.placement.table import Floats, Ints
 
 #: A rank this far above the mean is worth packing again.
 _HOT = 1.01

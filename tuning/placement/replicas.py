@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-
-from tuning.placement.order import heaviest
-from tuning.placement.table import Floats, Ints
+from wideloop.tuning.placement.order import heaviest
+from wideloop.tuning.placement.table import Floats, Ints
 
 #: Replicas beyond the first that are looked at before it is known that an expert needs more.
 _FIRST_LOOK = 6

@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-
-from tuning.placement.assemble import NEAR, Effort, Packing, assembled, copies_of
-from tuning.placement.bound import bounds
-from tuning.placement.movement import arranged
-from tuning.placement.packing import items, one_by_one
-from tuning.placement.replicas import replicas
-from tuning.placement.search import Objective, judged, swap_all
-from tuning.placement.table import Floats, Ints, Placement, rank_load, slots_of, trivial
+from wideloop.tuning.placement.assemble import NEAR, Effort, Packing, assembled, copies_of
+from wideloop.tuning.placement.bound import bounds
+from wideloop.tuning.placement.movement import arranged
+from wideloop.tuning.placement.packing import items, one_by_one
+from wideloop.tuning.placement.replicas import replicas
+from wideloop.tuning.placement.search import Objective, judged, swap_all
+from wideloop.tuning.placement.table import Floats, Ints, Placement, rank_load, slots_of, trivial
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,9 +13,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from tuning.simulator.counters import Counters
-from tuning.simulator.plan import WorkerPlan
-from tuning.simulator.recorder import Recorder
+from wideloop.tuning.simulator.counters import Counters
+from wideloop.tuning.simulator.plan import WorkerPlan
+from wideloop.tuning.simulator.recorder import Recorder
 
 Reply = tuple[int, str]
 FLUSH_POLL_S = 0.05

@@ -7,7 +7,7 @@ import urllib.request
 from collections import defaultdict
 from pathlib import Path
 
-from manifests.hardware import Role
+from wideloop.manifests.hardware import Role
 
 TIMEOUT_S = 5
 _SAMPLE = re.compile(r"^([a-zA-Z_:][\w:]*)(\{[^}]*\})? (\S+)", re.MULTILINE)

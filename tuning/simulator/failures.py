@@ -11,8 +11,8 @@ import sys
 import time
 from collections.abc import Iterator
 
-from manifests.hardware import GpuSpec
-from tuning.memory import Face, WorkerMemory
+from wideloop.manifests.hardware import GpuSpec
+from wideloop.tuning.memory import Face, WorkerMemory
 
 #: Seconds a simulated worker "loads" before it fails; a real one takes 35 and more.
 LOAD_S = 1.0

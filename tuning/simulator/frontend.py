@@ -8,8 +8,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tuning.simulator.addresses import set_host
-from tuning.simulator.counters import FRONTEND_FILE
+from wideloop.tuning.simulator.addresses import set_host
+from wideloop.tuning.simulator.counters import FRONTEND_FILE
 
 
 def main(argv: Sequence[str] | None = None) -> None:

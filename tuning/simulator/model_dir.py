@@ -1,6 +1,6 @@
 """Make a model directory without weights: enough for a tokenizer, a frontend and a mocker.
 
-    python -m tuning.simulator.model_dir --config manifests/models/DeepSeek-R1/config.json --out DIR
+    python -m wideloop.tuning.simulator.model_dir --config manifests/models/DeepSeek-R1/config.json --out DIR
 
 The tokenizer is a byte-level BPE trained on the standard library's own source, so nothing is
 downloaded and the same Python writes the same files. The directory says that it is simulated.
@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from manifests.engine_side import tokenizer
+from wideloop.manifests.engine_side import tokenizer
 
 #: Tokens of the made tokenizer.
 VOCAB = 4096

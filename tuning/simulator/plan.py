@@ -9,14 +9,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-
-from manifests.deployment import DeploymentSpec, WorkerSpec
-from manifests.hardware import Role
-from tuning import placement as placements
-from tuning.memory import WorkerMemory, attention_tp, worker_memory
-from tuning.performance import CONSTANTS, WorkerModel
-from tuning.placement import Placement
-from tuning.popularity import popularity
+from wideloop.manifests.deployment import DeploymentSpec, WorkerSpec
+from wideloop.manifests.hardware import Role
+from wideloop.tuning import placement as placements
+from wideloop.tuning.memory import WorkerMemory, attention_tp, worker_memory
+from wideloop.tuning.performance import CONSTANTS, WorkerModel
+from wideloop.tuning.placement import Placement
+from wideloop.tuning.popularity import popularity
 
 Floats = npt.NDArray[np.floating[Any]]
 

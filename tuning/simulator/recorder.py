@@ -14,11 +14,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-
-from tuning.placement import Placement
-from tuning.simulator import torch_file
-from tuning.simulator.counters import Counters
-from tuning.simulator.plan import WorkerPlan
+from wideloop.tuning.placement import Placement
+from wideloop.tuning.simulator import torch_file
+from wideloop.tuning.simulator.counters import Counters
+from wideloop.tuning.simulator.plan import WorkerPlan
 
 Ints = npt.NDArray[np.integer[Any]]
 

@@ -1,6 +1,6 @@
 """One simulated worker process: decides whether it fits, then runs the real Dynamo mocker.
 
-    python -m tuning.simulator.worker --spec spec.json --role decode ...
+    python -m wideloop.tuning.simulator.worker --spec spec.json --role decode ...
 
 Runs in the engine's environment. A configuration that would exhaust a GPU's memory ends this process the
 way SGLang ends, with SGLang's log lines.
@@ -17,13 +17,13 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from manifests.deployment import DeploymentSpec
-from tuning.simulator import failures, ranks
-from tuning.simulator.addresses import set_host
-from tuning.simulator.control import Control
-from tuning.simulator.counters import Counters
-from tuning.simulator.plan import BLOCK, WorkerPlan
-from tuning.simulator.recorder import Recorder
+from wideloop.manifests.deployment import DeploymentSpec
+from wideloop.tuning.simulator import failures, ranks
+from wideloop.tuning.simulator.addresses import set_host
+from wideloop.tuning.simulator.control import Control
+from wideloop.tuning.simulator.counters import Counters
+from wideloop.tuning.simulator.plan import BLOCK, WorkerPlan
+from wideloop.tuning.simulator.recorder import Recorder
 
 #: Requests per attention-DP rank in flight that count as load, for a worker that only survives idleness.
 LOAD_REQUESTS_PER_RANK = 2

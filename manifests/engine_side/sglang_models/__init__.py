@@ -1,4 +1,4 @@
-"""Model classes that replace SGLang's own (``SGLANG_EXTERNAL_MODEL_PACKAGE=manifests.engine_side.sglang_models``).
+"""Model classes that replace SGLang's own (``SGLANG_EXTERNAL_MODEL_PACKAGE``).
 
 SGLang takes every module of this package and uses its ``EntryClass`` instead of the class of the same name.
 """

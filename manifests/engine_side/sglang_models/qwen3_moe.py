@@ -12,9 +12,8 @@ from typing import Any
 import torch
 from sglang.srt.eplb.expert_location_dispatch import ExpertLocationDispatchInfo
 from sglang.srt.models import qwen3_moe
-
-from manifests.engine_side.random_model import KEY
-from manifests.engine_side.random_weights import fill
+from wideloop.manifests.engine_side.random_model import KEY
+from wideloop.manifests.engine_side.random_weights import fill
 
 
 class Qwen3MoeForCausalLM(qwen3_moe.Qwen3MoeForCausalLM):  # type: ignore[misc]

@@ -6,15 +6,15 @@ import re
 import time
 from pathlib import Path
 
-from manifests.deployment import DeploymentSpec, WorkerSpec
-from manifests.engines import engine
-from manifests.errors import TargetError
-from manifests.workload import Workload
-from operators.settings import settings
-from operators.steps.run import Run, artefacts, open_store
-from operators.targets import target
-from operators.targets.base import Target
-from results import recordings
+from wideloop.manifests.deployment import DeploymentSpec, WorkerSpec
+from wideloop.manifests.engines import engine
+from wideloop.manifests.errors import TargetError
+from wideloop.manifests.workload import Workload
+from wideloop.operators.settings import settings
+from wideloop.operators.steps.run import Run, artefacts, open_store
+from wideloop.operators.targets import target
+from wideloop.operators.targets.base import Target
+from wideloop.results import recordings
 
 #: Raw files up to this many bytes in all are kept beside what was read of them.
 _KEEP_RAW = 512 * 1024**2

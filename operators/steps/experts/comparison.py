@@ -8,22 +8,21 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-
-from manifests.deployment import DeploymentSpec
-from manifests.engines import engine
-from manifests.errors import WideloopError
-from manifests.hardware import Role
-from operators.request import Request
-from operators.steps.experts.examination import Examined
-from operators.steps.experts.place import placed_spec, recorded
-from operators.steps.run import Run, artefacts, open_store
-from results.experts import comparison as found
-from results.experts.comparison import Comparison, Proof
-from results.experts.outputs import Outputs, compared
-from results.records import Measurement
-from tuning.balance import balance
-from tuning.effect import effect
-from tuning.placement import read, trivial
+from wideloop.manifests.deployment import DeploymentSpec
+from wideloop.manifests.engines import engine
+from wideloop.manifests.errors import WideloopError
+from wideloop.manifests.hardware import Role
+from wideloop.operators.request import Request
+from wideloop.operators.steps.experts.examination import Examined
+from wideloop.operators.steps.experts.place import placed_spec, recorded
+from wideloop.operators.steps.run import Run, artefacts, open_store
+from wideloop.results.experts import comparison as found
+from wideloop.results.experts.comparison import Comparison, Proof
+from wideloop.results.experts.outputs import Outputs, compared
+from wideloop.results.records import Measurement
+from wideloop.tuning.balance import balance
+from wideloop.tuning.effect import effect
+from wideloop.tuning.placement import read, trivial
 
 Floats = npt.NDArray[np.floating[Any]]
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 
 from pydantic import BaseModel, ConfigDict
-
-from manifests.deployment import DeploymentSpec
-from manifests.engines import engine
-from manifests.errors import TargetError
-from operators.steps.experts.collect import dump
-from operators.steps.run import Run, artefacts
-from operators.targets import target
-from operators.targets.base import Target
-from results.experts import rebalances
-from results.experts.rebalances import Rebalances
+from wideloop.manifests.deployment import DeploymentSpec
+from wideloop.manifests.engines import engine
+from wideloop.manifests.errors import TargetError
+from wideloop.operators.steps.experts.collect import dump
+from wideloop.operators.steps.run import Run, artefacts
+from wideloop.operators.targets import target
+from wideloop.operators.targets.base import Target
+from wideloop.results.experts import rebalances
+from wideloop.results.experts.rebalances import Rebalances
 
 #: Asked one after the other, so that batches do not differ, and decoded greedily.
 PROMPTS = (

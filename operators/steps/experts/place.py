@@ -8,22 +8,22 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from manifests.deployment import DeploymentSpec, Knobs, WorkerSpec
-from manifests.engines import engine
-from manifests.errors import TargetError
-from manifests.hardware import Role
-from operators.request import Request
-from operators.settings import settings
-from operators.steps.experts.report import report
-from operators.steps.plan import open_study
-from operators.steps.run import Run, artefacts, open_store, stage
-from results import recordings as recording_files
-from results.experts.report import RoleReport
-from results.recordings import ExpertRecording
-from results.records import Recording
-from tuning.placement import place
-from tuning.placement.files import to_sglang
-from tuning.space import Placements, redundant_experts
+from wideloop.manifests.deployment import DeploymentSpec, Knobs, WorkerSpec
+from wideloop.manifests.engines import engine
+from wideloop.manifests.errors import TargetError
+from wideloop.manifests.hardware import Role
+from wideloop.operators.request import Request
+from wideloop.operators.settings import settings
+from wideloop.operators.steps.plan import open_study
+from wideloop.operators.steps.run import Run, artefacts, open_store, stage
+from wideloop.results import recordings as recording_files
+from wideloop.results.experts.analysis import report
+from wideloop.results.experts.report import RoleReport
+from wideloop.results.recordings import ExpertRecording
+from wideloop.results.records import Recording
+from wideloop.tuning.placement import place
+from wideloop.tuning.placement.files import to_sglang
+from wideloop.tuning.space import Placements, redundant_experts
 
 _INDEX = "placements.json"
 _CHOSEN = "redundancy.json"

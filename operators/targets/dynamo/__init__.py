@@ -1,3 +1,5 @@
 """The ``dynamo`` target: engines as a DynamoGraphDeployment on a Kubernetes cluster."""
 
-from operators.targets.dynamo.target import DynamoTarget as DynamoTarget
+from wideloop.operators.targets.dynamo.target import DynamoTarget
+
+__all__ = ["DynamoTarget"]

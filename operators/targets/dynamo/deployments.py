@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
-from manifests.deployment import DeploymentSpec
-from manifests.errors import ApiRefused, TargetBusy, TargetError
-from manifests.kubernetes import jobs as documents
-from manifests.kubernetes.dynamo import render
-from manifests.kubernetes.labels import (
+from wideloop.manifests.deployment import DeploymentSpec
+from wideloop.manifests.errors import ApiRefused, TargetBusy, TargetError
+from wideloop.manifests.kubernetes import jobs as documents
+from wideloop.manifests.kubernetes.dynamo import render
+from wideloop.manifests.kubernetes.labels import (
     DEPLOYMENT,
     INSTALLATION,
     KEEP_UNTIL,
@@ -23,13 +23,13 @@ from manifests.kubernetes.labels import (
     owner_annotations,
     selector,
 )
-from operators.targets.base import Owned, Owner
-from operators.targets.dynamo import view
-from operators.targets.dynamo.cluster import Cluster
-from operators.targets.dynamo.files import Files
-from operators.targets.dynamo.objects import apply, collection, delete, path_of, require_ours
-from operators.targets.dynamo.pods import in_words, leaving, parse_time, role
-from operators.targets.dynamo.preflight.platform import CRD
+from wideloop.operators.targets.base import Owned, Owner
+from wideloop.operators.targets.dynamo.preflight.platform import CRD
+from wideloop.operators.targets.kubernetes import view
+from wideloop.operators.targets.kubernetes.cluster import Cluster
+from wideloop.operators.targets.kubernetes.files import Files
+from wideloop.operators.targets.kubernetes.objects import apply, collection, delete, path_of, require_ours
+from wideloop.operators.targets.kubernetes.pods import in_words, leaving, parse_time, role
 
 Json = dict[str, Any]
 _log = logging.getLogger(__name__)

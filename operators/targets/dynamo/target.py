@@ -12,31 +12,41 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
 
-from manifests import benchmark
-from manifests.deployment import DeploymentSpec
-from manifests.engines import engine
-from manifests.engines.base import Command, Engine
-from manifests.errors import ApiRefused, ApiUnreachable, TargetError
-from manifests.findings import Finding
-from manifests.kubernetes.naming import frontend_service
-from manifests.kubernetes.probes import FRONTEND_PORT, SYSTEM_PORT
-from operators.settings import Settings
-from operators.targets.base import ClientStatus, Endpoints, Image, Owned, Owner, Preparation, Status, Target, Weights
-from operators.targets.dynamo import ends, preparations, view
-from operators.targets.dynamo.api import MERGE
-from operators.targets.dynamo.clients import Clients
-from operators.targets.dynamo.cluster import cluster
-from operators.targets.dynamo.deployments import Deployments
-from operators.targets.dynamo.diagnosis import looks_stuck
-from operators.targets.dynamo.files import Files
-from operators.targets.dynamo.image import prepare_image
-from operators.targets.dynamo.objects import log_lines, replaced
-from operators.targets.dynamo.pods import component_pods, group_of, has_ended, leaving, role
-from operators.targets.dynamo.preflight import preflight
-from operators.targets.dynamo.status import Verdict, judge, roles
-from operators.targets.dynamo.view import LOOK_EVERY_S, READY, View
-from operators.targets.dynamo.weights import prepare_weights
-from operators.targets.generation import unanswered
+from wideloop.manifests import benchmark
+from wideloop.manifests.deployment import DeploymentSpec
+from wideloop.manifests.engines import engine
+from wideloop.manifests.engines.base import Command, Engine
+from wideloop.manifests.errors import ApiRefused, ApiUnreachable, TargetError
+from wideloop.manifests.findings import Finding
+from wideloop.manifests.kubernetes.naming import frontend_service
+from wideloop.manifests.kubernetes.probes import FRONTEND_PORT, SYSTEM_PORT
+from wideloop.operators.settings import Settings
+from wideloop.operators.targets.base import (
+    ClientStatus,
+    Endpoints,
+    Image,
+    Owned,
+    Owner,
+    Preparation,
+    Status,
+    Target,
+    Weights,
+)
+from wideloop.operators.targets.dynamo.deployments import Deployments
+from wideloop.operators.targets.dynamo.preflight import preflight
+from wideloop.operators.targets.generation import unanswered
+from wideloop.operators.targets.kubernetes import ends, preparations, view
+from wideloop.operators.targets.kubernetes.api import MERGE
+from wideloop.operators.targets.kubernetes.clients import Clients
+from wideloop.operators.targets.kubernetes.cluster import cluster
+from wideloop.operators.targets.kubernetes.diagnosis import looks_stuck
+from wideloop.operators.targets.kubernetes.files import Files
+from wideloop.operators.targets.kubernetes.image import prepare_image
+from wideloop.operators.targets.kubernetes.objects import log_lines, replaced
+from wideloop.operators.targets.kubernetes.pods import component_pods, group_of, has_ended, leaving, role
+from wideloop.operators.targets.kubernetes.status import Verdict, judge, roles
+from wideloop.operators.targets.kubernetes.view import LOOK_EVERY_S, READY, View
+from wideloop.operators.targets.kubernetes.weights import prepare_weights
 
 #: A deployment that is up is asked for a generation this often, until it answers one.
 _ASK_EVERY_S = 10.0

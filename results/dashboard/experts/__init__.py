@@ -1,5 +1,5 @@
 """The experts' page of a cycle: what was recorded, what placing it well is worth, and whether that was seen."""
 
-from results.dashboard.experts.routes import api, pages
+from wideloop.results.dashboard.experts.routes import api, pages
 
 __all__ = ["api", "pages"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from results.experts.report import RoleReport
+from wideloop.results.experts.report import RoleReport
 
 Figure = dict[str, Any]
 

@@ -7,10 +7,9 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
-
-from results.artefacts import Artefacts
-from results.dashboard.experts.view import ExpertsView, experts_view
-from results.store import Store
+from wideloop.results.artefacts import Artefacts
+from wideloop.results.dashboard.experts.view import ExpertsView, experts_view
+from wideloop.results.store import Store
 
 #: Draws a template for a request: (request, template, root, context).
 Render = Callable[..., Response]

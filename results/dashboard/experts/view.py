@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
-
-from results.artefacts import Artefacts
-from results.dashboard.experts import charts
-from results.dashboard.view import SIMULATED
-from results.experts.comparison import Comparison
-from results.experts.report import RoleReport
-from results.records import Cycle
+from wideloop.results.artefacts import Artefacts
+from wideloop.results.dashboard.experts import charts
+from wideloop.results.dashboard.view import SIMULATED
+from wideloop.results.experts.comparison import Comparison
+from wideloop.results.experts.report import RoleReport
+from wideloop.results.records import Cycle
 
 _COMPARISON = "comparison.json"
 

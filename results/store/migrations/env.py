@@ -1,9 +1,8 @@
 """Alembic's entry point. The connection, with its lock and its transaction, comes from ``migrate``."""
 
 from alembic import context
-
-from results.store.migrate import VERSION_TABLE
-from results.store.tables import metadata
+from wideloop.results.store.migrate import VERSION_TABLE
+from wideloop.results.store.tables import metadata
 
 context.configure(
     connection=context.config.attributes["connection"],

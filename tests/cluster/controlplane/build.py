@@ -27,7 +27,7 @@ from pathlib import Path
 MODULE = Path(__file__).resolve().parent
 sys.path.insert(0, str(MODULE.parents[2]))
 
-from operators.bootstrap import home_folder  # noqa: E402
+from wideloop.operators.bootstrap import home_folder  # noqa: E402
 
 NAMES = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl")
 _PARTIAL = "building-"

@@ -56,7 +56,7 @@ LOADED = """
 import json, sys
 import airflow.sdk, airflow.triggers.base, airflow.providers.standard.triggers.external_task
 before = set(sys.modules)
-import operators.waiting, operators.sweep
+import wideloop.operators.airflow.waiting, wideloop.operators.airflow.sweep
 for file in sys.argv[1:]:
     exec(compile(open(file).read(), file, "exec"), {"__name__": "dag"})
 print(json.dumps(sorted(set(sys.modules) - before)))
@@ -118,7 +118,7 @@ def test_every_file_is_a_graph_and_not_a_program() -> None:
 
 def test_reading_dags_or_loading_a_trigger_imports_nothing_heavy(tmp_path: Path) -> None:
     loaded = json.loads(run(LOADED, tmp_path, *sorted(DAGS.glob("*.py"))).splitlines()[-1])
-    assert "operators.waiting" in loaded
+    assert "wideloop.operators.airflow.waiting" in loaded
     assert [m for m in loaded if any(m == h or m.startswith(f"{h}.") for h in HEAVY)] == []
 
 
@@ -131,7 +131,7 @@ def test_every_param_of_the_form_explains_itself_and_has_a_default_it_accepts(da
 
 
 def test_the_cycle_takes_every_param_by_hand(read: dict[str, Any]) -> None:
-    from operators.request import DEFAULTS
+    from wideloop.operators.request import DEFAULTS
 
     params = read["dags"]["wideep_cycle"]["params"]
     only_experts = {"eplb", "eplb_rebalance_iterations"}

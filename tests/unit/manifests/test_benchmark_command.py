@@ -6,8 +6,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from manifests.benchmark import client_command, client_config
-from manifests.workload import Workload
+from wideloop.manifests.benchmark import client_command, client_config
+from wideloop.manifests.workload import Workload
 
 WORKLOAD = Workload(isl=512, osl=32, concurrency=(4, 64, 4), requests_per_slot=3, warmup_requests=8, seed=7)
 PLACE = {"url": "http://127.0.0.1:8000", "model": 'a model\'s "name" $HOME', "tokenizer_dir": "/models/x"}

@@ -5,10 +5,10 @@ import io
 import zipfile
 
 import pytest
+from wideloop.manifests import profiles
+from wideloop.manifests.kernels import kernel_config, versions
+from wideloop.manifests.kernels.extract import write
 
-from manifests import profiles
-from manifests.kernels import kernel_config, versions
-from manifests.kernels.extract import write
 from tests.unit.tuning.test_memory import MOE8, Q24
 
 H200 = profiles.hardware("h200-8").gpu

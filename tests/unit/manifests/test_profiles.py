@@ -1,9 +1,8 @@
 import pytest
-
-from manifests import profiles
-from manifests.deployment import DeploymentSpec, Knobs, WorkerSpec
-from manifests.errors import Refused
-from manifests.validation import nearest_redundant, validate
+from wideloop.manifests import profiles
+from wideloop.manifests.deployment import DeploymentSpec, Knobs, WorkerSpec
+from wideloop.manifests.errors import Refused
+from wideloop.manifests.validation import nearest_redundant, validate
 
 #: Published checkpoint sizes in 1e9 bytes.
 CHECKPOINTS = {

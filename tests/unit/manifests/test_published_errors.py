@@ -1,14 +1,14 @@
 """Each error of the published recipes is named where a deployment repeats it, and nowhere else."""
 
 import pytest
+from wideloop.manifests import profiles, published_errors
+from wideloop.manifests.deployment import Knobs, WorkerSpec
+from wideloop.manifests.engines import engine
+from wideloop.manifests.hardware import WorkerLayout
+from wideloop.manifests.validation import validate
+from wideloop.tuning import memory
 
-from manifests import profiles, published_errors
-from manifests.deployment import Knobs, WorkerSpec
-from manifests.engines import engine
-from manifests.hardware import WorkerLayout
-from manifests.validation import validate
 from tests.unit.manifests.test_validation import spec
-from tuning import memory
 
 
 def found(wrong):

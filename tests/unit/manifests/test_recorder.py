@@ -1,11 +1,10 @@
 """What the recorder cannot do is refused before a model is loaded."""
 
 import pytest
-
-from manifests import profiles
-from manifests.deployment import DeploymentSpec, Knobs, WorkerSpec
-from manifests.hardware import WorkerLayout
-from manifests.validation import validate
+from wideloop.manifests import profiles
+from wideloop.manifests.deployment import DeploymentSpec, Knobs, WorkerSpec
+from wideloop.manifests.hardware import WorkerLayout
+from wideloop.manifests.validation import validate
 
 LAYOUT = WorkerLayout(nodes=1, gpus_per_node=8, tp=8, dp=8, ep=8)
 

@@ -1,11 +1,10 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from manifests import profiles
-from manifests.deployment import DeploymentSpec, Knobs, WorkerSpec
-from manifests.hardware import WorkerLayout
-from manifests.validation import nearest_redundant, validate
+from wideloop.manifests import profiles
+from wideloop.manifests.deployment import DeploymentSpec, Knobs, WorkerSpec
+from wideloop.manifests.hardware import WorkerLayout
+from wideloop.manifests.validation import nearest_redundant, validate
 
 
 def layout(gpus=8, **changes):

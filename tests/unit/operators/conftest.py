@@ -4,8 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-from operators.settings import settings
+from wideloop.operators.settings import settings
 
 
 @pytest.fixture

@@ -9,10 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from operators import bootstrap
-from operators.bootstrap import PROJECT, Environment, SetupError
-from operators.demo import checks
+from wideloop.operators import bootstrap
+from wideloop.operators.bootstrap import PROJECT, Environment, SetupError
+from wideloop.operators.commands.demo import checks
 
 AIRFLOW = Environment("airflow", 0.001, with_project=True)
 
@@ -223,9 +222,10 @@ def test_without_venv_pip_and_root_it_says_what_to_install(world: World, monkeyp
 @pytest.fixture
 def installed(tmp_path: Path) -> Path:
     """What an installation without a clone leaves: packages in site-packages, and nothing beside them."""
-    packages = tmp_path / "site-packages"
+    packages = tmp_path / "site-packages" / "wideloop"
     for name in ("operators", "manifests"):
         shutil.copytree(bootstrap.PROJECT / name, packages / name)
+    shutil.copy(packages / "operators" / "packaging" / "root.py", packages / "__init__.py")
     return packages
 
 
@@ -240,8 +240,8 @@ def test_a_copy_without_its_clone_says_so_in_one_line(installed: Path, tmp_path:
 
 
 def test_the_state_of_a_copy_without_its_clone_is_not_in_site_packages(installed: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-c", "from operators.settings import settings; print(settings().home)"]
-    environ = {**os.environ, "HOME": str(tmp_path / "me"), "PYTHONPATH": str(installed)}
+    command = [sys.executable, "-c", "from wideloop.operators.settings import settings; print(settings().home)"]
+    environ = {**os.environ, "HOME": str(tmp_path / "me"), "PYTHONPATH": str(installed.parent)}
     environ.pop("WIDELOOP_HOME", None)
     done = subprocess.run(command, env=environ, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert Path(done.stdout.strip()) == tmp_path / "me" / ".wideloop"

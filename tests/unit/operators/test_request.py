@@ -8,11 +8,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from manifests import profiles
-from manifests.deployment import MAX_NAME
-from manifests.errors import Refused
-from operators.request import DEFAULTS, Request, deployment_name
+from wideloop.manifests import profiles
+from wideloop.manifests.deployment import MAX_NAME
+from wideloop.manifests.errors import Refused
+from wideloop.operators.request import DEFAULTS, Request, deployment_name
 
 
 def refused(**params: Any) -> Any:

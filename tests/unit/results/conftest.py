@@ -1,16 +1,12 @@
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from wideloop.results.store import Store
 
-sys.path.insert(0, str(Path(__file__).parent))  # factory: a helper of these tests only
-
-import postgres
-
-from results.store import Store
+from tests.unit import postgres
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -10,20 +10,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-
-from manifests.deployment import DeploymentSpec
-from manifests.hardware import Role
-from manifests.workload import Workload
-from operators.request import Request
-from operators.steps.experts.report import report, sum_of_roles
-from results.artefacts import Artefacts
-from results.experts.comparison import Change, Comparison, Level, Proof
-from results.experts.outputs import compared
-from results.experts.rebalances import Rebalances
-from results.experts.report import RoleReport
-from results.recordings import ExpertRecording
-from results.recordings.recording import Counts
-from tuning.popularity import popularity
+from wideloop.manifests.deployment import DeploymentSpec
+from wideloop.manifests.hardware import Role
+from wideloop.manifests.workload import Workload
+from wideloop.operators.request import Request
+from wideloop.results.artefacts import Artefacts
+from wideloop.results.experts.analysis import report, sum_of_roles
+from wideloop.results.experts.comparison import Change, Comparison, Level, Proof
+from wideloop.results.experts.outputs import compared
+from wideloop.results.experts.rebalances import Rebalances
+from wideloop.results.experts.report import RoleReport
+from wideloop.results.recordings import ExpertRecording
+from wideloop.results.recordings.recording import Counts
+from wideloop.tuning.popularity import popularity
 
 WORKLOAD = Workload(isl=2048, osl=64, concurrency=(16, 32))
 

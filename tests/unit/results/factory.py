@@ -14,10 +14,10 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
-from manifests.deployment import Knobs
-from manifests.workload import Slo, Workload
-from results.records import Asset, Cycle, Gate, Measurement, Recommendation, Recording, Stage, Trial
-from results.store import Store
+from wideloop.manifests.deployment import Knobs
+from wideloop.manifests.workload import Slo, Workload
+from wideloop.results.records import Asset, Cycle, Gate, Measurement, Recommendation, Recording, Stage, Trial
+from wideloop.results.store import Store
 
 Scenario = Literal["success", "running", "failed"]
 

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 from upath import UPath
-
-from results.artefacts import Artefacts, PathLike
+from wideloop.results.artefacts import Artefacts, PathLike
 
 
 @pytest.fixture(params=["pathlib", "memory", "airflow"])

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from manifests.errors import ClientFailed
-from manifests.workload import Workload
-from results.benchmark import LevelResult, gates, read_levels
-from results.records import Measurement
+from wideloop.manifests.errors import ClientFailed
+from wideloop.manifests.workload import Workload
+from wideloop.results.benchmark import LevelResult, gates, read_levels
+from wideloop.results.records import Measurement
 
 DATA = Path(__file__).parent / "data"
 TWO = Workload(isl=256, osl=16, concurrency=(4, 8), requests_per_slot=3, warmup_requests=4, seed=3)

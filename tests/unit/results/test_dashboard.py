@@ -5,17 +5,17 @@ import re
 from datetime import timedelta
 from pathlib import Path
 
-import factory
 import pytest
 from fastapi import Depends, FastAPI, Header, HTTPException
 from fastapi.routing import APIRoute
 from starlette.routing import Mount
 from starlette.testclient import TestClient
+from wideloop.manifests.errors import StoreUnavailable
+from wideloop.results.dashboard import app as dashboard
+from wideloop.results.records import Cycle
+from wideloop.results.store import Store
 
-from manifests.errors import StoreUnavailable
-from results.dashboard import app as dashboard
-from results.records import Cycle
-from results.store import Store
+from tests.unit.results import factory
 
 OPEN = {"/static/plotly.min.js"}
 

@@ -2,22 +2,22 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-import factory
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from wideloop.results.dashboard import formats
+from wideloop.results.dashboard.charts import pareto
+from wideloop.results.dashboard.finished import finished
+from wideloop.results.dashboard.knobs import changes, decoding, label
+from wideloop.results.dashboard.labels import positions
+from wideloop.results.dashboard.landing import landing
+from wideloop.results.dashboard.levels import levels
+from wideloop.results.dashboard.timeline import timeline
+from wideloop.results.dashboard.trials import rows
+from wideloop.results.records import Cycle, Gate
+from wideloop.results.store import Store
 
-from results.dashboard import formats
-from results.dashboard.charts import pareto
-from results.dashboard.finished import finished
-from results.dashboard.knobs import changes, decoding, label
-from results.dashboard.labels import positions
-from results.dashboard.landing import landing
-from results.dashboard.levels import levels
-from results.dashboard.timeline import timeline
-from results.dashboard.trials import rows
-from results.records import Cycle, Gate
-from results.store import Store
+from tests.unit.results import factory
 
 
 def shown(scenario: str = "success", recommended: int | None = factory.BEST):

@@ -3,8 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
-from results.engine_metrics import read
+from wideloop.results.engine_metrics import read
 
 DATA = Path(__file__).parents[2] / "data" / "sglang"
 

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from results.plateau import BATCHES, Plateau, Requests, find_plateau, rate, standard_error
+from wideloop.results.plateau import BATCHES, Plateau, Requests, find_plateau, rate, standard_error
 
 TOKENS = 16
 

@@ -5,8 +5,7 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from results.statistics import PairedGain, coefficient_of_variation, paired_gain, pareto_front, verdict
+from wideloop.results.statistics import PairedGain, coefficient_of_variation, paired_gain, pareto_front, verdict
 
 positive = st.floats(min_value=1, max_value=1e6)
 pairs = st.lists(st.tuples(positive, positive), min_size=2, max_size=12)

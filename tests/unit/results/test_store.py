@@ -6,17 +6,17 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
-import factory
-import postgres
 import pytest
 from pydantic import ValidationError
+from wideloop.manifests.errors import StoreUnavailable
+from wideloop.results.records import Asset
+from wideloop.results.store import Store
+from wideloop.results.store.engine import connect, parse, transaction
+from wideloop.results.store.migrate import HEAD, VERSION_TABLE
+from wideloop.results.store.tables import metadata
 
-from manifests.errors import StoreUnavailable
-from results.records import Asset
-from results.store import Store
-from results.store.engine import connect, parse, transaction
-from results.store.migrate import HEAD, VERSION_TABLE
-from results.store.tables import metadata
+from tests.unit import postgres
+from tests.unit.results import factory
 
 
 def test_a_cycle_comes_back_as_it_was_put(store: Store) -> None:
@@ -87,7 +87,7 @@ def test_numbers_are_finite() -> None:
 
 
 def test_processes_that_open_a_new_database_at_once_all_succeed(url: str) -> None:
-    code = "import sys; from results.store import Store; print(Store.open(sys.argv[1]).cycles())"
+    code = "import sys; from wideloop.results.store import Store; print(Store.open(sys.argv[1]).cycles())"
     racers = [
         subprocess.Popen([sys.executable, "-c", code, url], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         for _ in range(4)
@@ -99,7 +99,7 @@ def test_processes_that_open_a_new_database_at_once_all_succeed(url: str) -> Non
 
 def test_processes_that_write_at_once_lose_nothing(url: str) -> None:
     code = (
-        "import sys; sys.path.insert(0, sys.argv[2]); import factory; from results.store import Store\n"
+        "import sys; sys.path.insert(0, sys.argv[2]); import factory; from wideloop.results.store import Store\n"
         "with Store.open(sys.argv[1]) as store:\n"
         "    for n in range(25): store.put(factory.cycle(f'{sys.argv[3]}-{n}'))"
     )
@@ -122,7 +122,7 @@ def test_the_migrations_make_the_tables_that_the_code_uses(url: str) -> None:
         assert compare_metadata(context, metadata) == []
         assert context.get_current_revision() == HEAD
     engine.dispose()
-    scripts = Path(sys.modules["results.store.migrate"].__file__ or "").parent / "migrations"
+    scripts = Path(sys.modules["wideloop.results.store.migrate"].__file__ or "").parent / "migrations"
     assert ScriptDirectory(str(scripts)).get_current_head() == HEAD
 
 

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import optuna
-import postgres
 import pytest
+
+from tests.unit import postgres
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

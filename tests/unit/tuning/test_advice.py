@@ -5,15 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-from manifests import profiles
-from manifests.deployment import Knobs, WorkerSpec
-from manifests.hardware import WorkerLayout
-from manifests.model import ModelSpec
-from tuning.advice import Phase, Traffic, halves, layouts, options, verdict
-from tuning.advice.cost import cost
-from tuning.advice.options import valid
-from tuning.popularity import popularity
+from wideloop.manifests import profiles
+from wideloop.manifests.deployment import Knobs, WorkerSpec
+from wideloop.manifests.hardware import WorkerLayout
+from wideloop.manifests.model import ModelSpec
+from wideloop.tuning.advice import Phase, Traffic, halves, layouts, options, verdict
+from wideloop.tuning.advice.cost import cost
+from wideloop.tuning.advice.options import valid
+from wideloop.tuning.popularity import popularity
 
 R1, H200 = profiles.model("DeepSeek-R1"), profiles.hardware("h200-32")
 VERSION = "0.5.21"

@@ -7,9 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-
-from tuning import balance
-from tuning.placement import Placement, optimise, place, rank_load, read, trivial
+from wideloop.tuning import balance
+from wideloop.tuning.placement import Placement, optimise, place, rank_load, read, trivial
 
 DATA = Path(__file__).parent / "data"
 TRIVIAL = trivial(8, 128, 0, 2)

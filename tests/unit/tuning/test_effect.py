@@ -3,9 +3,8 @@
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from tuning.effect import effect, ignoring
-from tuning.placement import optimise, place
+from wideloop.tuning.effect import effect, ignoring
+from wideloop.tuning.placement import optimise, place
 
 SEEDS = st.integers(0, 2**16)
 

@@ -1,14 +1,13 @@
 """The memory model against what SGLang did on GPUs."""
 
 import pytest
-
-from manifests import profiles
-from manifests.deployment import DeploymentSpec, Knobs, WorkerSpec
-from manifests.engines import engine
-from manifests.errors import Refused, refuse
-from manifests.hardware import WorkerLayout
-from manifests.model import ModelSpec
-from tuning.memory import findings, worker_memory
+from wideloop.manifests import profiles
+from wideloop.manifests.deployment import DeploymentSpec, Knobs, WorkerSpec
+from wideloop.manifests.engines import engine
+from wideloop.manifests.errors import Refused, refuse
+from wideloop.manifests.hardware import WorkerLayout
+from wideloop.manifests.model import ModelSpec
+from wideloop.tuning.memory import findings, worker_memory
 
 EP2 = WorkerLayout(nodes=1, gpus_per_node=2, tp=2, dp=1, ep=2)
 H200 = profiles.hardware("h200-8").gpu

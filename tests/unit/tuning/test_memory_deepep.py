@@ -1,10 +1,9 @@
 """DeepEP's buffers and DeepSeek-R1's weights by expert-parallel size."""
 
 import pytest
-
-from manifests import profiles
-from tuning.memory import deepep, mtp_gib, weights
-from tuning.memory.reference import AICONFIGURATOR, PUBLISHED_GIB, r1_weights, r1_worker
+from wideloop.manifests import profiles
+from wideloop.tuning.memory import deepep, mtp_gib, weights
+from wideloop.tuning.memory.reference import AICONFIGURATOR, PUBLISHED_GIB, r1_weights, r1_worker
 
 R1 = profiles.model("DeepSeek-R1")
 

@@ -9,15 +9,14 @@ import re
 from pathlib import Path
 
 import pytest
-
-from manifests import profiles
-from manifests.deployment import DeploymentSpec
-from manifests.engines import engine
-from manifests.validation import validate
-from tuning.memory import CONSTANTS, UNCALIBRATED, findings, worker_memory
-from tuning.memory.calibrate import PARTS, errors, fit, split
-from tuning.memory.measured import Server, read_servers
-from tuning.memory.table import outcome, page
+from wideloop.manifests import profiles
+from wideloop.manifests.deployment import DeploymentSpec
+from wideloop.manifests.engines import engine
+from wideloop.manifests.validation import validate
+from wideloop.tuning.memory import CONSTANTS, UNCALIBRATED, findings, worker_memory
+from wideloop.tuning.memory.calibrate import PARTS, errors, fit, split
+from wideloop.tuning.memory.measured import Server, read_servers
+from wideloop.tuning.memory.table import outcome, page
 
 ROOT = Path(__file__).parents[3]
 DATA = ROOT / "tests" / "data" / "gpu"
@@ -124,7 +123,7 @@ def test_the_page_is_current(monkeypatch):
     """Make it again with the command that stands in it."""
     monkeypatch.chdir(ROOT)
     text = Path("docs/memory.md").read_text()
-    profile, *folders = re.search(r"-m tuning\.memory\.table (.*) > ", text)[1].split()
+    profile, *folders = re.search(r"-m wideloop\.tuning\.memory\.table (.*) > ", text)[1].split()
     assert text == page(profile, folders)
 
 

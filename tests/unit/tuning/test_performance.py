@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
+from wideloop.manifests import profiles
+from wideloop.manifests.deployment import Knobs, WorkerSpec
+from wideloop.tuning.performance import CONSTANTS, WorkerModel
+from wideloop.tuning.placement import place, trivial
+from wideloop.tuning.popularity import popularity
 
-from manifests import profiles
-from manifests.deployment import Knobs, WorkerSpec
 from tests.unit.tuning.test_memory import EP2, MOE8, Q24
-from tuning.performance import CONSTANTS, WorkerModel
-from tuning.placement import place, trivial
-from tuning.popularity import popularity
 
 H200 = profiles.hardware("h200-8")
 

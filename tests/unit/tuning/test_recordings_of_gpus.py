@@ -7,15 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-from manifests.deployment import Knobs, WorkerSpec
-from manifests.engines import engine
-from manifests.hardware import WorkerLayout
-from results import recordings
-from tuning import balance
-from tuning.effect import effect, ignoring
-from tuning.placement import optimise, read, trivial
-from tuning.simulator import torch_file
+from wideloop.manifests.deployment import Knobs, WorkerSpec
+from wideloop.manifests.engines import engine
+from wideloop.manifests.hardware import WorkerLayout
+from wideloop.results import recordings
+from wideloop.tuning import balance
+from wideloop.tuning.effect import effect, ignoring
+from wideloop.tuning.placement import optimise, read, trivial
+from wideloop.tuning.simulator import torch_file
 
 GPU = Path(__file__).parents[2] / "data" / "gpu"
 STORE = Path(__file__).parents[3] / "docs" / "gpu" / "store.tar.xz"

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from test_space import default
+from wideloop.manifests.deployment import DeploymentSpec
+from wideloop.manifests.workload import Workload
+from wideloop.operators.request import Request
+from wideloop.tuning.memory import WorkerMemory, worker_memory
+from wideloop.tuning.seeds import Seed, seed_points
+from wideloop.tuning.space import Placements, Point, SearchSpace, decoder, knobs_at, point_of
 
-from manifests.deployment import DeploymentSpec
-from manifests.workload import Workload
-from operators.request import Request
-from tuning.memory import WorkerMemory, worker_memory
-from tuning.seeds import Seed, seed_points
-from tuning.space import Placements, Point, SearchSpace, decoder, knobs_at, point_of
+from tests.unit.tuning.test_space import default
 
 LOAD = Workload(concurrency=(32,))
 SAFE, EDGE, ALONE = "all memory that is safe", "beyond the model's edge", "placement alone"

@@ -6,12 +6,20 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
-
-from manifests import profiles
-from manifests.deployment import DeploymentSpec, Knobs, WorkerSpec
-from manifests.engines import engine
-from manifests.validation import validate
-from tuning.space import Placements, SearchSpace, decoder, fewest_slots, findings, knobs_at, point_of, prefiller
+from wideloop.manifests import profiles
+from wideloop.manifests.deployment import DeploymentSpec, Knobs, WorkerSpec
+from wideloop.manifests.engines import engine
+from wideloop.manifests.validation import validate
+from wideloop.tuning.space import (
+    Placements,
+    SearchSpace,
+    decoder,
+    fewest_slots,
+    findings,
+    knobs_at,
+    point_of,
+    prefiller,
+)
 
 CHUNK = "chunked_prefill_size"
 SHIPPED = st.tuples(st.sampled_from(profiles.model_names()), st.sampled_from(profiles.hardware_names()))

@@ -12,10 +12,9 @@ from typing import Any
 
 import optuna
 import pytest
-
-from manifests.errors import StoreUnavailable
-from tuning.space import Point, SearchSpace
-from tuning.study import MAX_RETRIES, OBJECTIVES, OUT_OF_MEMORY, TuningStudy
+from wideloop.manifests.errors import StoreUnavailable
+from wideloop.tuning.space import Point, SearchSpace
+from wideloop.tuning.study import MAX_RETRIES, OBJECTIVES, OUT_OF_MEMORY, TuningStudy
 
 SPACE = SearchSpace()
 DEFAULT: Point = {"redundant_slots": 0, "mem_fraction_static": 0.8, "cuda_graph_max_bs": 16}
@@ -121,7 +120,7 @@ def test_every_trial_has_a_seed_of_its_own_and_the_same_in_every_process(url: st
 
 
 def test_without_torch_another_sampler_serves(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tuning.study._importable", lambda module: False)
+    monkeypatch.setattr("wideloop.tuning.study._importable", lambda module: False)
     study = opened(url)
     assert isinstance(study._sampler(), optuna.samplers.TPESampler)
     for k in range(6):
@@ -161,8 +160,8 @@ def test_a_seed_whose_asker_died_is_asked_again_for_the_same_reason(url: str, su
 def test_the_study_goes_on_in_another_process(url: str) -> None:
     script = (
         "import sys, json\n"
-        "from tuning.study import TuningStudy\n"
-        "from tuning.space import SearchSpace\n"
+        "from wideloop.tuning.study import TuningStudy\n"
+        "from wideloop.tuning.space import SearchSpace\n"
         "asked = TuningStudy.open(sys.argv[1], 'cycle-1', SearchSpace(), 1).ask('run-0')\n"
         "print(json.dumps([asked.number, asked.point]))\n"
     )

@@ -7,23 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from manifests.deployment import DeploymentSpec
-from manifests.errors import ApiRefused, Refused
-from manifests.findings import Finding
-from manifests.kubernetes import checks
-from manifests.kubernetes.demand import beside, demands
-from manifests.kubernetes.dynamo import render
-from manifests.kubernetes.options import ClusterOptions
-from operators.targets.dynamo.api import Api
-from operators.targets.dynamo.preflight.accelerators import check_accelerators
-from operators.targets.dynamo.preflight.access import check_access, check_namespace, check_permissions
-from operators.targets.dynamo.preflight.check import Check, table
-from operators.targets.dynamo.preflight.configuration import check_configuration
-from operators.targets.dynamo.preflight.limits import check_priority, check_quota
-from operators.targets.dynamo.preflight.platform import check_admission, check_crd, check_name
-from operators.targets.dynamo.preflight.room import survey
-from operators.targets.dynamo.preflight.sources import check_hub, check_images
-from operators.targets.dynamo.preflight.storage import check_storage
+from wideloop.manifests.deployment import DeploymentSpec
+from wideloop.manifests.errors import ApiRefused, Refused
+from wideloop.manifests.findings import Finding
+from wideloop.manifests.kubernetes import checks
+from wideloop.manifests.kubernetes.demand import beside, demands
+from wideloop.manifests.kubernetes.dynamo import render
+from wideloop.manifests.kubernetes.options import ClusterOptions
+from wideloop.operators.targets.dynamo.preflight.platform import check_admission, check_crd, check_name
+from wideloop.operators.targets.kubernetes.api import Api
+from wideloop.operators.targets.kubernetes.preflight.accelerators import check_accelerators
+from wideloop.operators.targets.kubernetes.preflight.access import check_access, check_namespace, check_permissions
+from wideloop.operators.targets.kubernetes.preflight.check import Check, table
+from wideloop.operators.targets.kubernetes.preflight.configuration import check_configuration
+from wideloop.operators.targets.kubernetes.preflight.limits import check_priority, check_quota
+from wideloop.operators.targets.kubernetes.preflight.room import survey
+from wideloop.operators.targets.kubernetes.preflight.sources import check_hub, check_images
+from wideloop.operators.targets.kubernetes.preflight.storage import check_storage
 
 
 def preflight(

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from manifests.errors import ApiRefused, TargetError
-from manifests.findings import Finding
-from manifests.kubernetes.dynamo import GROUP, KIND
-from manifests.kubernetes.labels import MANAGER
-from manifests.kubernetes.options import ClusterOptions
-from operators.targets.dynamo.api import Api, Json
-from operators.targets.dynamo.objects import collection, path_of, require_ours
-from operators.targets.dynamo.preflight.check import Check
+from wideloop.manifests.errors import ApiRefused, TargetError
+from wideloop.manifests.findings import Finding
+from wideloop.manifests.kubernetes.dynamo import GROUP, KIND
+from wideloop.manifests.kubernetes.labels import MANAGER
+from wideloop.manifests.kubernetes.options import ClusterOptions
+from wideloop.operators.targets.kubernetes.api import Api, Json
+from wideloop.operators.targets.kubernetes.objects import collection, path_of, require_ours
+from wideloop.operators.targets.kubernetes.preflight.check import Check
 
 CRD = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/dynamographdeployments.nvidia.com"
 _INSTALL = "Install the Dynamo platform (its Helm chart dynamo-platform), 1.5 or later"

@@ -3,8 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
-from manifests.engine_side.kernel_files import provide
+from wideloop.manifests.engine_side.kernel_files import provide
 
 H200 = "device_name=NVIDIA_H200"
 H100 = "device_name=NVIDIA_H100_80GB_HBM3"

@@ -4,10 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
-
-from manifests import profiles
-from manifests.engine_side import random_model, tokenizer
-from manifests.model import ModelSpec
+from wideloop.manifests import profiles
+from wideloop.manifests.engine_side import random_model, tokenizer
+from wideloop.manifests.model import ModelSpec
 
 tokenizers = pytest.importorskip("tokenizers")
 

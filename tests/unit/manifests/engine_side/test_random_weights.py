@@ -4,7 +4,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from manifests.engine_side.random_weights import fill  # noqa: E402
+from wideloop.manifests.engine_side.random_weights import fill  # noqa: E402
 
 HIDDEN, EXPERTS, VOCAB = 512, 64, 2000
 

@@ -57,12 +57,22 @@ def environ(tmp_path: Path) -> dict[str, str]:
         file = tmp_path / "site" / "sglang" / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
-    return {**os.environ, "PYTHONPATH": f"{tmp_path / 'site'}:{PROJECT}", "RESULT": str(tmp_path / "result.json")}
+    return {
+        **os.environ,
+        "PYTHONPATH": f"{tmp_path / 'site'}:{PROJECT / '.links'}",
+        "RESULT": str(tmp_path / "result.json"),
+    }
 
 
 @pytest.fixture
 def standby(tmp_path: Path, environ: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-    command = [sys.executable, "-m", "manifests.engine_side.sglang_server", "standby", str(tmp_path / "order.json")]
+    command = [
+        sys.executable,
+        "-m",
+        "wideloop.manifests.engine_side.sglang_server",
+        "standby",
+        str(tmp_path / "order.json"),
+    ]
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen([*command, "--processes", "2"], env=environ, stdout=log, stderr=log)
     yield process
@@ -78,7 +88,7 @@ def until(condition, seconds: float = 60) -> None:
 
 
 def order(tmp_path: Path) -> None:
-    argv = ["/py", "-m", "manifests.engine_side.sglang_server", "serve", "--", "--tp-size", "2"]
+    argv = ["/py", "-m", "wideloop.manifests.engine_side.sglang_server", "serve", "--", "--tp-size", "2"]
     part = tmp_path / "part"
     part.write_text(json.dumps({"argv": argv, "env": {"ORDERED": "yes"}}))
     part.rename(tmp_path / "order.json")
@@ -111,7 +121,7 @@ def test_a_standby_that_is_not_needed_takes_its_children_along(tmp_path: Path, s
 
 
 def test_without_a_standby_the_server_starts_at_once(tmp_path: Path, environ: dict[str, str]):
-    command = [sys.executable, "-m", "manifests.engine_side.sglang_server", "serve", "--", "--port", "1"]
+    command = [sys.executable, "-m", "wideloop.manifests.engine_side.sglang_server", "serve", "--", "--port", "1"]
     subprocess.run(command, env=environ, check=True, timeout=60)
     found = json.loads((tmp_path / "result.json").read_text())
     assert [f["argv"] for f in found] == [["--port", "1"]] * 3

@@ -1,8 +1,8 @@
 import pytest
+from wideloop.manifests.deployment import Knobs
+from wideloop.manifests.engines import engine
+from wideloop.manifests.engines.base import Site
 
-from manifests.deployment import Knobs
-from manifests.engines import engine
-from manifests.engines.base import Site
 from tests.unit.manifests.engines.test_sglang_checks import spec
 
 ENGINE = engine("dynamo-sglang")

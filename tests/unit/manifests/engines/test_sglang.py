@@ -4,11 +4,10 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-
-from manifests import profiles
-from manifests.deployment import DeploymentSpec, Knobs, WorkerSpec
-from manifests.engines import engine
-from manifests.engines.base import Component, Site
+from wideloop.manifests import profiles
+from wideloop.manifests.deployment import DeploymentSpec, Knobs, WorkerSpec
+from wideloop.manifests.engines import engine
+from wideloop.manifests.engines.base import Component, Site
 
 LOGS = Path(__file__).parents[3] / "data" / "sglang"
 SGLANG = engine("sglang")
@@ -46,7 +45,7 @@ def test_one_server_is_frontend_and_worker_over_all_gpus():
     (component,) = SGLANG.components(wanted)
     assert (component.role, component.ports) == ("aggregated", ("http",))
     argv = command(wanted, options=("--attention-backend", "triton")).argv
-    assert argv[:4] == ("/py", "-m", "manifests.engine_side.sglang_server", "serve")
+    assert argv[:4] == ("/py", "-m", "wideloop.manifests.engine_side.sglang_server", "serve")
     flags = argv[argv.index("--") + 1 :]
     pairs = dict(pairwise(flags))
     assert (pairs["--tp-size"], pairs["--ep-size"], pairs["--port"]) == ("2", "2", "31000")

@@ -3,13 +3,12 @@
 from itertools import pairwise
 
 import pytest
-
-from manifests import profiles
-from manifests.deployment import DeploymentSpec, Knobs, WorkerSpec
-from manifests.engines import engine, sglang_checks
-from manifests.engines.sglang_versions import TABLES, finding, flag_table
-from manifests.errors import Refused
-from manifests.hardware import WorkerLayout
+from wideloop.manifests import profiles
+from wideloop.manifests.deployment import DeploymentSpec, Knobs, WorkerSpec
+from wideloop.manifests.engines import engine, sglang_checks
+from wideloop.manifests.engines.sglang_versions import TABLES, finding, flag_table
+from wideloop.manifests.errors import Refused
+from wideloop.manifests.hardware import WorkerLayout
 
 ENGINE = engine("dynamo-sglang")
 

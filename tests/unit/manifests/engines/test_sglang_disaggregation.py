@@ -5,11 +5,10 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
-
-from manifests import profiles
-from manifests.deployment import DeploymentSpec, Knobs, WorkerSpec
-from manifests.engines import engine
-from manifests.engines.base import Site
+from wideloop.manifests import profiles
+from wideloop.manifests.deployment import DeploymentSpec, Knobs, WorkerSpec
+from wideloop.manifests.engines import engine
+from wideloop.manifests.engines.base import Site
 
 SGLANG = engine("sglang")
 PEERS = {

@@ -8,13 +8,13 @@ import sysconfig
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from wideloop.manifests import profiles
+from wideloop.manifests.deployment import DeploymentSpec, Knobs, WorkerSpec
+from wideloop.manifests.engines import engine, sglang_flags
+from wideloop.manifests.engines.base import Site
+from wideloop.operators.bootstrap import PROJECT
+from wideloop.operators.settings import Settings
 
-from manifests import profiles
-from manifests.deployment import DeploymentSpec, Knobs, WorkerSpec
-from manifests.engines import engine, sglang_flags
-from manifests.engines.base import Site
-from operators.bootstrap import PROJECT
-from operators.settings import Settings
 from tests.unit.manifests.kubernetes.golden_cases import CASES
 
 VERSIONS = ("0.5.17", "0.5.21", "0.5.23")

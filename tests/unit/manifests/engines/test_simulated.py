@@ -1,11 +1,11 @@
 import pytest
+from wideloop.manifests.deployment import Knobs
+from wideloop.manifests.engines import engine, engine_names
+from wideloop.manifests.engines.base import Component, Site
+from wideloop.manifests.engines.sglang_defaults import capture_list
+from wideloop.manifests.errors import Refused
+from wideloop.manifests.hardware import WorkerLayout
 
-from manifests.deployment import Knobs
-from manifests.engines import engine, engine_names
-from manifests.engines.base import Component, Site
-from manifests.engines.sglang_defaults import capture_list
-from manifests.errors import Refused
-from manifests.hardware import WorkerLayout
 from tests.unit.tuning.test_memory import deployment
 
 SIMULATED = engine("simulated")

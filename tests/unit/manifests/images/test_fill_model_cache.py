@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from wideloop.manifests import profiles
 
-from manifests import profiles
 from tests.tiny_hub import Hub, safetensors, serving, tiny_model
 
 REPOSITORY = "org/tiny-moe"

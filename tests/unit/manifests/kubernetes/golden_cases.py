@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import Any, get_args
 
 import yaml
-
-from manifests import profiles
-from manifests.deployment import DeploymentSpec, Knobs, WorkerSpec
-from manifests.engines import engine
-from manifests.hardware import Role, WorkerLayout
-from manifests.kubernetes.dynamo import render
-from manifests.kubernetes.options import ApiVersion, ClusterOptions
+from wideloop.manifests import profiles
+from wideloop.manifests.deployment import DeploymentSpec, Knobs, WorkerSpec
+from wideloop.manifests.engines import engine
+from wideloop.manifests.hardware import Role, WorkerLayout
+from wideloop.manifests.kubernetes.dynamo import render
+from wideloop.manifests.kubernetes.options import ApiVersion, ClusterOptions
 
 FOLDER = Path(__file__).parent / "golden"
 API_VERSIONS: tuple[ApiVersion, ...] = get_args(ApiVersion)

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
-from manifests.engines.base import Command
-from manifests.kubernetes.demand import beside
-from manifests.kubernetes.jobs import client_job, client_job_name, files_pod, owned_by
-from manifests.kubernetes.labels import is_ours
-from manifests.kubernetes.options import ClusterOptions
-from operators.waiting import WAIT_TIMEOUT_S
+from wideloop.manifests.engines.base import Command
+from wideloop.manifests.kubernetes.demand import beside
+from wideloop.manifests.kubernetes.jobs import client_job, client_job_name, files_pod, owned_by
+from wideloop.manifests.kubernetes.labels import is_ours
+from wideloop.manifests.kubernetes.options import ClusterOptions
+from wideloop.operators.airflow.waiting import WAIT_TIMEOUT_S
 
 OPTIONS = ClusterOptions(
     namespace="ns",

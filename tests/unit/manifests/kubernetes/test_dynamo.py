@@ -4,13 +4,13 @@ import json
 import re
 
 import pytest
+from wideloop.manifests.deployment import MAX_NAME, DeploymentSpec, Knobs
+from wideloop.manifests.errors import Refused
+from wideloop.manifests.kubernetes.dynamo import render
+from wideloop.manifests.kubernetes.labels import SPEC_KEY, is_ours, owner_annotations
+from wideloop.manifests.kubernetes.naming import GROVE_LIMIT, frontend_service, grove_length
+from wideloop.manifests.kubernetes.options import ClusterOptions
 
-from manifests.deployment import MAX_NAME, DeploymentSpec, Knobs
-from manifests.errors import Refused
-from manifests.kubernetes.dynamo import render
-from manifests.kubernetes.labels import SPEC_KEY, is_ours, owner_annotations
-from manifests.kubernetes.naming import GROVE_LIMIT, frontend_service, grove_length
-from manifests.kubernetes.options import ClusterOptions
 from tests.unit.manifests.kubernetes.golden_cases import CASES, DIGEST, PLACEMENT
 
 BY_NAME = {case.name: case for case in CASES}
@@ -188,7 +188,7 @@ def test_placements_too_large_for_a_config_map_are_refused(tmp_path):
 
 
 def test_workers_across_an_nvlink_domain_without_its_claim_are_warned_of():
-    from manifests.kubernetes.checks import findings
+    from wideloop.manifests.kubernetes.checks import findings
 
     spec = BY_NAME["r1-gb200"].spec()
     assert [f.severity for f in findings(spec, ClusterOptions())] == ["warning"]

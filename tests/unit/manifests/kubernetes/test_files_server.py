@@ -10,9 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-from manifests.kubernetes.jobs import FILES_PORT, files_pod
-from manifests.kubernetes.options import ClusterOptions
+from wideloop.manifests.kubernetes.jobs import FILES_PORT, files_pod
+from wideloop.manifests.kubernetes.options import ClusterOptions
 
 
 @pytest.fixture

@@ -10,10 +10,9 @@ import tarfile
 import tomllib
 
 import pytest
-
-from manifests.errors import Refused
-from manifests.kubernetes.image_build import documents, inputs_tag, recipe
-from manifests.kubernetes.options import ClusterOptions
+from wideloop.manifests.errors import Refused
+from wideloop.manifests.kubernetes.image_build import documents, inputs_tag, recipe
+from wideloop.manifests.kubernetes.options import ClusterOptions
 
 _MAX_CONFIG_MAP = 1024**2
 
@@ -33,7 +32,7 @@ def test_a_recipe_is_the_same_every_time_and_fits_a_config_map(environment: str)
 
 
 def test_what_runs_of_ours_in_the_image_is_in_its_context() -> None:
-    assert "project/tuning/simulator/worker.py" in names(recipe("simulated", {}).archive)
+    assert "project/wideloop/tuning/simulator/worker.py" in names(recipe("simulated", {}).archive)
     assert names(recipe("benchmark", {}).archive) == ["Dockerfile", "requirements.txt"]
     assert names(recipe("dynamo-sglang", {}).archive) == ["Dockerfile"]
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from manifests.kubernetes.labels import follower_annotation, followers
+from wideloop.manifests.kubernetes.labels import follower_annotation, followers
 
 ONE = {"dag_id": "wideep_image", "run_id": "manual__2026-11-22T05:00:00+00:00", "installation": "ours"}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from manifests.kubernetes.rbac import documents, permissions
+from wideloop.manifests.kubernetes.rbac import documents, permissions
 
 
 def by_kind(namespace: str, *secrets: str) -> dict[str, dict]:

@@ -2,18 +2,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
+from wideloop.operators.settings import settings
+from wideloop.operators.steps.plan import plan
 
-sys.path.insert(0, str(Path(__file__).parent))  # measured: a helper of these tests only
-sys.path.insert(0, str(Path(__file__).parents[1] / "targets"))  # fake_engine
-
-from measured import CYCLE, PARAMS
-
-from operators.settings import settings
-from operators.steps.plan import plan
+from tests.unit.operators.steps.measured import CYCLE, PARAMS
 
 
 @pytest.fixture(scope="session")

@@ -5,15 +5,15 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from manifests.diagnosis import Diagnosis
-from operators.request import Request
-from operators.steps import trial
-from operators.steps.benchmark import Measured
-from operators.steps.deployment import Outcome
-from operators.steps.plan import open_study
-from operators.steps.run import Run, open_store
-from results.records import Gate, Measurement
-from tuning.study import TuningStudy
+from wideloop.manifests.diagnosis import Diagnosis
+from wideloop.operators.request import Request
+from wideloop.operators.steps import trial
+from wideloop.operators.steps.benchmark import Measured
+from wideloop.operators.steps.deployment import Outcome
+from wideloop.operators.steps.plan import open_study
+from wideloop.operators.steps.run import Run, open_store
+from wideloop.results.records import Gate, Measurement
+from wideloop.tuning.study import TuningStudy
 
 CYCLE = Run(dag_id="wideep_cycle", run_id="manual__1")
 PARAMS: dict[str, Any] = {"trials": 4, "repeats": 2, "concurrency": [8, 32]}

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from measured import CYCLE
+from wideloop.operators.steps.close import CycleFailed, close
+from wideloop.operators.steps.run import Run, begin_stage, end_stage, open_store, stage
+from wideloop.results.records import Stage
 
-from operators.steps.close import CycleFailed, close
-from operators.steps.run import Run, begin_stage, end_stage, open_store, stage
-from results.records import Stage
+from tests.unit.operators.steps.measured import CYCLE
 
 
 def stages() -> dict[str, Stage]:

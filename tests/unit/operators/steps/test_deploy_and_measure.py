@@ -14,18 +14,18 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import fake_engine
 import pytest
-from measured import CYCLE, PARAMS
+import wideloop.manifests.engines
+from wideloop.manifests.errors import ClientFailed, DeploymentFailed, Refused, TargetError
+from wideloop.manifests.workload import Workload
+from wideloop.operators.settings import settings
+from wideloop.operators.steps import benchmark, deployment, launch
+from wideloop.operators.steps.run import artefacts, open_store
+from wideloop.operators.targets import target
+from wideloop.operators.targets.local.process import end_marked, marked
 
-import manifests.engines
-from manifests.errors import ClientFailed, DeploymentFailed, Refused, TargetError
-from manifests.workload import Workload
-from operators.settings import settings
-from operators.steps import benchmark, deployment, launch
-from operators.steps.run import artefacts, open_store
-from operators.targets import target
-from operators.targets.process import end_marked, marked
+from tests.unit.operators.steps.measured import CYCLE, PARAMS
+from tests.unit.operators.targets import fake_engine
 
 FILES = Path(__file__).parents[2] / "results" / "data"
 TWO_LEVELS = Workload(isl=256, osl=16, concurrency=(4, 8), requests_per_slot=3, warmup_requests=4, seed=3)
@@ -37,7 +37,7 @@ SUBJECT = benchmark.Subject(
 @pytest.fixture
 def model(cycle: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A model directory whose fake engine answers; the environments of engine and client are there."""
-    monkeypatch.setitem(manifests.engines._ENGINES, "fake", fake_engine.FakeEngine)
+    monkeypatch.setitem(wideloop.manifests.engines._ENGINES, "fake", fake_engine.FakeEngine)
     fake_engine.environment(settings())
     fake_engine.environment(settings(), "benchmark")
     client('cp "$(dirname "$0")"/../files/* "$(dirname "$3")"')

@@ -7,22 +7,22 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import fake_engine
 import pytest
+import wideloop.manifests.engines
+from wideloop.manifests.errors import TargetError
+from wideloop.operators.settings import settings
+from wideloop.operators.steps import janitor, run
+from wideloop.operators.steps.janitor import sweep_up
+from wideloop.operators.targets import configured_targets, target
+from wideloop.operators.targets.base import Owner
+from wideloop.operators.targets.local.process import end_marked, marked
 
-import manifests.engines
-from manifests.errors import TargetError
-from operators.settings import settings
-from operators.steps import janitor, run
-from operators.steps.janitor import sweep_up
-from operators.targets import configured_targets, target
-from operators.targets.base import Owner
-from operators.targets.process import end_marked, marked
+from tests.unit.operators.targets import fake_engine
 
 
 @pytest.fixture
 def apply(wideloop_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
-    monkeypatch.setitem(manifests.engines._ENGINES, "fake", fake_engine.FakeEngine)
+    monkeypatch.setitem(wideloop.manifests.engines._ENGINES, "fake", fake_engine.FakeEngine)
     monkeypatch.setenv("WIDELOOP_LOCAL_DEPLOYMENTS", "3")
     fake_engine.environment(settings())
     folder = fake_engine.model(wideloop_home / "model")

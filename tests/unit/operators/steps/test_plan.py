@@ -7,14 +7,13 @@ from typing import Any
 
 import optuna
 import pytest
-
-from manifests.errors import Refused, StoreUnavailable
-from manifests.findings import Finding
-from operators.request import DEFAULTS, Request
-from operators.settings import settings
-from operators.steps.plan import check, plan
-from operators.steps.run import Run, open_store
-from operators.targets import target
+from wideloop.manifests.errors import Refused, StoreUnavailable
+from wideloop.manifests.findings import Finding
+from wideloop.operators.request import DEFAULTS, Request
+from wideloop.operators.settings import settings
+from wideloop.operators.steps.plan import check, plan
+from wideloop.operators.steps.run import Run, open_store
+from wideloop.operators.targets import target
 
 RUN = Run(dag_id="wideep_cycle", run_id="manual__1")
 

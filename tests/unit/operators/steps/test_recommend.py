@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from measured import CYCLE, PARAMS, baseline, gate, repeated, tried
+from wideloop.operators.steps.recommend import recommend
+from wideloop.operators.steps.run import artefacts, open_store
+from wideloop.operators.steps.sweep import prepare_study
 
-from operators.steps.recommend import recommend
-from operators.steps.run import artefacts, open_store
-from operators.steps.sweep import prepare_study
+from tests.unit.operators.steps.measured import CYCLE, PARAMS, baseline, gate, repeated, tried
 
 
 @pytest.fixture

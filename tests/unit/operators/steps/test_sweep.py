@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from measured import CYCLE, PARAMS, READY, baseline, measured, study, trial_run, tried
+from wideloop.manifests.errors import WideloopError
+from wideloop.operators.request import Request
+from wideloop.operators.steps import sweep, trial
+from wideloop.operators.steps.plan import plan
+from wideloop.operators.steps.run import Run, open_store
+from wideloop.tuning.space import point_of
 
-from manifests.errors import WideloopError
-from operators.request import Request
-from operators.steps import sweep, trial
-from operators.steps.plan import plan
-from operators.steps.run import Run, open_store
-from tuning.space import point_of
+from tests.unit.operators.steps.measured import CYCLE, PARAMS, READY, baseline, measured, study, trial_run, tried
 
 
 def run_ids(runs: list[sweep.TrialRun]) -> list[str]:

@@ -5,16 +5,27 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from measured import CYCLE, PARAMS, READY, baseline, gate, measured, out_of_memory, study, trial_run, tried
+from wideloop.operators.request import Request
+from wideloop.operators.steps import trial
+from wideloop.operators.steps.benchmark import Measured
+from wideloop.operators.steps.deployment import Outcome
+from wideloop.operators.steps.run import open_store
+from wideloop.operators.steps.sweep import prepare_study
+from wideloop.results.records import Gate, Trial
+from wideloop.tuning.space import Placements, decoder, point_of
 
-from operators.request import Request
-from operators.steps import trial
-from operators.steps.benchmark import Measured
-from operators.steps.deployment import Outcome
-from operators.steps.run import open_store
-from operators.steps.sweep import prepare_study
-from results.records import Gate, Trial
-from tuning.space import Placements, decoder, point_of
+from tests.unit.operators.steps.measured import (
+    CYCLE,
+    PARAMS,
+    READY,
+    baseline,
+    gate,
+    measured,
+    out_of_memory,
+    study,
+    trial_run,
+    tried,
+)
 
 RUN = trial_run("cycle__trial_000")
 INFEASIBLE = Outcome(state="infeasible", diagnosis=out_of_memory())

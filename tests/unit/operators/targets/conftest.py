@@ -1,26 +1,21 @@
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import wideloop.manifests.engines
+from wideloop.operators.settings import Settings
+from wideloop.operators.targets.local.process import end_marked
+from wideloop.operators.targets.local.target import LocalTarget
 
-sys.path.insert(0, str(Path(__file__).parent))  # fake_engine, local_processes: helpers of these tests only
-
-import fake_engine
-import local_processes
-
-import manifests.engines
-from operators.settings import Settings
-from operators.targets.local import LocalTarget
-from operators.targets.process import end_marked
+from tests.unit.operators.targets import fake_engine, local_processes
 
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
     """Settings of an empty home, with the fake engine and its environment; nothing below it keeps running."""
-    monkeypatch.setitem(manifests.engines._ENGINES, "fake", fake_engine.FakeEngine)
+    monkeypatch.setitem(wideloop.manifests.engines._ENGINES, "fake", fake_engine.FakeEngine)
     settings = Settings(home=tmp_path / "home")
     fake_engine.environment(settings)
     fake_engine.environment(settings, "benchmark")

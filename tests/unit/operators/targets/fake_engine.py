@@ -10,14 +10,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import manifests.engines
-from manifests import profiles
-from manifests.deployment import DeploymentSpec, WorkerSpec
-from manifests.diagnosis import Diagnosis
-from manifests.engines import sglang_defaults
-from manifests.engines.base import Command, Component, Engine, Site
-from manifests.findings import Finding
-from operators.settings import Settings
+import wideloop.manifests.engines
+from wideloop.manifests import profiles
+from wideloop.manifests.deployment import DeploymentSpec, WorkerSpec
+from wideloop.manifests.diagnosis import Diagnosis
+from wideloop.manifests.engines import sglang_defaults
+from wideloop.manifests.engines.base import Command, Component, Engine, Site
+from wideloop.manifests.findings import Finding
+from wideloop.operators.settings import Settings
 
 _WORKER = Path(__file__).with_name("fake_worker.py")
 
@@ -54,7 +54,7 @@ class FakeEngine(Engine):
 
 
 def register() -> None:
-    manifests.engines._ENGINES["fake"] = FakeEngine
+    wideloop.manifests.engines._ENGINES["fake"] = FakeEngine
 
 
 def environment(settings: Settings, name: str = "fake") -> None:

@@ -104,4 +104,4 @@ def main(argv):
     serve(argv[argv.index("--") + 1 :])
 
 
-main(sys.argv[sys.argv.index("manifests.engine_side.sglang_server") + 1 :])
+main(sys.argv[sys.argv.index("wideloop.manifests.engine_side.sglang_server") + 1 :])

@@ -10,11 +10,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from manifests.engines.base import Command
-from operators.settings import Settings
-from operators.targets.base import Owner, Status
-from operators.targets.local import LocalTarget
-from operators.targets.process import marked
+from wideloop.manifests.engines.base import Command
+from wideloop.operators.settings import Settings
+from wideloop.operators.targets.base import Owner, Status
+from wideloop.operators.targets.local.process import marked
+from wideloop.operators.targets.local.target import LocalTarget
 
 OWNER = Owner(dag_id="wideep_trial", run_id="manual__1")
 
@@ -22,11 +22,11 @@ OWNER = Owner(dag_id="wideep_trial", run_id="manual__1")
 APPLY = """
 import os, sys
 from pathlib import Path
-import fake_engine
-from manifests.errors import TargetBusy
-from operators.settings import Settings
-from operators.targets.base import Owner
-from operators.targets.local import LocalTarget
+from tests.unit.operators.targets import fake_engine
+from wideloop.manifests.errors import TargetBusy
+from wideloop.operators.settings import Settings
+from wideloop.operators.targets.base import Owner
+from wideloop.operators.targets.local.target import LocalTarget
 fake_engine.register()
 exec(os.environ.get("BEFORE", ""))
 owner = Owner(dag_id="wideep_trial", run_id="manual__1")
@@ -37,7 +37,7 @@ except TargetBusy as busy:
     sys.exit(3 if busy.name != sys.argv[3] else 4)
 """
 KILL_BETWEEN_SPAWN_AND_RECORD = (
-    "import operators.targets.process as p; p._write_json = lambda *_: os.kill(os.getpid(), 9)"
+    "import wideloop.operators.targets.local.process as p; p._write_json = lambda *_: os.kill(os.getpid(), 9)"
 )
 
 

@@ -1,15 +1,10 @@
 """What was measured on both sides, in pairs, and the sentence that says it."""
 
-import sys
-from pathlib import Path
-
 import pytest
+from wideloop.results.experts.comparison import IN_ORDER, PLACED, Comparison, Proof, changes, concluded
+from wideloop.results.experts.outputs import compared
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "operators" / "steps"))
-from measured import measurement
-
-from results.experts.comparison import IN_ORDER, PLACED, Comparison, Proof, changes, concluded
-from results.experts.outputs import compared
+from tests.unit.operators.steps.measured import measurement
 
 
 def measured(*pairs, concurrency=32):

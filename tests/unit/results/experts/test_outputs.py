@@ -3,8 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from results.experts.outputs import compared
+from wideloop.results.experts.outputs import compared
 
 ANSWERS = ["the sky is blue because", "def fib(n): return n", "391", "a prince hesitates", "Die Experten"]
 

@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-import sys
-from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
+from wideloop.results.artefacts import Artefacts
+from wideloop.results.dashboard.app import create_app
+from wideloop.results.experts.analysis import report
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-import experts_factory
-import factory
-
-from operators.steps.experts.report import report
-from results.artefacts import Artefacts
-from results.dashboard.app import create_app
+from tests.unit.results import experts_factory, factory
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,7 @@
 """Rebalances in a worker's log, in the lines that SGLang prints."""
 
 import pytest
-
-from results.experts import rebalances
+from wideloop.results.experts import rebalances
 
 # SGLang 0.5.17's lines on two H200s, shortened.
 LOG = """\

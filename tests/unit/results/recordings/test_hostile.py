@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from manifests.errors import Refused
-from results import recordings
+from wideloop.manifests.errors import Refused
+from wideloop.results import recordings
 
 torch = pytest.importorskip("torch")
 DATA = Path(__file__).parent / "data"

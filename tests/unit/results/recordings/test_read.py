@@ -5,9 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-from manifests.errors import Refused
-from results import recordings
+from wideloop.manifests.errors import Refused
+from wideloop.results import recordings
 
 DATA = Path(__file__).parent / "data"
 sys.path.insert(0, str(DATA))

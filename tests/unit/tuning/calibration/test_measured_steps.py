@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
-from tuning.calibration.steps import chunks, decode_steps, main, read_store
+from wideloop.tuning.calibration.steps import chunks, decode_steps, main, read_store
 
 DOCS = Path(__file__).parents[4] / "docs" / "gpu"
 

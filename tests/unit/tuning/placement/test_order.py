@@ -4,8 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-
-from tuning.placement.order import heaviest, heaviest_first
+from wideloop.tuning.placement.order import heaviest, heaviest_first
 
 #: Whole numbers: what differs at all differs by far more than what counts as equal.
 loads = arrays.arrays(

@@ -2,10 +2,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from manifests import profiles
-from tuning.placement import balancedness, place, rank_load, trivial
-from tuning.popularity import popularity
+from wideloop.manifests import profiles
+from wideloop.tuning.placement import balancedness, place, rank_load, trivial
+from wideloop.tuning.popularity import popularity
 
 
 @st.composite

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-from tuning.placement import lower_bound, optimise
+from wideloop.tuning.placement import lower_bound, optimise
 
 DOCUMENT = Path(__file__).parents[4] / "docs" / "eplb.md"
 LOAD = np.array([1000.0, 800, 600, 500, 300, 200, 100, 50])

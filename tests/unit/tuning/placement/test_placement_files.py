@@ -8,9 +8,8 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-
-from manifests.errors import Refused
-from tuning.placement import Placement, files, place, read
+from wideloop.manifests.errors import Refused
+from wideloop.tuning.placement import Placement, files, place, read
 
 WRITERS = {"sglang": lambda p, dense: files.to_sglang(p), "vllm": files.to_vllm, "tensorrt_llm": files.to_tensorrt_llm}
 DENSE = (0, 1)

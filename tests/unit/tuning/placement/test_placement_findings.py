@@ -4,14 +4,13 @@ import json
 
 import numpy as np
 import pytest
-
-from manifests import profiles
-from manifests.deployment import DeploymentSpec, Knobs, WorkerSpec
-from manifests.hardware import WorkerLayout
-from operators.steps.plan import check
-from tuning.placement import place, trivial
-from tuning.placement.files import to_sglang
-from tuning.placement.findings import findings
+from wideloop.manifests import profiles
+from wideloop.manifests.deployment import DeploymentSpec, Knobs, WorkerSpec
+from wideloop.manifests.hardware import WorkerLayout
+from wideloop.operators.steps.plan import check
+from wideloop.tuning.placement import place, trivial
+from wideloop.tuning.placement.files import to_sglang
+from wideloop.tuning.placement.findings import findings
 
 MODEL = profiles.model("Qwen3-30B-A3B")
 

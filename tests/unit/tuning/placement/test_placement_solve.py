@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from tuning.placement import (
+from wideloop.tuning.placement import (
     Placement,
     arranged,
     balancedness,
@@ -20,7 +19,7 @@ from tuning.placement import (
     rank_load,
     trivial,
 )
-from tuning.placement.replicas import replicas
+from wideloop.tuning.placement.replicas import replicas
 
 #: A loaded machine takes its time, and the first use imports scipy.
 unhurried = settings(deadline=None)

@@ -1,6 +1,6 @@
 import os
 
-from tuning.simulator.addresses import set_host
+from wideloop.tuning.simulator.addresses import set_host
 
 
 def test_every_plane_of_dynamo_is_told_the_address(monkeypatch):

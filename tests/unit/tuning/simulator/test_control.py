@@ -6,15 +6,15 @@ import urllib.request
 
 import numpy as np
 import pytest
+from wideloop.results import recordings
+from wideloop.tuning.balance import drift
+from wideloop.tuning.placement import place
+from wideloop.tuning.placement.files import to_sglang
+from wideloop.tuning.simulator.control import Control
+from wideloop.tuning.simulator.plan import WorkerPlan
+from wideloop.tuning.simulator.recorder import Recorder
 
-from results import recordings
 from tests.unit.tuning.test_memory import deployment
-from tuning.balance import drift
-from tuning.placement import place
-from tuning.placement.files import to_sglang
-from tuning.simulator.control import Control
-from tuning.simulator.plan import WorkerPlan
-from tuning.simulator.recorder import Recorder
 
 
 class Activity:

@@ -2,8 +2,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
 import pytest
-
-from tuning.simulator.counters import FRONTEND_FILE, Counters, totals
+from wideloop.tuning.simulator.counters import FRONTEND_FILE, Counters, totals
 
 #: Lines as dynamo 1.6.1 publishes them.
 DECODE = """# TYPE sglang:num_requests_total counter

@@ -4,11 +4,11 @@ import subprocess
 import sys
 
 import pytest
+from wideloop.manifests.engines import engine
+from wideloop.manifests.engines.base import Component
+from wideloop.tuning.simulator import failures
 
-from manifests.engines import engine
-from manifests.engines.base import Component
 from tests.unit.tuning.test_memory import H200, MOE8, memory
-from tuning.simulator import failures
 
 DECODE = Component(name="decode-0", role="decode")
 FATAL = {
@@ -35,7 +35,7 @@ def test_every_face_is_diagnosed_as_out_of_memory(face):
 def test_dying_ends_in_sigkill():
     code = (
         "from tests.unit.tuning.test_memory import H200, MOE8, memory\n"
-        "from tuning.simulator import failures\n"
+        "from wideloop.tuning.simulator import failures\n"
         "failures.LOAD_S = 0\n"
         "r = memory(MOE8, fraction=0.1)\n"
         "failures.die(r.face, r, H200, 0.1)\n"

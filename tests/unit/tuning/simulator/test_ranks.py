@@ -12,7 +12,7 @@ import pytest
 
 Start = Callable[[str], "subprocess.Popen[str]"]
 
-PAUSE = "import signal; from tuning.simulator import ranks; {}; print('serves', flush=True); signal.pause()"
+PAUSE = "import signal; from wideloop.tuning.simulator import ranks; {}; print('serves', flush=True); signal.pause()"
 
 
 @pytest.fixture

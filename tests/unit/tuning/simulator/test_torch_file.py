@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
-
-from tuning.simulator import torch_file
+from wideloop.tuning.simulator import torch_file
 
 
 @pytest.mark.parametrize("dtype", [np.int32, np.int64, np.float32])

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
-import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[3] / "results"))
-import experts_factory
 import numpy as np
+import pytest
+from wideloop.results.experts.analysis import report
+from wideloop.results.experts.report import RoleReport
+from wideloop.tuning import balance
+from wideloop.tuning.placement import optimise, trivial
 
-from operators.steps.experts.report import report
-from results.experts.report import RoleReport
-from tuning import balance
-from tuning.placement import optimise, trivial
+from tests.unit.results import experts_factory
 
 
 @pytest.fixture(scope="module")

@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from wideloop.manifests.errors import Refused, TargetError, WideloopError
+from wideloop.operators.request import Request
+from wideloop.operators.steps import experts
+from wideloop.operators.steps.experts import collect, examination
+from wideloop.operators.steps.plan import plan
+from wideloop.operators.steps.run import Run, artefacts, open_store
+from wideloop.results import recordings
+from wideloop.results.experts.comparison import IN_ORDER, PLACED, Comparison
+from wideloop.results.experts.report import RoleReport
+from wideloop.tuning.effect import ignoring
+from wideloop.tuning.placement import read
+from wideloop.tuning.popularity import popularity
+from wideloop.tuning.simulator import torch_file
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from measured import measurement
-
-from manifests.errors import Refused, TargetError, WideloopError
-from operators.request import Request
-from operators.steps import experts
-from operators.steps.experts import collect, examination
-from operators.steps.plan import plan
-from operators.steps.run import Run, artefacts, open_store
-from results import recordings
-from results.experts.comparison import IN_ORDER, PLACED, Comparison
-from results.experts.report import RoleReport
-from tuning.effect import ignoring
-from tuning.placement import read
-from tuning.popularity import popularity
-from tuning.simulator import torch_file
+from tests.unit.operators.steps.measured import measurement
 
 RUN = Run(dag_id="wideep_experts", run_id="manual__1")
 PARAMS = {"concurrency": [8], "isl": 256, "osl": 16}
@@ -45,7 +42,7 @@ class Place:
         return self.deployed
 
     def endpoints(self, name):
-        from operators.targets.base import Endpoints
+        from wideloop.operators.targets.base import Endpoints
 
         return Endpoints(frontend="http://f", control={f"{w.role}-0": "http://w" for w in self.deployed.workers})
 

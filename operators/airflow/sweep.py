@@ -1,0 +1,140 @@
+"""The controller of a sweep: starts trial runs one after the other and remembers nothing.
+
+Which runs are needed is computed from the study each time it wakes, and their ids are the same whoever
+computes them; so it may die at any moment, and its retry goes on where it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Literal
+
+from airflow.providers.standard.triggers.external_task import DagStateTrigger
+from airflow.sdk import BaseOperator
+from wideloop.operators.airflow.run_context import params_of, run_of
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+    from wideloop.operators.steps.run import Run
+    from wideloop.operators.steps.sweep import TrialRun
+
+_TRIAL_DAG = "wideep_trial"
+#: Consecutive failed runs after which something other than one configuration must be wrong: the study asks for
+#: a point whose trial failed once more only.
+_HOPELESS = 3
+
+
+class RunTrials(BaseOperator):
+    """Runs the trials of a sweep, or the repeats that compare its best with the default.
+
+    One run is always queued behind the running one, so that accelerators do not wait for this task to wake.
+
+    Args:
+        what: ``trials`` or ``repeats``.
+        image: digest of the engine's image. model_path: where the weights are.
+    """
+
+    template_fields: Sequence[str] = ("image", "model_path")
+
+    def __init__(self, *, what: Literal["trials", "repeats"], image: Any, model_path: Any, **kwargs: Any) -> None:
+        # It remembers nothing, so a retry costs nothing and may come soon.
+        # Many: a deferral that ends within seconds can cost one through no fault of ours (when Airflow's scheduler
+        # hears of the task's end only after the trigger has fired, it takes the task for lost), and a sweep is long.
+        kwargs.setdefault("retries", 20)
+        kwargs.setdefault("retry_delay", timedelta(seconds=10))
+        super().__init__(**kwargs)
+        self.what = what
+        self.image = image
+        self.model_path = model_path
+
+    def execute(self, context: Context) -> None:
+        self._advance(context)
+
+    def execute_complete(self, context: Context, event: Any) -> None:
+        """Woken because a trial run has finished."""
+        self.log.debug("woken by %s", event)
+        self._advance(context)
+
+    def _advance(self, context: Context) -> None:
+        """Start what is needed, then sleep or end; what trying again cannot mend fails at once."""
+        from airflow.sdk.exceptions import AirflowFailException
+        from wideloop.operators.steps.sweep import SweepFailed
+
+        try:
+            self._start_what_is_needed(context)
+        except SweepFailed as failed:
+            raise AirflowFailException(str(failed)) from failed
+
+    def _start_what_is_needed(self, context: Context) -> None:
+        from wideloop.operators.airflow import dag_runs
+        from wideloop.operators.request import Request
+        from wideloop.operators.steps import sweep
+        from wideloop.operators.steps.run import stage
+
+        run = run_of(context)
+        params = params_of(context)
+        name = "tune" if self.what == "trials" else "confirm"
+        with stage(run, name, ends=False):
+            self._check_startable()
+            if self.what == "trials":
+                sweep.prepare_study(params, run)
+            planned, states = self._planned(context)
+            waiting = [t for t in planned if states.get(t.run_id) not in dag_runs.FINISHED]
+            sweep.settle(params, run, [run_id for run_id, state in states.items() if state == "failed"])
+            self._give_up_when_hopeless(planned, states)
+            self.log.info(sweep.progress(params, run))
+            for trial in waiting[:2]:
+                if states.get(trial.run_id) is None:
+                    dag_runs.start(_TRIAL_DAG, trial.run_id, self._conf(params, run, trial))
+        if waiting:
+            self._sleep_until_finished(waiting[0].run_id)
+        # The page adds up what trials held; repeats are no trials.
+        gpus = Request.from_params(params).spec(name).gpus if self.what == "repeats" else 0
+        with stage(run, name, gpus=gpus):
+            self.log.info("%s done: %s", name, sweep.progress(params, run))
+
+    def _planned(self, context: Context) -> tuple[list[TrialRun], dict[str, str | None]]:
+        """The runs that are needed, and how each is doing: those that failed bring others, which may fail too."""
+        from wideloop.operators.airflow import dag_runs
+        from wideloop.operators.steps import sweep
+
+        plan = sweep.trial_runs if self.what == "trials" else sweep.repeat_runs
+        params, run = params_of(context), run_of(context)
+        states: dict[str, str | None] = {}
+        while True:
+            planned = plan(params, run, sum(s == "failed" for s in states.values()))
+            unread = [t.run_id for t in planned if t.run_id not in states]
+            if not unread:
+                return planned, states
+            states |= {run_id: dag_runs.state(_TRIAL_DAG, run_id) for run_id in unread}
+
+    def _check_startable(self) -> None:
+        from wideloop.operators.airflow import dag_runs
+
+        if dag_runs.is_paused(_TRIAL_DAG):
+            raise RuntimeError(f"{_TRIAL_DAG} is paused: its runs would wait for ever. Unpause it and clear this task")
+
+    def _give_up_when_hopeless(self, planned: list[TrialRun], states: dict[str, str | None]) -> None:
+        from wideloop.operators.airflow import dag_runs
+        from wideloop.operators.steps.sweep import SweepFailed
+
+        ended = [state for t in planned if (state := states.get(t.run_id)) in dag_runs.FINISHED]
+        last = ended[-_HOPELESS:]
+        if len(last) == _HOPELESS and set(last) == {"failed"}:
+            names = ", ".join([t.run_id for t in planned if states.get(t.run_id) == "failed"][-_HOPELESS:])
+            raise SweepFailed(
+                f"the last {_HOPELESS} runs of {_TRIAL_DAG} failed ({names}). Read the log of the last one, mend "
+                "what is wrong, clear those runs and then this task: it goes on with the same study"
+            )
+
+    def _conf(self, params: dict[str, Any], run: Run, trial: TrialRun) -> dict[str, Any]:
+        own = {"cycle_id": run.cycle_id, "image": self.image, "model_path": self.model_path}
+        return {**params, **own, **trial.extra}
+
+    def _sleep_until_finished(self, run_id: str) -> None:
+        from wideloop.operators.airflow import dag_runs
+
+        ended: Any = list(dag_runs.FINISHED)
+        trigger = DagStateTrigger(dag_id=_TRIAL_DAG, states=ended, run_ids=[run_id], poll_interval=2.0)
+        self.defer(trigger=trigger, method_name="execute_complete", timeout=timedelta(days=7))

@@ -1,0 +1,126 @@
+"""What all uses of one cluster in this process share: a connection, a watch, and what need not be asked twice."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wideloop.manifests.deployment import DeploymentSpec
+from wideloop.manifests.errors import TargetError
+from wideloop.manifests.kubernetes import image_build
+from wideloop.manifests.kubernetes.config import config_map_name
+from wideloop.manifests.kubernetes.labels import SPEC_KEY
+from wideloop.manifests.kubernetes.options import ClusterOptions
+from wideloop.operators.settings import Settings
+from wideloop.operators.targets.kubernetes.api import Api
+from wideloop.operators.targets.kubernetes.objects import UNREADABLE, collection, log_lines
+from wideloop.operators.targets.kubernetes.pods import restarts
+from wideloop.operators.targets.kubernetes.view import pods
+from wideloop.operators.targets.kubernetes.watch import Watch
+
+if TYPE_CHECKING:
+    from wideloop.operators.targets.kubernetes.ends import End
+
+Json = dict[str, Any]
+
+_LOG_LINES = 200
+#: Uses of what is remembered until it is forgotten as a whole.
+_MEMORY = 1000
+
+
+class Cluster:
+    """One namespace of one cluster, as one user sees it.
+
+    Attributes:
+        answered: seconds that graphs (uid) took to answer a generation, by the pods (signature) that answered.
+        kept_ends: of graphs (uid), what was last written down of containers that ended.
+    """
+
+    def __init__(self, kubeconfig: Path | None, context: str | None, options: ClusterOptions) -> None:
+        self.api = Api(kubeconfig, context)
+        self._options = options
+        self._specs: dict[str, DeploymentSpec] = {}
+        self._logs: dict[tuple[str, int, bool], tuple[str, ...]] = {}
+        self.answered: dict[tuple[str, str], float] = {}
+        self.kept_ends: dict[str, Sequence[End]] = {}
+        self._last: dict[tuple[str, str], float] = {}
+
+    @cached_property
+    def options(self) -> ClusterOptions:
+        """The options, in the context's namespace where they name none."""
+        named = "namespace" in self._options.model_fields_set or self.api.namespace is None
+        return self._options if named else self._options.model_copy(update={"namespace": self.api.namespace})
+
+    @cached_property
+    def client_image(self) -> str:
+        """What clients and the pod that serves files run in."""
+        return image_build.client_image(self.options)
+
+    @cached_property
+    def watch(self) -> Watch:
+        """The watch; it begins when somebody waits."""
+        return Watch(self.api, self.options)
+
+    def spec(self, name: str) -> DeploymentSpec:
+        """The spec a deployment was applied with.
+
+        Raises:
+            TargetError: there is none of that name, or another version of this project made it.
+        """
+        path = collection("v1", "ConfigMap", self.options.namespace) + f"/{config_map_name(name)}"
+        found = self.api.get(path)
+        if found is None:
+            raise TargetError(f"there is no deployment {name} in namespace {self.options.namespace}")
+        try:
+            return DeploymentSpec.model_validate_json(found["data"][SPEC_KEY])
+        except (KeyError, ValueError) as error:
+            raise TargetError(f"deployment {name} was not made by this version, delete it: {error}") from error
+
+    def spec_of(self, graph: Json) -> DeploymentSpec:
+        """The spec of a graph, asked for once: another spec is another graph."""
+        uid = graph["metadata"]["uid"]
+        if uid not in self._specs:
+            if len(self._specs) >= _MEMORY:
+                self._specs.clear()
+            self._specs[uid] = self.spec(graph["metadata"]["name"])
+        return self._specs[uid]
+
+    def last_log(self, pod: Json, previous: bool) -> tuple[str, ...]:
+        """The last lines of a pod's container that ended, asked for once per end; none once another has its name."""
+        key = (pod["metadata"]["uid"], restarts(pod), previous)
+        if not self._logs.get(key):
+            if len(self._logs) >= _MEMORY:
+                self._logs.clear()
+            name = pod["metadata"]["name"]
+            lines = log_lines(
+                self.api, self.options.namespace, name, container="main", tail=_LOG_LINES, previous=previous
+            )
+            if lines and lines[0].startswith(UNREADABLE):
+                return ()  # Another time; until then there is what the pod itself shows.
+            now = self.api.get(f"{pods(self.options)}/{name}") if lines else None
+            self._logs[key] = lines if now and now["metadata"]["uid"] == pod["metadata"]["uid"] else ()
+        return self._logs[key]
+
+    def due(self, what: str, name: str, every_s: float) -> bool:
+        """Whether ``what`` was last done for a deployment at least ``every_s`` ago; then it is done now."""
+        now = time.monotonic()
+        if now - self._last.get((what, name), -every_s) < every_s:
+            return False
+        self._last[what, name] = now
+        return True
+
+
+def cluster(settings: Settings) -> Cluster:
+    """The cluster that the settings describe: one per process, as connections and threads survive no fork."""
+    return _cluster(
+        os.getpid(), settings.kubeconfig, settings.kube_context, settings.cluster.model_dump_json(exclude_unset=True)
+    )
+
+
+@lru_cache
+def _cluster(pid: int, kubeconfig: Path | None, context: str | None, options: str) -> Cluster:  # noqa: ARG001
+    return Cluster(kubeconfig, context, ClusterOptions.model_validate_json(options))

@@ -1,0 +1,96 @@
+"""How this process reaches the API server: kubeconfig, context, or the pod it runs in."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from wideloop.manifests.errors import Refused
+from wideloop.manifests.findings import Finding, unknown
+
+if TYPE_CHECKING:
+    from kubernetes.client import ApiClient
+
+_IN_CLUSTER = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+_SETTING = "WIDELOOP_KUBECONFIG"
+
+
+class Connection(NamedTuple):
+    """An authenticated client, the namespace its context names (None: none), and where both come from."""
+
+    client: ApiClient
+    namespace: str | None
+    source: str
+
+
+def connect(kubeconfig: Path | None, context: str | None) -> Connection:
+    """The connection that the settings describe.
+
+    Without a kubeconfig: the pod's service account when this process runs in one, else ``KUBECONFIG`` or
+    ``~/.kube/config``. Nothing is sent yet.
+
+    Raises:
+        Refused: there is no such file or context, or it cannot be read.
+    """
+    if kubeconfig is None and _in_a_pod():
+        return _in_cluster()
+    named = _named(kubeconfig)
+    files = _files(named)
+    if not any(file.is_file() for file in files):
+        raise Refused([_unusable(named, "there is no such kubeconfig")])
+    return _from_files(os.pathsep.join(map(str, files)), named, context)
+
+
+def is_configured(kubeconfig: Path | None) -> bool:
+    """Whether there is anything to connect with: a setting, a pod's service account, or a kubeconfig."""
+    return kubeconfig is not None or _in_a_pod() or any(file.is_file() for file in _files(_named(None)))
+
+
+def _in_a_pod() -> bool:
+    return "KUBERNETES_SERVICE_HOST" in os.environ and (_IN_CLUSTER / "token").is_file()
+
+
+def _named(kubeconfig: Path | None) -> str:
+    return str(kubeconfig) if kubeconfig is not None else os.environ.get("KUBECONFIG") or "~/.kube/config"
+
+
+def _files(named: str) -> list[Path]:
+    """KUBECONFIG may name several files, of which only some need exist."""
+    return [Path(part).expanduser() for part in named.split(os.pathsep) if part]
+
+
+def _in_cluster() -> Connection:
+    from kubernetes.client import ApiClient, Configuration
+    from kubernetes.config import ConfigException, load_incluster_config
+
+    configuration = Configuration()
+    try:
+        load_incluster_config(client_configuration=configuration)
+    except ConfigException as error:
+        raise Refused([_unusable(str(_IN_CLUSTER), f"the pod's service account cannot be used: {error}")]) from error
+    namespace = (_IN_CLUSTER / "namespace").read_text().strip()
+    return Connection(ApiClient(configuration), namespace, "the pod's service account")
+
+
+def _from_files(files: str, named: str, context: str | None) -> Connection:
+    import yaml
+    from kubernetes.config import ConfigException, list_kube_config_contexts, new_client_from_config
+
+    try:
+        contexts, current = list_kube_config_contexts(config_file=files)
+        by_name = {c["name"]: c["context"] for c in contexts}
+        if context and context not in by_name:
+            raise Refused([unknown("WIDELOOP_KUBE_CONTEXT", context, by_name)])
+        chosen = context or current["name"]
+        client = new_client_from_config(config_file=files, context=chosen, persist_config=False)
+    # Its loader raises whatever it stumbles over in a damaged file.
+    except (ConfigException, yaml.YAMLError, OSError, KeyError, TypeError, AttributeError, ValueError) as error:
+        said = " ".join(str(error).split())[:300]
+        raise Refused([_unusable(named, f"cannot be used as a kubeconfig: {type(error).__name__}: {said}")]) from error
+    return Connection(client, by_name[chosen].get("namespace"), f"context {chosen} of {named}")
+
+
+def _unusable(named: str, rule: str) -> Finding:
+    suggestion = f"Set {_SETTING} to a file with which `kubectl --kubeconfig FILE get pods` works, e.g. ~/.kube/config"
+    return Finding(field=_SETTING, value=named, rule=rule, suggestion=suggestion)

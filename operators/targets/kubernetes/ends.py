@@ -1,0 +1,165 @@
+"""How the containers of each rank have ended, over all the pods that took its place.
+
+Kubernetes counts the restarts of a container inside its pod. A worker over several nodes restarts otherwise:
+LeaderWorkerSet makes a group of pods anew as soon as a container of one was restarted, so a crash loop shows as pods
+that are always young and were never restarted twice. What was seen of an end is therefore kept on the graph, where it
+outlives the pod, its log and the process that saw it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+from wideloop.manifests.diagnosis import Diagnosis
+from wideloop.manifests.engines.base import Component, Engine
+from wideloop.operators.targets.kubernetes import causes
+from wideloop.operators.targets.kubernetes.events import about_one, last
+from wideloop.operators.targets.kubernetes.pods import Ended, ended, is_follower, rank, role
+from wideloop.operators.targets.kubernetes.view import View
+
+Json = dict[str, Any]
+#: (pod, whether that of its last run) -> lines.
+ReadLog = Callable[[Json, bool], tuple[str, ...]]
+
+#: Begin of the annotations of a graph that hold what was seen, one for each pod.
+END = "wideloop/end-"
+#: Of an end that nobody can explain, this many in one place are enough.
+ENOUGH = 2
+#: A graph keeps no more of them: nobody has acted on the first ones.
+_KEPT = 64
+_LINE = 200
+#: What ranks say when another one has ended before them.
+_AFTER_ANOTHER = re.compile(r"Connection (closed|reset) by (remote )?peer|socket.*closed by remote", re.I)
+
+
+class End(BaseModel):
+    """How the container of one pod last ended.
+
+    Attributes:
+        place: the rank's, see :func:`wideloop.operators.targets.kubernetes.pods.rank`.
+        pod: its uid. name: its name.
+        failures: ends in this pod so far.
+        at: when, as the API server writes it.
+        follows: the pod is one of the nodes behind the leader of its worker.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    place: str
+    pod: str
+    name: str
+    failures: int
+    at: str = ""
+    follows: bool = False
+    diagnosis: Diagnosis
+
+
+def recorded(graph: Json | None) -> list[End]:
+    """What the graph holds."""
+    found = ((graph or {}).get("metadata", {}).get("annotations") or {}).items()
+    return [End.model_validate_json(text) for key, text in sorted(found) if key.startswith(END)]
+
+
+def record(ends: Iterable[End]) -> dict[str, str]:
+    """Annotations that hold ``ends``: a key for each pod, so that no process overwrites what another has seen."""
+    return {END + hashlib.sha256(end.pod.encode()).hexdigest()[:12]: end.model_dump_json() for end in ends}
+
+
+def forget(graph: Json) -> dict[str, None]:
+    """Annotations that take away what the graph holds."""
+    return {key: None for key in graph["metadata"].get("annotations") or {} if key.startswith(END)}
+
+
+def unrecorded(view: View, serving: Engine, read_log: ReadLog) -> list[End]:
+    """What the graph does not hold yet of what pods show."""
+    held = {end.pod: end for end in recorded(view.graph)}
+    if len(held) >= _KEPT:
+        return []
+    return [end for end in _known(view, serving, read_log) if held.get(end.pod) != end]
+
+
+def fatal(view: View, serving: Engine, read_log: ReadLog) -> Iterator[Diagnosis]:
+    """Why ranks will not come up: of ends that say why the first one, of others when there were enough in one place.
+
+    What happened first comes first; who ended because another one had comes last. Where every component is up again,
+    the ends of pods that are gone have been got over.
+    """
+    by_place: dict[str, list[End]] = defaultdict(list)
+    there = {pod["metadata"]["uid"] for pod in view.engine_pods}
+    for end in _known(view, serving, read_log):
+        if end.pod in there or not view.available:
+            by_place[end.place].append(end)
+    every = (end for ends in by_place.values() for end in ends)
+    for end in sorted(every, key=lambda end: (_came_along(end), end.at, end.follows, end.name)):
+        count = sum(other.failures for other in by_place[end.place])
+        if _explained(end):
+            yield end.diagnosis
+        elif count >= ENOUGH:
+            yield _counted(end, count, len(by_place[end.place]))
+
+
+def _known(view: View, serving: Engine, read_log: ReadLog) -> list[End]:
+    """One end for each pod: the one that the graph holds, unless the pod has ended again or it can be explained now."""
+    found = {end.pod: end for end in recorded(view.graph)}
+    gone = view.gone_pods
+    for pod in (*view.engine_pods, *view.leaving_pods, *gone):
+        end = ended(pod)
+        held = found.get(pod["metadata"]["uid"])
+        if end is None or (held and held.failures >= end.failures and (_explained(held) or view.events is None)):
+            continue
+        lines = () if pod in gone else read_log(pod, end.running_again)
+        seen = _end(view, pod, end, serving, lines or tuple(end.message.splitlines()))
+        if held is None or seen.failures > held.failures or _explained(seen):
+            found[seen.pod] = seen
+    return list(found.values())
+
+
+def _explained(end: End) -> bool:
+    return end.diagnosis.kind != "crashed"
+
+
+def _end(view: View, pod: Json, end: Ended, serving: Engine, log: tuple[str, ...]) -> End:
+    cause = _cause(view, pod, end, serving, log)
+    return End(
+        place=f"{role(pod)}/{rank(pod)}",
+        pod=pod["metadata"]["uid"],
+        name=pod["metadata"]["name"],
+        failures=end.failures,
+        at=end.at,
+        follows=is_follower(pod),
+        # On the graph, and in the memory of who asked, lines that do not fill it.
+        diagnosis=cause.model_copy(update={"log_tail": tuple(line[:_LINE] for line in cause.log_tail)}),
+    )
+
+
+def _cause(view: View, pod: Json, end: Ended, serving: Engine, log: tuple[str, ...]) -> Diagnosis:
+    component = role(pod) or "?"
+    killed = last(_about(view, pod), "Killing")
+    if re.search(r"failed (startup|liveness) probe", killed):
+        return causes.probe_failed(component, killed, log[-causes.TAIL :])
+    found = serving.diagnose(Component(name=component, role=component), log, end.code)
+    if found.kind == "crashed" and end.reason == "OOMKilled":
+        return causes.host_memory(component, pod, found.log_tail)
+    return found
+
+
+def _about(view: View, pod: Json) -> list[Json]:
+    """The events about a pod, and not about those that had its name before."""
+    uids = (None, pod["metadata"]["uid"])
+    return [e for e in about_one(view.events or (), pod["metadata"]["name"]) if e["involvedObject"].get("uid") in uids]
+
+
+def _came_along(end: End) -> bool:
+    return any(map(_AFTER_ANOTHER.search, end.diagnosis.log_tail))
+
+
+def _counted(end: End, count: int, pods: int) -> Diagnosis:
+    if pods == 1:
+        return end.diagnosis
+    said = f"{end.diagnosis.message}; {count} ends in {pods} pods that followed each other, this one in {end.name}"
+    return end.diagnosis.model_copy(update={"message": said})

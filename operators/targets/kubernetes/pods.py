@@ -1,0 +1,238 @@
+"""What a pod's JSON says about the component that it is."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from wideloop.manifests.kubernetes.labels import COMPONENT
+
+Json = dict[str, Any]
+
+_MAIN = "main"
+# A worker on several nodes is a group of pods, of which the leader serves HTTP. LeaderWorkerSet numbers a group's
+# pods; with Grove, Dynamo names those of leaders ``...-ldr-<random>`` and those of the others ``...-wkr-<random>``.
+_LWS_MEMBER = "leaderworkerset.sigs.k8s.io/worker-index"
+_FOLLOWER = re.compile(r"-wkr-[a-z0-9]+$")
+_GROVE_INDEX = "grove.io/podclique-pod-index"
+_GROUP_INDEX = (
+    "leaderworkerset.sigs.k8s.io/group-index",
+    "grove.io/podcliquescalinggroup-replica-index",
+    _GROVE_INDEX,
+)
+#: Who deletes the pods of a node that does not answer says so.
+_TAINTED = "DeletionByTaintManager"
+
+
+class Ended(NamedTuple):
+    """How a container last ended by itself.
+
+    Attributes:
+        code: its exit status, negative for a signal.
+        failures: its ends in this pod so far.
+        running_again: the run that ended is the last but one.
+        message: the end of its log as the node kept it, at most 2 KiB; empty when it did not.
+        at: when, as the API server writes it; empty when nobody says.
+    """
+
+    code: int
+    reason: str
+    failures: int
+    running_again: bool
+    message: str = ""
+    at: str = ""
+
+
+def role(pod: Json) -> str | None:
+    """The component that a pod belongs to: ``frontend``, a worker's role, ...; None when it is none of ours."""
+    return (pod["metadata"].get("labels") or {}).get(COMPONENT)
+
+
+def component_pods(pods: Iterable[Json], of_role: str) -> list[Json]:
+    """The pods that speak for a role, one per replica, in the replicas' order; those being deleted are gone."""
+    found = [p for p in pods if role(p) == of_role and _leads(p) and not leaving(p)]
+    return sorted(found, key=lambda p: (_group(p), p["metadata"]["name"]))
+
+
+def group_of(pods: Iterable[Json], leader: Json) -> list[Json]:
+    """The pods of one replica, ``leader`` first: one for each of its nodes."""
+    same = [p for p in pods if role(p) == role(leader) and not _leads(p) and not leaving(p)]
+    members = [p for p in same if _group(p) == _group(leader)]
+    return [leader, *sorted(members, key=lambda p: str(p["metadata"]["name"]))]
+
+
+def rank(pod: Json) -> str:
+    """The place that a pod holds in its component: the same for pods that follow each other there.
+
+    The sets of Kubernetes give them the same name, Grove the same index in its clique.
+    """
+    name: str = pod["metadata"]["name"]
+    index = (pod["metadata"].get("labels") or {}).get(_GROVE_INDEX)
+    return name if index is None else f"{name.rpartition('-')[0]}-{index}"
+
+
+def is_follower(pod: Json) -> bool:
+    """Whether a pod is one of the nodes behind the leader of its worker."""
+    return not _leads(pod)
+
+
+def leaving(pod: Json) -> bool:
+    """Whether a pod is being deleted."""
+    return "deletionTimestamp" in pod["metadata"]
+
+
+def has_ended(pod: Json) -> bool:
+    """Whether a pod is over: its containers ended for good, or its node is gone."""
+    return pod.get("status", {}).get("phase") in ("Failed", "Succeeded")
+
+
+def ready(pod: Json) -> bool:
+    """Whether a pod passes its readiness probes."""
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in pod.get("status", {}).get("conditions") or ())
+
+
+def ready_since(pod: Json) -> str | None:
+    """When a pod began to pass its readiness probes; None when it does not, or nobody says."""
+    conditions = pod.get("status", {}).get("conditions") or ()
+    passing = (c for c in conditions if c["type"] == "Ready" and c["status"] == "True")
+    return next((c.get("lastTransitionTime") for c in passing), None)
+
+
+def silent_since(pod: Json) -> str | None:
+    """When the node of a pod was last heard of, going by the pod; None when nothing says that it is silent.
+
+    What others say in its place: Kubernetes' node controllers take a pod's readiness while its containers keep theirs,
+    and order its deletion later, which no node carries out.
+    """
+    status = pod.get("status", {})
+    conditions = {c["type"]: c for c in status.get("conditions") or ()}
+    disrupted, passing = conditions.get("DisruptionTarget", {}), conditions.get("Ready", {})
+    if disrupted.get("status") == "True" and disrupted.get("reason") == _TAINTED:
+        return str(disrupted["lastTransitionTime"])
+    containers = status.get("containerStatuses") or ()
+    if passing.get("status") == "False" and not passing.get("reason") and containers:
+        return str(passing["lastTransitionTime"]) if all(c.get("ready") for c in containers) else None
+    return None
+
+
+def overdue_s(pod: Json, now: datetime) -> float:
+    """Seconds since a pod that is being deleted should have been gone; negative when it has time, or is not."""
+    return (now - parse_time(pod["metadata"]["deletionTimestamp"])).total_seconds() if leaving(pod) else -1.0
+
+
+def refused_by_node(pod: Json) -> bool:
+    """Whether a node would not start a pod that was bound to it, or threw it out."""
+    status = pod.get("status", {})
+    return bool(status.get("phase") == "Failed" and status.get("reason"))
+
+
+def scheduled(pod: Json) -> Json:
+    """The condition ``PodScheduled``; empty when the scheduler has not looked at the pod yet."""
+    conditions = pod.get("status", {}).get("conditions") or ()
+    return next((c for c in conditions if c["type"] == "PodScheduled"), {})
+
+
+def waiting(pod: Json) -> Json:
+    """``reason`` and ``message`` of the first container that waits, but for one that waits for its next start."""
+    states = [s.get("state", {}).get("waiting") or {} for s in _statuses(pod)]
+    return next((s for s in states if s.get("reason") and s["reason"] != "CrashLoopBackOff"), {})
+
+
+def ended(pod: Json) -> Ended | None:
+    """How the pod's containers last ended by themselves; None when none has.
+
+    A container that did its work does not count, and none that was ended because its pod is being deleted.
+    """
+    for status in _statuses(pod):
+        state = status.get("state", {})
+        now = state.get("terminated")
+        if now and leaving(pod) and not _before_deletion(now, pod):
+            now = None
+        last = now or (status.get("lastState") or {}).get("terminated")
+        if last is None or (last["exitCode"] == 0 and (status["restartCount"] == 0)):
+            continue
+        code = int(last["exitCode"])
+        again = now is None and "waiting" not in state
+        return Ended(
+            code=128 - code if code > 128 else code,
+            reason=last.get("reason") or "",
+            failures=status["restartCount"] + (0 if again else 1),
+            running_again=again,
+            message=last.get("message") or "",
+            at=last.get("finishedAt") or "",
+        )
+    return None
+
+
+def main_exit_code(pod: Json) -> int | None:
+    """Exit status of the main container, negative for a signal; None while it runs."""
+    for status in pod.get("status", {}).get("containerStatuses") or ():
+        done = status.get("state", {}).get("terminated")
+        if status["name"] == _MAIN and done:
+            code = int(done["exitCode"])
+            return 128 - code if code > 128 else code
+    return None
+
+
+def restarts(pod: Json) -> int:
+    """How often containers of the pod were started again."""
+    return sum(s.get("restartCount", 0) for s in _statuses(pod))
+
+
+def signature(pods: Iterable[Json]) -> str:
+    """Differs once any of ``pods`` was replaced or restarted."""
+    parts = sorted(f"{p['metadata']['uid']}:{restarts(p)}" for p in pods if not leaving(p))
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def age_s(thing: Json, now: datetime) -> float:
+    """Seconds since an object was made."""
+    return (now - parse_time(thing["metadata"]["creationTimestamp"])).total_seconds()
+
+
+def parse_time(text: str) -> datetime:
+    """A time as the API server writes it."""
+    return datetime.fromisoformat(text.replace("Z", "+00:00"))
+
+
+def in_words(pod: Json) -> str:
+    """One line: the pod and what it is doing."""
+    wait = waiting(pod)
+    condition = scheduled(pod)
+    if wait:
+        said = f"{wait['reason']} {wait.get('message', '')}"
+    elif condition.get("status") == "False":
+        said = f"{condition.get('reason', 'not scheduled')}: {condition.get('message', '')}"
+    elif leaving(pod):
+        said = "is being deleted"
+    else:
+        phase = pod.get("status", {}).get("phase", "Pending")
+        said = f"{phase}, {'ready' if ready(pod) else 'not ready yet'}"
+    return f"{pod['metadata']['name']}: {said.strip()}"
+
+
+def _before_deletion(terminated: Json, pod: Json) -> bool:
+    """Whether a container ended before the deletion of its pod was asked for; times have whole seconds."""
+    if "finishedAt" not in terminated:
+        return False
+    grace = timedelta(seconds=pod["metadata"].get("deletionGracePeriodSeconds") or 0)
+    return parse_time(terminated["finishedAt"]) < parse_time(pod["metadata"]["deletionTimestamp"]) - grace
+
+
+def _leads(pod: Json) -> bool:
+    marks = pod["metadata"].get("labels") or {}
+    return marks.get(_LWS_MEMBER, "0") == "0" and not _FOLLOWER.search(pod["metadata"]["name"])
+
+
+def _group(pod: Json) -> int:
+    marks = pod["metadata"].get("labels") or {}
+    return next((int(marks[key]) for key in _GROUP_INDEX if str(marks.get(key, "")).isdigit()), 0)
+
+
+def _statuses(pod: Json) -> Iterator[Json]:
+    status = pod.get("status", {})
+    yield from status.get("initContainerStatuses") or ()
+    yield from status.get("containerStatuses") or ()

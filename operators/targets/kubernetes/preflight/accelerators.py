@@ -1,0 +1,139 @@
+"""Whether the cluster's GPUs and RDMA devices are what the hardware profile says, and free."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from wideloop.manifests.deployment import DeploymentSpec
+from wideloop.manifests.findings import Finding
+from wideloop.manifests.kubernetes.demand import GPU, Demand
+from wideloop.manifests.kubernetes.options import ClusterOptions
+from wideloop.operators.targets.kubernetes.preflight.check import Check
+from wideloop.operators.targets.kubernetes.preflight.room import Node, Room, unplaced
+
+#: Drivers report a little less than a data sheet.
+_SAME_MEMORY = 0.93
+_NAMED = 4
+
+
+def check_accelerators(
+    spec: DeploymentSpec, options: ClusterOptions, demands: Sequence[Demand], room: Room
+) -> list[Check]:
+    """GPUs, the kind of GPU, RDMA devices."""
+    return [_gpus(spec, options, demands, room), _kind(spec, demands, room), _rdma(options, demands, room)]
+
+
+def _gpus(spec: DeploymentSpec, options: ClusterOptions, demands: Sequence[Demand], room: Room) -> Check:
+    name = "GPUs"
+    # RDMA devices have a line of their own.
+    wanted = _gpus_only(demands)
+    pods = ", ".join(f"{d.component} {d.pods} x {d.devices()[GPU]}" for d in wanted if d.devices())
+    free = sum(n.free(GPU) for n in room.nodes if n.ready)
+    total = sum(n.devices[GPU] for n in room.nodes)
+    counted = "" if room.all_namespaces else "; pods of other namespaces may not be seen and are not counted"
+    there = f"{free} of {total} GPUs on {len(room.nodes)} nodes are free{counted}"
+    failed = unplaced(wanted, room.nodes)
+    if not failed:
+        return Check(name, f"{pods} fit: {there}")
+    rule, suggestion = _why(wanted, failed[0], room.nodes)
+    severity = "warning" if options.autoscaled else "error"
+    finding = Finding(
+        field="hardware",
+        value=spec.hardware.name,
+        rule=f"needs {pods} GPUs in pods that each lie on one node, and {rule} ({there})",
+        suggestion=suggestion,
+        severity=severity,
+    )
+    return Check(name, there, (finding,))
+
+
+def _why(demands: Sequence[Demand], failed: Demand, nodes: Sequence[Node]) -> tuple[str, str]:
+    """Why pods find no node, and what to do: the mildest cause that explains it."""
+    if not nodes:
+        return "no node offers nvidia.com/gpu", "Install NVIDIA's GPU operator, or check that GPU nodes have joined"
+    if not unplaced(demands, nodes, empty=True):
+        holders = [holder for node in nodes for holder in node.holders]
+        return f"others hold them: {_some(holders)}", "Wait for them, delete them, or choose a smaller profile"
+    if not unplaced([d._replace(selector={}) for d in demands], nodes, empty=True):
+        return "too few nodes carry the labels of gpu_node_selector", f"Correct it: {dict(failed.selector)}"
+    if not unplaced([d._replace(tolerations=({"operator": "Exists"},)) for d in demands], nodes, empty=True):
+        taints = sorted({taint for node in nodes for taint in node.shut_by(failed)})
+        return f"nodes are tainted: {_some(taints)}", "Add them to tolerations, or remove the taints"
+    if not unplaced(demands, [replace(node, ready=True) for node in nodes], empty=True):
+        names = [node.name for node in nodes if not node.ready]
+        return f"nodes are not ready or cordoned: {_some(names)}", "Uncordon or repair them"
+    largest = max(node.devices[GPU] for node in nodes)
+    each = failed.devices()[GPU]
+    if largest < each:
+        action = f"Choose a profile with {largest} GPUs per node, or one of fewer GPUs"
+        return f"no node has {each} (the largest has {largest})", action
+    return "there are too few", "Add nodes, or choose a smaller hardware profile"
+
+
+def _kind(spec: DeploymentSpec, demands: Sequence[Demand], room: Room) -> Check:
+    name = "kind of GPU"
+    # A cluster may have several kinds: what counts is where workers may go.
+    nodes = [n for n in room.nodes if any(d.devices() and n.takes(d) for d in demands)] or room.nodes
+    products = ", ".join(sorted({n.product for n in nodes if n.product}))
+    known = [n.gpu_gib for n in nodes if n.gpu_gib is not None]
+    if not known:
+        return Check(name, "nodes have no label nvidia.com/gpu.memory", made=False)
+    if min(known) >= spec.hardware.gpu.memory_gib * _SAME_MEMORY:
+        return Check(name, f"{products}, {min(known):.0f} GiB")
+    rule = f"counts on {spec.hardware.gpu.memory_gib:.0f} GiB per GPU, and nodes have {min(known):.0f} ({products})"
+    finding = Finding(
+        field="hardware",
+        value=spec.hardware.name,
+        rule=rule,
+        suggestion="Choose the profile of the GPUs that are there, or select nodes by gpu_node_selector",
+        severity="warning",
+    )
+    return Check(name, products, (finding,))
+
+
+def _rdma(options: ClusterOptions, demands: Sequence[Demand], room: Room) -> Check:
+    name = "RDMA"
+    wanted = {resource: n for d in demands for resource, n in d.devices().items() if resource != GPU}
+    if not wanted:
+        return Check(name, "none is asked for: no worker leaves its node")
+    rules = [rule for resource, each in wanted.items() if (rule := _lacks(resource, each, demands, room.nodes))]
+    suggestion = "Set rdma_resource to the one that the network's device plugin offers, or rdma_per_gpu to less"
+    if not rules and not unplaced(_gpus_only(demands), room.nodes) and unplaced(demands, room.nodes):
+        rules = ["the nodes with free GPUs are not those that offer it"]
+        suggestion = "Select the nodes that have both by gpu_node_selector, or free GPUs there"
+    findings = [
+        Finding(
+            field="rdma_resource",
+            value=", ".join(wanted),
+            rule=rule,
+            suggestion=suggestion,
+            severity="warning" if options.autoscaled else "error",
+        )
+        for rule in rules
+    ]
+    return Check(name, ", ".join(f"{n} x {r} per pod" for r, n in wanted.items()), tuple(findings))
+
+
+def _lacks(resource: str, each: int, demands: Sequence[Demand], nodes: Sequence[Node]) -> str | None:
+    """What is said when nodes do not offer enough of a resource, whoever may use them."""
+    everywhere = ({"operator": "Exists"},)
+    only = [
+        d._replace(limits={resource: d.limits[resource]}, selector={}, tolerations=everywhere)
+        for d in demands
+        if resource in d.limits
+    ]
+    if not unplaced(only, nodes, empty=True):
+        return None
+    able = [n for n in nodes if n.devices.get(resource, 0) >= each]
+    offered = sorted({r for n in nodes for r in n.devices if r != GPU})
+    return f"{len(able)} of {len(nodes)} GPU nodes offer {each} of it; they offer {_some(offered)}"
+
+
+def _gpus_only(demands: Sequence[Demand]) -> list[Demand]:
+    return [d._replace(limits={k: v for k, v in d.limits.items() if k == GPU}) for d in demands]
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - _NAMED
+    return (", ".join(names[:_NAMED]) or "none") + (f" and {more} more" if more > 0 else "")

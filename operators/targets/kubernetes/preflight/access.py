@@ -1,0 +1,100 @@
+"""Whether the API server lets us in, has our namespace, and lets us do what we need."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+
+from wideloop.manifests.errors import ApiRefused
+from wideloop.manifests.findings import Finding
+from wideloop.manifests.kubernetes.options import ClusterOptions
+from wideloop.manifests.kubernetes.rbac import Permission, permissions
+from wideloop.operators.targets.kubernetes.api import Api
+from wideloop.operators.targets.kubernetes.preflight.check import Check
+
+_REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+_AT_ONCE = 8
+
+
+def check_access(api: Api) -> Check:
+    """The API server's version, or why it does not let us in.
+
+    Raises:
+        ApiUnreachable: it does not answer, which may pass: no finding about the deployment.
+    """
+    try:
+        version = api.request("GET", "/version")
+        # The version is told to anyone; who we are is known only after a request that asks for it.
+        _allowed(api, Permission(group="", resource="pods", subresource="", verb="list", namespace="default"))
+    except ApiRefused as error:
+        action = "Log in again, or give another file" if error.status == 401 else "Ask the cluster's administrator"
+        return Check("API server", "refuses us", (_unusable(str(error), action),))
+    return Check("API server", f"Kubernetes {version['gitVersion']}, {api.source}")
+
+
+def _unusable(rule: str, suggestion: str) -> Finding:
+    return Finding(field="kubeconfig", value="WIDELOOP_KUBECONFIG", rule=rule, suggestion=suggestion)
+
+
+def check_namespace(api: Api, namespace: str) -> Check:
+    """Whether the namespace is there to stay."""
+    try:
+        found = api.get(f"/api/v1/namespaces/{namespace}")
+    except ApiRefused as error:
+        if error.status != 403:
+            raise
+        return Check("namespace", f"may not look at {namespace}", made=False)
+    if found is None:
+        make = f"kubectl create namespace {namespace}"
+        return Check("namespace", "missing", (_namespace(namespace, "does not exist", f"Make it: {make}"),))
+    phase = (found.get("status") or {}).get("phase", "")
+    if phase == "Terminating":
+        rule = "is being deleted: nothing can be made in it"
+        return Check(
+            "namespace", phase, (_namespace(namespace, rule, "Wait until it is gone, then make it, or use another"),)
+        )
+    return Check("namespace", f"{namespace} is {phase}")
+
+
+def _namespace(value: str, rule: str, suggestion: str) -> Finding:
+    return Finding(field="namespace", value=value, rule=rule, suggestion=suggestion)
+
+
+def check_permissions(api: Api, options: ClusterOptions) -> Check:
+    """Each verb that the Role of ``rbac.yaml`` grants; what belongs to no namespace only helps to see early."""
+    asked = permissions(options.namespace, options.secrets)
+    missing = _missing(api, asked)
+    if not missing:
+        return Check("permissions", f"all {len(asked)} that are needed")
+    apply = f"wideloop rbac --namespace {options.namespace} | kubectl apply -f -"
+    findings = []
+    for of_namespace in (True, False):
+        some = [str(p) for p in missing if bool(p.namespace) is of_namespace]
+        if some:
+            findings.append(
+                Finding(
+                    field="permissions",
+                    value=options.namespace if of_namespace else "cluster",
+                    rule=f"this account may not {'; '.join(some)}",
+                    suggestion=f"Grant them: {apply}",
+                    severity="error" if of_namespace else "warning",
+                )
+            )
+    return Check("permissions", f"{len(missing)} of {len(asked)} are missing", tuple(findings))
+
+
+def _missing(api: Api, asked: Iterable[Permission]) -> list[Permission]:
+    asked = list(asked)
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        allowed = pool.map(lambda p: _allowed(api, p), asked)
+    return [p for p, yes in zip(asked, allowed, strict=True) if not yes]
+
+
+def _allowed(api: Api, permission: Permission) -> bool:
+    attributes = permission.model_dump()
+    review = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SelfSubjectAccessReview",
+        "spec": {"resourceAttributes": {key: value for key, value in attributes.items() if value}},
+    }
+    return bool(api.request("POST", _REVIEWS, None, review)["status"]["allowed"])

@@ -1,0 +1,34 @@
+"""Whether the deployment can work anywhere: what its engine takes, and what each role's GPUs hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from wideloop.manifests.deployment import DeploymentSpec, WorkerSpec
+from wideloop.manifests.engines import engine
+from wideloop.operators.targets.kubernetes.preflight.check import Check
+from wideloop.tuning import memory
+
+
+def check_configuration(spec: DeploymentSpec) -> Iterator[Check]:
+    """The engine's own rules, then the memory of each role; ``spec`` must be resolved."""
+    named = f"{spec.engine} {spec.engine_version}".strip()
+    found = Check("engine", f"{named} takes these settings", tuple(engine(spec.engine).validate(spec)))
+    yield found
+    if found.state == "error":
+        # Arithmetic on a layout that is wrong in itself would only confuse.
+        yield Check("memory", "says nothing about settings that the engine refuses", made=False)
+        return
+    for worker in spec.workers:
+        yield _memory(spec, worker)
+
+
+def _memory(spec: DeploymentSpec, worker: WorkerSpec) -> Check:
+    gpu = spec.hardware.gpu
+    takes = memory.worker_memory(spec.model, gpu, worker)
+    said = (
+        f"{takes.weights_gib + takes.reserve_gib:.1f} GiB of {takes.usable_gib:.1f} GiB per {gpu.name} "
+        f"({takes.weights_gib:.1f} of them weights), KV cache {takes.kv_gib:.1f} GiB"
+    )
+    alone = spec.model_copy(update={"workers": (worker,)})
+    return Check(f"{worker.role} memory", said, tuple(memory.findings(alone)))

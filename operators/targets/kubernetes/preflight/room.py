@@ -1,0 +1,168 @@
+"""What nodes have, what their pods hold of it, and whether more pods fit: a page of the API server's at a time.
+
+A cluster may have thousands of nodes, so nothing is kept of a node but what is compared here.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from wideloop.manifests.errors import ApiRefused
+from wideloop.manifests.kubernetes.demand import GPU, Demand
+from wideloop.manifests.kubernetes.labels import DEPLOYMENT
+from wideloop.operators.targets.kubernetes.api import Api, Json
+
+#: Objects per page: those of a real node are some 20 kB each.
+_PAGE = 250
+#: Labels that we compare or show; a node has dozens.
+_PRODUCT, _MEMORY = "nvidia.com/gpu.product", "nvidia.com/gpu.memory"
+
+
+@dataclass
+class Node:
+    """A node with devices.
+
+    Attributes:
+        devices: allocatable whole devices by resource. held: those that pods have. holders: pods with GPUs.
+        ready: takes pods at all. taints: as in the node's spec.
+    """
+
+    name: str
+    labels: Mapping[str, str]
+    taints: Sequence[Mapping[str, Any]]
+    ready: bool
+    devices: Mapping[str, int]
+    held: Counter[str] = field(default_factory=Counter)
+    holders: list[str] = field(default_factory=list)
+
+    @property
+    def product(self) -> str:
+        """E.g. ``NVIDIA-H100-80GB-HBM3``; empty where NVIDIA's feature discovery does not run."""
+        return self.labels.get(_PRODUCT, "")
+
+    @property
+    def gpu_gib(self) -> float | None:
+        """Memory of a GPU, where the label is there (in MiB)."""
+        text = self.labels.get(_MEMORY, "")
+        return int(text) / 1024 if text.isdigit() else None
+
+    def free(self, resource: str) -> int:
+        return max(0, self.devices.get(resource, 0) - self.held[resource])
+
+    def takes(self, demand: Demand) -> bool:
+        """Whether its labels and taints let such pods in."""
+        chosen = all(self.labels.get(key) == value for key, value in demand.selector.items())
+        return chosen and not self.shut_by(demand)
+
+    def shut_by(self, demand: Demand) -> list[str]:
+        """Taints that these pods do not tolerate."""
+        return [
+            f"{taint['key']}={taint.get('value', '')}:{taint['effect']}"
+            for taint in self.taints
+            if taint["effect"] in ("NoSchedule", "NoExecute")
+            and not any(_tolerates(toleration, taint) for toleration in demand.tolerations)
+        ]
+
+
+def _tolerates(toleration: Mapping[str, Any], taint: Mapping[str, Any]) -> bool:
+    if toleration.get("effect") not in (None, "", taint["effect"]):
+        return False
+    if toleration.get("operator", "Equal") == "Exists":
+        return toleration.get("key") in (None, "", taint["key"])
+    return bool(toleration.get("key") == taint["key"] and toleration.get("value", "") == taint.get("value", ""))
+
+
+@dataclass
+class Room:
+    """The nodes with GPUs, and whether the pods of every namespace were counted."""
+
+    nodes: list[Node]
+    all_namespaces: bool
+
+
+def survey(api: Api, namespace: str, deployment: str) -> Room:
+    """The nodes with GPUs and what pods hold of them, those of ``deployment`` itself left out.
+
+    Raises:
+        ApiRefused: nodes, or the namespace's own pods, may not be listed.
+    """
+    nodes = {}
+    for item in _items(api, "/api/v1/nodes", {}):
+        node = _node(item)
+        if node.devices.get(GPU):
+            nodes[node.name] = node
+    # Pods that have ended hold nothing.
+    alive = {"fieldSelector": "status.phase!=Succeeded,status.phase!=Failed"}
+    try:
+        _count(nodes, _items(api, "/api/v1/pods", alive), deployment)
+        return Room(list(nodes.values()), all_namespaces=True)
+    except ApiRefused as error:
+        if error.status != 403:
+            raise
+    _count(nodes, _items(api, f"/api/v1/namespaces/{namespace}/pods", alive), deployment)
+    return Room(list(nodes.values()), all_namespaces=False)
+
+
+def _items(api: Api, path: str, query: Mapping[str, str]) -> Iterator[Json]:
+    for page in api.pages(path, {**query, "limit": _PAGE}):
+        yield from page["items"]
+
+
+def _node(item: Json) -> Node:
+    metadata, spec, status = item["metadata"], item["spec"], item.get("status") or {}
+    conditions = status.get("conditions") or ()
+    ready = any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+    allocatable = status.get("allocatable") or {}
+    return Node(
+        name=metadata["name"],
+        labels=metadata.get("labels") or {},
+        taints=spec.get("taints") or (),
+        ready=ready and not spec.get("unschedulable"),
+        devices=_devices(allocatable),
+    )
+
+
+def _devices(amounts: Mapping[str, str]) -> dict[str, int]:
+    """Extended resources; the API server writes 1000 of one as ``1k``."""
+    from kubernetes.utils.quantity import parse_quantity
+
+    whole = {name: amount for name, amount in amounts.items() if "/" in name}
+    return {name: int(amount) if amount.isdigit() else int(parse_quantity(amount)) for name, amount in whole.items()}
+
+
+def _count(nodes: Mapping[str, Node], pods: Iterable[Json], deployment: str) -> None:
+    for pod in pods:
+        node = nodes.get(pod["spec"].get("nodeName") or "")
+        metadata = pod["metadata"]
+        if node is None or (metadata.get("labels") or {}).get(DEPLOYMENT) == deployment:
+            continue
+        held: Counter[str] = Counter()
+        for container in pod["spec"]["containers"]:
+            held.update(_devices((container.get("resources") or {}).get("limits") or {}))
+        node.held += held
+        if held[GPU]:
+            node.holders.append(f"{metadata['namespace']}/{metadata['name']}")
+
+
+def unplaced(demands: Sequence[Demand], nodes: Sequence[Node], *, empty: bool = False) -> list[Demand]:
+    """The demands of which not every pod finds a node, the largest pods placed first; whole pods only.
+
+    Args:
+        empty: as if no pod ran there yet.
+    """
+    left = {n.name: Counter(n.devices if empty else {r: n.free(r) for r in n.devices}) for n in nodes if n.ready}
+    failed = []
+    for demand in sorted(demands, key=lambda d: -d.devices().get(GPU, 0)):
+        wants = Counter(demand.devices())
+        fitting = [n for n in nodes if n.name in left and n.takes(demand)] if wants else []
+        for _ in range(demand.pods if wants else 0):
+            # The fullest node that still takes it: wide workers then find whole nodes.
+            rooms = [left[n.name] for n in fitting if left[n.name] >= wants]
+            if not rooms:
+                failed.append(demand)
+                break
+            min(rooms, key=lambda room: room[GPU]).subtract(wants)
+    return failed

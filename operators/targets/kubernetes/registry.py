@@ -1,0 +1,167 @@
+"""Which digest a registry has under a reference: the one question that we ask a container registry.
+
+Protocol: OCI distribution specification 1.1 (``HEAD /v2/<name>/manifests/<reference>``) with the token
+authentication that Docker's registry documents.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Collection, Mapping
+from email.message import Message
+from typing import NamedTuple
+
+from wideloop.manifests.errors import TargetError
+
+_MANIFESTS = ", ".join(
+    (
+        "application/vnd.oci.image.index.v1+json",
+        "application/vnd.docker.distribution.manifest.list.v2+json",
+        "application/vnd.oci.image.manifest.v1+json",
+        "application/vnd.docker.distribution.manifest.v2+json",
+    )
+)
+_LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+_HUB = "docker.io"
+_TIMEOUT_S = 10.0
+_CHALLENGE = re.compile(r'(\w+)="([^"]*)"')
+
+
+class RegistryRefused(TargetError):
+    """A registry answered, and said no: wrong credentials, no permission, or an error of its own."""
+
+
+class RegistryUnreachable(TargetError):
+    """A registry does not answer from here. Nodes of the cluster may reach it all the same."""
+
+
+class Reference(NamedTuple):
+    """``host/name:tag@digest`` taken apart; ``tag`` is ``latest`` where there is neither tag nor digest."""
+
+    host: str
+    name: str
+    tag: str
+    digest: str
+
+    @classmethod
+    def parse(cls, text: str) -> Reference:
+        """Read a reference as container tools do: a first part with a dot, a port or ``localhost`` is a host."""
+        rest, _, digest = text.partition("@")
+        first, slash, after = rest.partition("/")
+        host, path = (first, after) if slash and (set(".:") & set(first) or first == "localhost") else (_HUB, rest)
+        name, _, tag = path.partition(":")
+        if host == _HUB and "/" not in name:
+            name = f"library/{name}"
+        return cls(host, name, tag or ("" if digest else "latest"), digest)
+
+    @property
+    def repository(self) -> str:
+        return f"{self.host}/{self.name}"
+
+    def __str__(self) -> str:
+        return self.repository + (f":{self.tag}" if self.tag else "") + (f"@{self.digest}" if self.digest else "")
+
+
+class Registry:
+    """Registries, with the credentials for them.
+
+    Args:
+        docker_config: content of a ``.dockerconfigjson``, for the registries that ask who we are.
+        plain_http: hosts that are asked by HTTP; those of this machine's loopback always are.
+    """
+
+    def __init__(self, docker_config: str = "", plain_http: Collection[str] = ()) -> None:
+        self._logins = _logins(docker_config)
+        self._plain_http = plain_http
+
+    def digest(self, image: str) -> str | None:
+        """``sha256:...`` of what ``image`` names now; None when the registry has nothing of that name.
+
+        Raises:
+            RegistryRefused: it wants other credentials, or fails.
+            RegistryUnreachable: it does not answer.
+        """
+        asked = Reference.parse(image)
+        url = f"{self._base(asked.host)}/v2/{asked.name}/manifests/{asked.digest or asked.tag}"
+        headers = {"Accept": _MANIFESTS}
+        status, answer = self._head(url, headers, asked)
+        if status == 401:
+            headers |= self._authorization(answer.get("WWW-Authenticate", ""), asked)
+            status, answer = self._head(url, headers, asked)
+        if status == 404:
+            return None
+        if status != 200:
+            raise RegistryRefused(_refusal(asked, status, known=asked.host in self._logins))
+        return answer.get("Docker-Content-Digest") or asked.digest or None
+
+    def _base(self, host: str) -> str:
+        if host == _HUB:
+            return "https://registry-1.docker.io"
+        plain = host in self._plain_http or host.rpartition(":")[0] in _LOOPBACK or host in _LOOPBACK
+        return f"{'http' if plain else 'https'}://{host}"
+
+    def _head(self, url: str, headers: Mapping[str, str], asked: Reference) -> tuple[int, Message]:
+        request = urllib.request.Request(url, headers=dict(headers), method="HEAD")
+        try:
+            with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:
+                return answer.status, answer.headers
+        except urllib.error.HTTPError as error:
+            error.close()
+            return error.code, error.headers
+        except OSError as error:
+            raise RegistryUnreachable(f"the registry {asked.host} does not answer from here: {error}") from error
+
+    def _authorization(self, challenge: str, asked: Reference) -> dict[str, str]:
+        """The header that answers a 401: a token where the registry names who issues them, else the login itself."""
+        login = self._logins.get(asked.host)
+        basic = {"Authorization": f"Basic {login}"} if login else {}
+        if not challenge.lower().startswith("bearer"):
+            return basic
+        terms = dict(_CHALLENGE.findall(challenge))
+        query = {"service": terms.get("service", ""), "scope": f"repository:{asked.name}:pull"}
+        url = f"{terms.get('realm', '')}?{urllib.parse.urlencode(query)}"
+        try:
+            with urllib.request.urlopen(urllib.request.Request(url, headers=basic), timeout=_TIMEOUT_S) as answer:
+                found = json.load(answer)
+        except urllib.error.HTTPError as error:
+            error.close()
+            raise RegistryRefused(_refusal(asked, error.code, known=bool(login))) from error
+        except (OSError, ValueError) as error:
+            raise RegistryUnreachable(f"the token service of {asked.host} does not answer: {error}") from error
+        return {"Authorization": f"Bearer {found.get('token') or found.get('access_token', '')}"}
+
+
+def _refusal(asked: Reference, status: int, *, known: bool) -> str:
+    if status in (401, 403):
+        login = "the login in the registry secret is not accepted" if known else f"there is no login for {asked.host}"
+        action = (
+            f"Make a secret with `kubectl create secret docker-registry NAME --docker-server={asked.host} ...` and "
+            "give its name as registry_secret"
+        )
+        return f"the registry refused {asked} with {status}: {login}. {action}"
+    return f"the registry refused {asked} with {status}: it fails by itself. Look at its log, then try again"
+
+
+def _logins(docker_config: str) -> dict[str, str]:
+    """Base64 of ``user:password`` by host. Docker writes its hub's host as a URL."""
+    try:
+        entries = json.loads(docker_config or "{}").get("auths", {})
+        found = {}
+        for server, entry in entries.items():
+            host = server.removeprefix("https://").removeprefix("http://").partition("/")[0]
+            login = entry.get("auth") or _encoded(entry.get("username", ""), entry.get("password", ""))
+            found[_HUB if host == "index.docker.io" else host] = login
+    except (ValueError, AttributeError) as error:
+        raise RegistryRefused(
+            "the registry secret holds no .dockerconfigjson: make it with `kubectl create secret docker-registry`"
+        ) from error
+    return found
+
+
+def _encoded(user: str, password: str) -> str:
+    return base64.b64encode(f"{user}:{password}".encode()).decode()

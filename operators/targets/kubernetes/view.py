@@ -1,0 +1,202 @@
+"""One deployment as the cluster shows it at one moment."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from wideloop.manifests.errors import ApiRefused
+from wideloop.manifests.kubernetes.dynamo import GROUP, KIND
+from wideloop.manifests.kubernetes.jobs import FILES, client_job_name
+from wideloop.manifests.kubernetes.labels import CLIENT, DEPLOYMENT, selector
+from wideloop.manifests.kubernetes.options import ClusterOptions
+from wideloop.operators.targets.kubernetes import pods as pod_facts
+from wideloop.operators.targets.kubernetes.api import Api
+from wideloop.operators.targets.kubernetes.events import happened
+from wideloop.operators.targets.kubernetes.objects import collection
+
+Json = dict[str, Any]
+
+#: Kept on the graph: that it has answered a generation, with which pods, and how long that took.
+READY = "wideloop/ready"
+#: Where the watch alone does not say enough, the API server is asked this often, seconds.
+LOOK_EVERY_S = 45.0
+
+
+def graphs(options: ClusterOptions) -> str:
+    """The path of all graph deployments."""
+    return collection(f"{GROUP}/{options.api_version}", KIND, options.namespace)
+
+
+def pods(options: ClusterOptions) -> str:
+    """The path of all pods."""
+    return collection("v1", "Pod", options.namespace)
+
+
+def jobs(options: ClusterOptions) -> str:
+    """The path of all Jobs."""
+    return collection("batch/v1", "Job", options.namespace)
+
+
+def deployment_of(thing: Json) -> str | None:
+    """The deployment that an object of ours belongs to."""
+    return (thing["metadata"].get("labels") or {}).get(DEPLOYMENT)
+
+
+@dataclass(frozen=True)
+class View:
+    """A deployment's objects.
+
+    Attributes:
+        graph: the DynamoGraphDeployment; None when there is none.
+        pods: of its components and of clients, and the one that serves its files.
+        jobs: its clients.
+        events: about any of these; None when nobody looked.
+        gone: pods that were seen to go, as they were last.
+        nodes: what is wrong with nodes that are silent by what their pods say, empty when nothing is; nodes that are
+            not in it were not looked at.
+    """
+
+    name: str
+    graph: Json | None
+    pods: Sequence[Json] = ()
+    jobs: Sequence[Json] = ()
+    events: Sequence[Json] | None = None
+    now: datetime = field(default_factory=lambda: datetime.now(UTC))
+    gone: Sequence[Json] = ()
+    nodes: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since the graph was made."""
+        return pod_facts.age_s(self.graph, self.now) if self.graph else 0.0
+
+    @property
+    def engine_pods(self) -> list[Json]:
+        """Pods of the graph's components, but for those that are being deleted."""
+        return [p for p in self._of_engines(self.pods) if not pod_facts.leaving(p)]
+
+    @property
+    def leaving_pods(self) -> list[Json]:
+        """Pods of the graph's components that are being deleted; those of an earlier graph of that name are not its."""
+        return [p for p in self._of_engines(self.pods) if pod_facts.leaving(p) and self._since_graph(p)]
+
+    @property
+    def gone_pods(self) -> list[Json]:
+        """Pods of the graph's components that were seen to go."""
+        return [p for p in self._of_engines(self.gone) if self._since_graph(p)]
+
+    @property
+    def silent_pods(self) -> list[Json]:
+        """Pods of the graph's components whose nodes may be gone."""
+        pods = [*self.engine_pods, *self.leaving_pods]
+        return [p for p in pods if pod_facts.silent_since(p) or pod_facts.overdue_s(p, self.now) > 0]
+
+    @property
+    def files_pod(self) -> Json | None:
+        """The pod that serves the deployment's files."""
+        return next((p for p in self.pods if pod_facts.role(p) == FILES and not pod_facts.leaving(p)), None)
+
+    @property
+    def signature(self) -> str:
+        """Differs once any pod of an engine was replaced or restarted."""
+        return pod_facts.signature(self.engine_pods)
+
+    @property
+    def available_s(self) -> float:
+        """Seconds since every component is up, those of pods that replaced others too; zero when one is not."""
+        conditions = ((self.graph or {}).get("status") or {}).get("conditions") or ()
+        up = next((c for c in conditions if c["type"] == "Ready" and c["status"] == "True"), None)
+        if up is None:
+            return 0.0
+        times = [up["lastTransitionTime"], *filter(None, map(pod_facts.ready_since, self.engine_pods))]
+        return (self.now - max(map(pod_facts.parse_time, times))).total_seconds()
+
+    @property
+    def available(self) -> bool:
+        """Whether Dynamo's operator says that every component is up, about the graph as it is now."""
+        if self.graph is None:
+            return False
+        status = self.graph.get("status") or {}
+        current = status.get("observedGeneration", 0) >= self.graph["metadata"].get("generation", 0)
+        conditions = status.get("conditions") or ()
+        up = any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+        return up and (current or "observedGeneration" not in status)
+
+    @property
+    def ready_record(self) -> Json:
+        """What :data:`READY` holds; empty when no generation was answered yet."""
+        text = ((self.graph or {}).get("metadata", {}).get("annotations") or {}).get(READY)
+        found: Json = json.loads(text) if text else {}
+        return found
+
+    def client_job(self, client: str) -> Json | None:
+        """The Job of a client."""
+        name = client_job_name(self.name, client)
+        return next((j for j in self.jobs if j["metadata"]["name"] == name), None)
+
+    def client_pods(self, client: str) -> list[Json]:
+        """Pods of a client, oldest first."""
+        found = [p for p in self.pods if self.client_of(p) == client]
+        return sorted(found, key=lambda p: str(p["metadata"]["creationTimestamp"]))
+
+    def _of_engines(self, pods: Sequence[Json]) -> list[Json]:
+        return [p for p in pods if pod_facts.role(p) not in (None, FILES) and not self.client_of(p)]
+
+    def _since_graph(self, pod: Json) -> bool:
+        made = (self.graph or {}).get("metadata", {}).get("creationTimestamp", "")
+        return bool(pod["metadata"]["creationTimestamp"] >= made)
+
+    @staticmethod
+    def client_of(pod: Json) -> str | None:
+        """The client that a pod runs, if it runs one."""
+        return (pod["metadata"].get("labels") or {}).get(CLIENT)
+
+
+def look(api: Api, options: ClusterOptions, name: str, *, clients: bool = False) -> View:
+    """Ask the API server: two requests, and one more for ``clients``."""
+    query = {"labelSelector": selector(name)}
+    graph = api.get(f"{graphs(options)}/{name}")
+    found, _ = api.list(pods(options), query)
+    ran = api.list(jobs(options), query)[0] if clients else []
+    return View(name, graph, found, ran)
+
+
+def with_events(api: Api, options: ClusterOptions, seen: View) -> View:
+    """The same with what events say: one request, as no selector knows the objects that an operator makes."""
+    if seen.graph is None:
+        return seen
+    events, _ = api.list(collection("v1", "Event", options.namespace))
+    return replace(seen, events=about(seen.name, seen.graph, events))
+
+
+def with_nodes(api: Api, seen: View) -> View:
+    """The same with what is wrong with nodes that are silent by what their pods say: one request for each."""
+    names = {str(p["spec"]["nodeName"]) for p in seen.silent_pods if p["spec"].get("nodeName")}
+    return replace(seen, nodes={name: _wrong_with(api, name) for name in sorted(names)})
+
+
+def _wrong_with(api: Api, node: str) -> str:
+    """Why a node runs no pods; empty when it does."""
+    try:
+        found, _ = api.list("/api/v1/nodes", {"fieldSelector": f"metadata.name={node}"})
+    except ApiRefused as error:
+        if error.status != 403:
+            raise
+        return "it may not be looked at, and its pods are given up by Kubernetes"
+    if not found:
+        return "it is no longer in the cluster"
+    conditions = found[0].get("status", {}).get("conditions") or ()
+    up: Json = next((c for c in conditions if c["type"] == "Ready"), {})
+    return "" if up.get("status") == "True" else f"{up.get('reason', 'not ready')}: {up.get('message', '')}".strip(": ")
+
+
+def about(name: str, graph: Json, events: Sequence[Json]) -> list[Json]:
+    """The events about a deployment's objects, oldest first: all are called after it, and none is older than it."""
+    made = graph["metadata"]["creationTimestamp"]
+    named = ((e, e.get("involvedObject", {}).get("name") or "", happened(e)) for e in events)
+    found = [(when, e) for e, thing, when in named if when >= made and (thing == name or thing.startswith(f"{name}-"))]
+    return [e for _, e in sorted(found, key=lambda pair: pair[0])]

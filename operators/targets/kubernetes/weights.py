@@ -1,0 +1,89 @@
+"""Models on a cluster's shared claim: downloaded or made there by a Job, verified every time, never deleted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+from wideloop.manifests import profiles
+from wideloop.manifests.engines.base import Engine
+from wideloop.manifests.errors import Refused, refuse
+from wideloop.manifests.findings import Finding
+from wideloop.manifests.hub import hub_model
+from wideloop.manifests.kubernetes import model_cache
+from wideloop.manifests.kubernetes.options import ClusterOptions
+from wideloop.operators.targets.base import Owner, Weights
+from wideloop.operators.targets.kubernetes.api import Api, Json
+from wideloop.operators.targets.kubernetes.claims import find_claim, judge_claim
+from wideloop.operators.targets.kubernetes.job_run import run_to_end
+from wideloop.operators.targets.kubernetes.objects import apply
+
+
+def prepare_weights(
+    api: Api,
+    options: ClusterOptions,
+    engine: Engine,
+    model: str,
+    owner: Owner | None = None,
+    *,
+    say: Callable[[str], None] = print,
+) -> Weights:
+    """Make sure that the claims are there and ``model`` is in its folder, complete.
+
+    Args:
+        model: a profile's name or a hub id.
+        owner: the run that waits for it.
+
+    Raises:
+        Refused: the claim is there and too small, or cannot be mounted by several nodes.
+        TargetError: the download or the making failed; what is whole is kept for the next try.
+    """
+    spec = profiles.model(model)
+    needed = spec.total_bytes if engine.needs_weights else 0
+    _ensure_claims(api, options, needed, say)
+    folder, documents = _documents(options, engine, model)
+    say(f"{model} in {folder} on claim {options.model_claim}")
+    result = json.loads(run_to_end(api, documents, owner, say=say))
+    return Weights(
+        path=folder,
+        files=result["files"],
+        bytes=result["bytes"],
+        has_weights=result["has_weights"],
+        reused=result["reused"],
+    )
+
+
+def _ensure_claims(api: Api, options: ClusterOptions, needed: int, say: Callable[[str], None]) -> None:
+    """Make the claims that are missing; those that are there are judged and left as they are."""
+    wanted = [
+        ("model_claim", model_cache.model_claim(options, needed), needed),
+        ("files_claim", model_cache.files_claim(options), 0),
+    ]
+    for field, document, needed_bytes in wanted:
+        name = document["metadata"]["name"]
+        found = find_claim(api, options.namespace, name)
+        if found is None:
+            apply(api, document)
+            say(f"made claim {name}: {document['spec']['resources']['requests']['storage']}, ReadWriteMany")
+        else:
+            refuse(judge_claim(field, found, needed_bytes))
+
+
+def _documents(options: ClusterOptions, engine: Engine, model: str) -> tuple[str, list[Json]]:
+    if model.startswith("/"):
+        raise Refused([_not_a_name(model)])
+    folder = f"{options.model_mount}/{engine.name}/{model.replace('/', '--')}"
+    made = engine.make_model("python3", model_cache.CONFIG_PATH, model_cache.partial(folder))
+    if made is None:
+        return model_cache.download_documents(options, hub_model(model, options.model_revisions))
+    config = profiles.model_config_path(model).read_bytes()
+    return folder, model_cache.make_documents(options, folder, made.argv, made.env, config)
+
+
+def _not_a_name(model: str) -> Finding:
+    return Finding(
+        field="model",
+        value=model,
+        rule="is a path on the Airflow host, which pods do not see",
+        suggestion="Give a profile's name or a hub id, e.g. deepseek-ai/DeepSeek-R1",
+    )

@@ -1,0 +1,298 @@
+"""The ``local`` target: engines as processes of this host. Its state is described in ``state.py``."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from wideloop.manifests import benchmark
+from wideloop.manifests.deployment import DeploymentSpec
+from wideloop.manifests.diagnosis import Diagnosis
+from wideloop.manifests.engines import engine, sglang_outdated
+from wideloop.manifests.engines.base import Command, Engine
+from wideloop.manifests.errors import TargetBusy, TargetError
+from wideloop.manifests.findings import Finding
+from wideloop.operators.settings import Settings
+from wideloop.operators.targets.base import ClientStatus, Endpoints, Image, Owned, Owner, Status, Target, Weights
+from wideloop.operators.targets.files import write_whole
+from wideloop.operators.targets.generation import unanswered
+from wideloop.operators.targets.http import request
+from wideloop.operators.targets.local import gpus, installed
+from wideloop.operators.targets.local import start as local_start
+from wideloop.operators.targets.local.environment import environment_python, prepare_environment
+from wideloop.operators.targets.local.model_directory import prepare_model_directory
+from wideloop.operators.targets.local.process import end_marked
+from wideloop.operators.targets.local.state import Deployment, State
+
+#: Lines of a log that can hold the tracebacks of all ranks.
+_WHOLE_TRACEBACK = 600
+_LOG_TAIL = 12
+
+
+class LocalTarget(Target):
+    """Runs engines on this host.
+
+    Args:
+        settings: where state, environments and models are.
+        grace_s: how long a process may take to end when asked politely; None: as the engine says.
+        start_timeout_s: how long a deployment may take to answer its first generation; None: as the engine says.
+    """
+
+    name = "local"
+    patience_s = 30.0
+
+    def __init__(
+        self, settings: Settings, *, grace_s: float | None = None, start_timeout_s: float | None = None
+    ) -> None:
+        self._settings = settings
+        self._state = State(settings.local)
+        self._grace_s = grace_s
+        self._start_timeout_s = start_timeout_s
+
+    # ---- image and weights
+
+    def prepare_image(self, engine: Engine, owner: Owner | None = None) -> Image:  # noqa: ARG002
+        image = prepare_environment(self._settings, engine.environment, engine.imports)
+        client = prepare_environment(self._settings, benchmark.ENVIRONMENT, benchmark.IMPORTS)
+        versions = client.versions | image.versions
+        return image.model_copy(update={"versions": versions, "reused": image.reused and client.reused})
+
+    def prepare_weights(self, engine: Engine, model: str, owner: Owner | None = None) -> Weights:  # noqa: ARG002
+        return prepare_model_directory(self._settings, engine, model)
+
+    # ---- deployments
+
+    def preflight(self, spec: DeploymentSpec) -> list[Finding]:
+        findings = []
+        if not (Path(spec.model_path) / "config.json").is_file():
+            findings.append(
+                Finding(
+                    field="model_path",
+                    value=spec.model_path,
+                    rule="is no directory with a config.json on this host",
+                    suggestion="Run wideep_weights, or give the directory that holds the model's files",
+                )
+            )
+        # The client's too: without it, what took minutes to start could not be measured.
+        for environment in (engine(spec.engine).environment, benchmark.ENVIRONMENT):
+            try:
+                environment_python(self._settings, environment)
+            except TargetError as error:
+                findings.append(
+                    Finding(field="engine", value=spec.engine, rule=str(error), suggestion="Run wideep_image first")
+                )
+        if not findings and not engine(spec.engine).simulated:
+            findings = self._gpu_findings(spec)
+        return findings
+
+    def _gpu_findings(self, spec: DeploymentSpec) -> list[Finding]:
+        """What the GPUs and the installed engine say; whether one of our own holds the GPUs is for apply to say."""
+        serving = engine(spec.engine)
+        python = environment_python(self._settings, serving.environment)
+        packages = installed.packages(python)
+        findings = [f for f in (installed.other_version(spec, python),) if f is not None]
+        added = self._settings.engine_options(serving.environment)
+        findings += installed.missing(spec, python, serving.needs(spec, added))
+        findings += sglang_outdated.findings("WIDELOOP_SGLANG_OPTIONS", added, spec.engine_version)
+        if self._holding():
+            return findings
+        return findings + gpus.findings(spec, gpus.read(), gpus.cuda_of(packages), self._state.pids())
+
+    def stand_by(self, spec: DeploymentSpec, owner: Owner) -> None:
+        with self._state.locked(spec.name):
+            if self._state.read(spec.name) is None:
+                local_start.stand_by(self._settings, self._state, spec, owner)
+
+    def apply(self, spec: DeploymentSpec, owner: Owner) -> None:
+        with self._state.locked(spec.name):
+            if self._runs(spec):
+                return
+            if local_start.standing_by(self._settings, self._state, spec) is None:
+                self._remove(spec.name)
+            try:
+                # Between the look and the start nobody else may start, or both would find the host free.
+                with self._state.all_locked():
+                    self._require_room(spec.name)
+                    local_start.start(self._settings, self._state, spec, owner)
+            except BaseException as error:
+                self._remove(spec.name)
+                if isinstance(error, OSError):
+                    raise TargetError(f"{spec.name} could not be started: {error}") from error
+                raise
+
+    def _remove(self, name: str) -> None:
+        deployment = self._state.read(name)
+        serving = engine(deployment.spec.engine) if deployment else None
+        self._state.remove(name, self._grace(serving))
+        if deployment and serving and not serving.simulated and not deployment.standby:
+            gpus.wait_until_free(deployment.spec.gpus, self._state.pids())
+
+    def _grace(self, serving: Engine | None = None) -> float:
+        if self._grace_s is not None:
+            return self._grace_s
+        return serving.stop_grace_s if serving else Engine.stop_grace_s
+
+    def _require_room(self, name: str) -> None:
+        """Refuse when others hold all this host has. One whose processes are all dead holds nothing."""
+        holding = [other for other in self._holding() if other != name]
+        if len(holding) < self._settings.local_deployments:
+            return
+        holder = self._state.read(holding[0])
+        owner = holder.owner if holder else None
+        run = f"{owner.dag_id}/{owner.run_id}" if owner else None
+        raise TargetBusy(holding[0], run, owner.keep_until if owner else None)
+
+    def _holding(self) -> list[str]:
+        """The deployments that hold accelerators."""
+        waiting = {d.spec.name for d in self._state.deployments() if d.standby}
+        return sorted(self._state.alive() - waiting)
+
+    def _runs(self, spec: DeploymentSpec) -> bool:
+        deployment = self._state.read(spec.name)
+        if deployment is None or deployment.spec != spec or deployment.standby:
+            return False
+        return all(self._state.component(spec.name, c.name).alive() for c in engine(spec.engine).components(spec))
+
+    def status(self, name: str) -> Status:
+        deployment = self._state.read(name)
+        if deployment is None:
+            return Status(state="absent", reason=f"there is no deployment {name}")
+        if deployment.standby:
+            return Status(state="absent", reason=f"{name} stands by and was not applied yet")
+        dead = self._dead(deployment)
+        if dead is not None:
+            return Status(state="failed", reason=dead.message, diagnosis=dead)
+        ready = self._state.folder(name) / "ready"
+        if ready.exists():
+            return Status(state="ready", start_seconds=float(ready.read_text()))
+        answer = unanswered(self, deployment.spec)
+        if answer is None:
+            seconds = (datetime.now(UTC) - deployment.created_at).total_seconds()
+            write_whole(ready, str(seconds))
+            return Status(state="ready", start_seconds=seconds)
+        age = (datetime.now(UTC) - deployment.created_at).total_seconds()
+        patience = self._start_timeout_s or engine(deployment.spec.engine).start_timeout_s
+        if age < patience:
+            return Status(state="pending", reason=answer)
+        front = next(c for c, ports in deployment.ports.items() if "http" in ports)
+        late = Diagnosis(
+            kind="timed_out",
+            component=front,
+            message=f"no generation was answered within {patience:.0f} s: {answer}",
+            action="read the components' logs",
+            log_tail=self.logs(name, front, _LOG_TAIL),
+        )
+        return Status(state="failed", reason=late.message, diagnosis=late)
+
+    def _dead(self, deployment: Deployment) -> Diagnosis | None:
+        """The diagnosis of a component that has died, or will; one that says why wins over one that went along."""
+        spec = deployment.spec
+        serving = engine(spec.engine)
+        found: Diagnosis | None = None
+        for component in serving.components(spec):
+            process = self._state.component(spec.name, component.name)
+            alive = process.alive()
+            if not alive or serving.doomed(process.tail(_LOG_TAIL)):
+                diagnosis = serving.diagnose(component, process.tail(_WHOLE_TRACEBACK), process.exit_code())
+                if diagnosis.kind != "crashed":
+                    return diagnosis
+                found = found or diagnosis
+        return found
+
+    def call(
+        self,
+        name: str,
+        component: str,
+        path: str,
+        *,
+        method: Literal["GET", "POST"] = "POST",
+        body: dict[str, Any] | None = None,
+        timeout_s: float = 30.0,
+    ) -> str:
+        endpoints = self.endpoints(name)
+        base = endpoints.frontend if component == "frontend" else endpoints.control.get(component)
+        if base is None:
+            known = ", ".join(("frontend", *endpoints.control))
+            raise TargetError(f"{name} has no component {component!r} to call; it has {known}")
+        return request(base + path, method=method, body=body, timeout_s=timeout_s)
+
+    def spec(self, name: str) -> DeploymentSpec:
+        return self._require(name).spec
+
+    def endpoints(self, name: str) -> Endpoints:
+        ports = self._require(name).ports
+        front = next(c for c, p in ports.items() if "http" in p)
+        # A server that is frontend and worker at once is controlled where it is asked.
+        control = {c: p.get("control", p.get("http")) for c, p in ports.items() if c != "frontend"}
+        return Endpoints(
+            frontend=f"http://{local_start.HOST}:{ports[front]['http']}",
+            control={c: f"http://{local_start.HOST}:{port}" for c, port in control.items() if port is not None},
+        )
+
+    def logs(self, name: str, component: str, lines: int = 50) -> tuple[str, ...]:
+        return self._state.component(name, component).tail(lines)
+
+    def recordings(self, name: str, component: str) -> list[Path]:
+        folder = self._state.component(name, component).folder
+        return sorted(folder.rglob("expert_distribution_recorder_*.pt"), key=lambda p: p.stat().st_mtime)
+
+    def delete(self, name: str) -> None:
+        with self._state.locked(name):
+            self._remove(name)
+
+    def list_owned(self) -> list[Owned]:
+        return self._state.owned()
+
+    # ---- clients
+
+    def client_dir(self, name: str, client: str) -> str:
+        folder = self._state.client(name, client).folder / "out"
+        folder.mkdir(parents=True, exist_ok=True)
+        return str(folder)
+
+    @property
+    def client_cache_dir(self) -> str:
+        return str(self._settings.home / "client-cache")
+
+    def run_client(self, name: str, client: str, command: Command, environment: str) -> None:
+        self._require(name)
+        process = self._state.client(name, client)
+        python = environment_python(self._settings, environment)
+        path = {"PATH": f"{python.parent}{os.pathsep}{os.environ.get('PATH', '')}"}
+        with self._state.locked(name):
+            if process.started is not None:
+                return
+            # An earlier starter may have died before it could leave a record of what it started.
+            end_marked(process.folder, self._grace())
+            shutil.rmtree(process.folder, ignore_errors=True)
+            self.client_dir(name, client)
+            process.start(command.argv, {**local_start.base_environment(), **path, **command.env})
+
+    def client_status(self, name: str, client: str) -> ClientStatus:
+        process = self._state.client(name, client)
+        if process.started is None:
+            return ClientStatus(state="absent")
+        seconds = (process.ended or time.time()) - process.started
+        if process.alive():
+            return ClientStatus(state="running", seconds=seconds)
+        code = process.exit_code()
+        state = "succeeded" if code == 0 else "failed"
+        return ClientStatus(state=state, exit_code=code, seconds=seconds, log_tail=process.tail(_LOG_TAIL))
+
+    def collect(self, name: str, client: str) -> Path:
+        return Path(self.client_dir(name, client))
+
+    def stop_client(self, name: str, client: str) -> None:
+        folder = self._state.client(name, client).folder
+        end_marked(folder, self._grace())
+        shutil.rmtree(folder, ignore_errors=True)
+
+    def _require(self, name: str) -> Deployment:
+        deployment = self._state.read(name)
+        if deployment is None:
+            raise TargetError(f"there is no deployment {name} on this host")
+        return deployment

@@ -1,0 +1,1 @@
+"""Tests mirror the tree; helpers are imported by their full name, ``tests.unit...``."""
