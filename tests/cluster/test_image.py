@@ -222,12 +222,12 @@ def test_a_registry_that_takes_no_push(
 def test_a_smoke_test_that_finds_no_gpu_says_so(
     api: Api, options: ClusterOptions, images: registry.Registry, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from wideloop.operators.targets.kubernetes import task_trouble
+    from wideloop.operators.targets.kubernetes import pod_start
 
     class Real(type(SIMULATED)):  # type: ignore[misc]
         simulated = False
 
-    monkeypatch.setattr(task_trouble, "GRACE_S", 2.0)
+    monkeypatch.setattr(pod_start, "GRACE_S", 2.0)
     names = cluster.kubectl("get", "nodes", "-o", "name").split()
     cluster.kubectl("cordon", *[name.removeprefix("node/") for name in names])
     nobody = options.model_copy(update={"gpu_node_selector": {"pool": "gpus"}})

@@ -13,7 +13,7 @@ from wideloop.manifests.kubernetes.labels import selector
 from wideloop.manifests.kubernetes.options import ClusterOptions
 from wideloop.manifests.kubernetes.task_job import Task, task_documents
 from wideloop.operators.targets.base import Owner
-from wideloop.operators.targets.kubernetes import task_trouble
+from wideloop.operators.targets.kubernetes import pod_start
 from wideloop.operators.targets.kubernetes.api import Api
 from wideloop.operators.targets.kubernetes.job_run import _find_or_make, run_to_end
 from wideloop.operators.targets.kubernetes.objects import apply
@@ -141,7 +141,7 @@ def test_a_quota_that_lets_no_pod_in(api: Api, options: ClusterOptions, cluster:
 
 
 def test_no_node_for_it(api: Api, options: ClusterOptions, monkeypatch: pytest.MonkeyPatch, cluster: Cluster) -> None:
-    monkeypatch.setattr(task_trouble, "GRACE_S", 2.0)
+    monkeypatch.setattr(pod_start, "GRACE_S", 2.0)
     nowhere = options.model_copy(update={"cpu_node_selector": {"pool": "none"}})
     with pytest.raises(TargetError, match="unschedulable"):
         run_to_end(api, documents(nowhere, "true"), say=lambda _: None)

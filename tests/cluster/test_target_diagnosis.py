@@ -11,7 +11,7 @@ from wideloop.manifests.errors import ApiRefused
 from wideloop.operators.settings import settings
 from wideloop.operators.steps import deployment
 from wideloop.operators.targets.dynamo import deployments
-from wideloop.operators.targets.kubernetes import diagnosis as rules
+from wideloop.operators.targets.kubernetes import pod_start
 
 from tests.cluster.agent.faults import Fault
 from tests.cluster.agent.status import now
@@ -24,8 +24,8 @@ pytestmark = pytest.mark.cluster
 @pytest.fixture(autouse=True)
 def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is given a minute in earnest is given seconds here: enough for an operator to make its pods."""
-    monkeypatch.setattr(rules, "GRACE_S", 4.0)
-    monkeypatch.setattr(rules, "LONG_GRACE_S", 5.0)
+    monkeypatch.setattr(pod_start, "GRACE_S", 4.0)
+    monkeypatch.setattr(pod_start, "LONG_GRACE_S", 5.0)
     monkeypatch.setattr(deployments, "_GRACE_S", 1)
 
 

@@ -11,7 +11,7 @@ from wideloop.operators.steps import benchmark
 from wideloop.operators.targets import target
 from wideloop.operators.targets.dynamo import DynamoTarget
 from wideloop.operators.targets.dynamo import target as target_module
-from wideloop.operators.targets.kubernetes import diagnosis, watch
+from wideloop.operators.targets.kubernetes import pod_start, watch
 
 from tests.cluster.cluster import wait_for
 from tests.cluster.place import OWNER, Place, empty_place, place  # noqa: F401 - fixtures
@@ -108,7 +108,7 @@ def test_twenty_that_wait_ask_at_most_six_times_a_minute_each(
     monkeypatch.setattr(target_module, "LOOK_EVERY_S", target_module.LOOK_EVERY_S / hurry)
     monkeypatch.setattr(watch, "_ROUND_S", watch._ROUND_S // hurry)
     monkeypatch.setattr(target_module, "looks_stuck", lambda seen, roles: True)
-    monkeypatch.setattr(diagnosis, "GRACE_S", 3600.0)
+    monkeypatch.setattr(pod_start, "GRACE_S", 3600.0)
     names = [f"many-{k}" for k in range(count)]
     where = target("dynamo")
     assert isinstance(where, DynamoTarget)

@@ -29,7 +29,7 @@ from wideloop.operators.targets.kubernetes import view
 from wideloop.operators.targets.kubernetes.cluster import Cluster
 from wideloop.operators.targets.kubernetes.files import Files
 from wideloop.operators.targets.kubernetes.objects import apply, collection, delete, path_of, require_ours
-from wideloop.operators.targets.kubernetes.pods import in_words, leaving, parse_time, role
+from wideloop.operators.targets.kubernetes.pods import in_words, is_being_deleted, parse_time, role
 
 Json = dict[str, Any]
 _log = logging.getLogger(__name__)
@@ -161,7 +161,7 @@ class Deployments:
         Many engines do not hear a polite request before they are up.
         """
         for pod in pods:
-            if leaving(pod) and pod["metadata"].get("deletionGracePeriodSeconds", 0) > _GRACE_S:
+            if is_being_deleted(pod) and pod["metadata"].get("deletionGracePeriodSeconds", 0) > _GRACE_S:
                 path = f"{view.pods(self._cluster.options)}/{pod['metadata']['name']}"
                 delete(self._cluster.api, path, uid=pod["metadata"]["uid"], grace_s=_GRACE_S)
 

@@ -35,7 +35,7 @@ from wideloop.operators.targets.base import (
 from wideloop.operators.targets.dynamo.deployments import Deployments
 from wideloop.operators.targets.dynamo.preflight import preflight
 from wideloop.operators.targets.generation import unanswered
-from wideloop.operators.targets.kubernetes import ends, preparations, view
+from wideloop.operators.targets.kubernetes import preparations, terminations, view
 from wideloop.operators.targets.kubernetes.api import MERGE
 from wideloop.operators.targets.kubernetes.clients import Clients
 from wideloop.operators.targets.kubernetes.cluster import cluster
@@ -43,8 +43,8 @@ from wideloop.operators.targets.kubernetes.diagnosis import looks_stuck
 from wideloop.operators.targets.kubernetes.files import Files
 from wideloop.operators.targets.kubernetes.image import prepare_image
 from wideloop.operators.targets.kubernetes.objects import log_lines, replaced
-from wideloop.operators.targets.kubernetes.pods import component_pods, group_of, has_ended, leaving, role
-from wideloop.operators.targets.kubernetes.status import Verdict, judge, roles
+from wideloop.operators.targets.kubernetes.pods import component_pods, group_of, has_ended, is_being_deleted, role
+from wideloop.operators.targets.kubernetes.status import Judgement, judge, roles
 from wideloop.operators.targets.kubernetes.view import LOOK_EVERY_S, READY, View
 from wideloop.operators.targets.kubernetes.weights import prepare_weights
 
@@ -116,10 +116,10 @@ class DynamoTarget(Target):
                 return self._ask(held).status
             wanted = verdict.state == "failed" or self._looks_stuck(held)
             if verdict.state != "absent" and not (wanted and self._cluster.due("look", name, LOOK_EVERY_S)):
-                return Verdict("pending", verdict.reason).status
+                return Judgement("pending", verdict.reason).status
         return self._look(name).status
 
-    def _look(self, name: str) -> Verdict:
+    def _look(self, name: str) -> Judgement:
         """Ask the API server instead of believing the watch."""
         api, options = self._cluster.api, self._cluster.options
         seen = view.look(api, options, name)
@@ -131,20 +131,20 @@ class DynamoTarget(Target):
             verdict = self._judge(view.with_nodes(api, view.with_events(api, options, seen)))
         return self._ask(seen) if verdict.state == "ask" else verdict
 
-    def _judge(self, seen: View) -> Verdict:
+    def _judge(self, seen: View) -> Judgement:
         if seen.graph is None:
-            return Verdict("absent", f"there is no deployment {seen.name}")
+            return Judgement("absent", f"there is no deployment {seen.name}")
         spec = self._cluster.spec_of(seen.graph)
-        if not leaving(seen.graph):
-            self._keep_ends(seen.graph, ends.unrecorded(seen, engine(spec.engine), self._cluster.last_log))
+        if not is_being_deleted(seen.graph):
+            self._keep_ends(seen.graph, terminations.unrecorded(seen, engine(spec.engine), self._cluster.last_log))
         return judge(seen, spec, self._cluster.last_log, self._start_timeout_s)
 
-    def _keep_ends(self, graph: dict[str, Any], new: Sequence[ends.End]) -> None:
+    def _keep_ends(self, graph: dict[str, Any], new: Sequence[terminations.Termination]) -> None:
         """Write down how containers ended: at the next look their pods may be gone, or this process."""
         if not new or self._cluster.kept_ends.get(graph["metadata"]["uid"]) == new:
             return
         try:
-            self._annotate(graph, ends.record(new))
+            self._annotate(graph, terminations.record(new))
         except ApiRefused as refusal:
             if not replaced(refusal):
                 raise
@@ -153,25 +153,25 @@ class DynamoTarget(Target):
     def _looks_stuck(self, seen: View) -> bool:
         return seen.graph is not None and looks_stuck(seen, roles(self._cluster.spec_of(seen.graph)))
 
-    def _ask(self, seen: View) -> Verdict:
+    def _ask(self, seen: View) -> Judgement:
         """Find out whether a deployment that is up serves, and write it down when it does."""
         if seen.graph is None:
-            return Verdict("absent", f"there is no deployment {seen.name}")
+            return Judgement("absent", f"there is no deployment {seen.name}")
         pods = (seen.graph["metadata"]["uid"], seen.signature)
         if pods in self._cluster.answered:
             # What we wrote down has not come back by the watch yet.
-            return Verdict("ready", start_seconds=self._cluster.answered[pods])
+            return Judgement("ready", start_seconds=self._cluster.answered[pods])
         if not self._cluster.due("ask", seen.name, _ASK_EVERY_S):
-            return Verdict("pending", "every component is up; no generation was answered yet")
+            return Judgement("pending", "every component is up; no generation was answered yet")
         answer = unanswered(self, self._cluster.spec_of(seen.graph))
         if answer is not None:
-            return Verdict("pending", f"every component is up, but {answer}")
+            return Judgement("pending", f"every component is up, but {answer}")
         seconds = seen.ready_record.get("seconds", seen.age_s)
         record: dict[str, str | None] = {READY: json.dumps({"seconds": seconds, "pods": seen.signature})}
         # Whatever ended on the way here was got over: what counts is what ends from now on.
-        self._annotate(seen.graph, {**record, **ends.forget(seen.graph)})
+        self._annotate(seen.graph, {**record, **terminations.forget(seen.graph)})
         self._cluster.answered[pods] = seconds
-        return Verdict("ready", start_seconds=seconds)
+        return Judgement("ready", start_seconds=seconds)
 
     def _annotate(self, graph: dict[str, Any], annotations: Mapping[str, str | None]) -> None:
         metadata = graph["metadata"]

@@ -23,7 +23,7 @@ from wideloop.operators.targets.kubernetes.view import pods
 from wideloop.operators.targets.kubernetes.watch import Watch
 
 if TYPE_CHECKING:
-    from wideloop.operators.targets.kubernetes.ends import End
+    from wideloop.operators.targets.kubernetes.terminations import Termination
 
 Json = dict[str, Any]
 
@@ -46,7 +46,7 @@ class Cluster:
         self._specs: dict[str, DeploymentSpec] = {}
         self._logs: dict[tuple[str, int, bool], tuple[str, ...]] = {}
         self.answered: dict[tuple[str, str], float] = {}
-        self.kept_ends: dict[str, Sequence[End]] = {}
+        self.kept_ends: dict[str, Sequence[Termination]] = {}
         self._last: dict[tuple[str, str], float] = {}
 
     @cached_property

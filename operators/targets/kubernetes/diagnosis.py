@@ -8,29 +8,23 @@ from typing import Any
 from wideloop.manifests.diagnosis import Diagnosis
 from wideloop.manifests.engines.base import Engine
 from wideloop.manifests.kubernetes.jobs import FILES
-from wideloop.operators.targets.kubernetes import causes, ends
-from wideloop.operators.targets.kubernetes.ends import ReadLog
-from wideloop.operators.targets.kubernetes.events import about_one, last, pods_refused, unmounted
+from wideloop.operators.targets.kubernetes import pod_diagnoses, pod_start, terminations
+from wideloop.operators.targets.kubernetes.events import about_one
+from wideloop.operators.targets.kubernetes.pod_start import creation_failure, pending_s, start_failure
 from wideloop.operators.targets.kubernetes.pods import (
     age_s,
     has_ended,
-    leaving,
+    is_being_deleted,
     overdue_s,
     parse_time,
     refused_by_node,
     role,
-    scheduled,
     silent_since,
-    waiting,
 )
+from wideloop.operators.targets.kubernetes.terminations import ReadLog
 from wideloop.operators.targets.kubernetes.view import View
 
 Json = dict[str, Any]
-
-#: Seconds a condition may last that often passes by itself: nodes being added, claims being bound, registries away.
-GRACE_S = 60.0
-#: Seconds for what takes minutes where it goes well: pulling from a busy registry, attaching volumes.
-LONG_GRACE_S = 180.0
 
 
 def diagnose(view: View, serving: Engine, roles: Collection[str], read_log: ReadLog) -> Diagnosis | None:
@@ -50,9 +44,8 @@ def diagnose(view: View, serving: Engine, roles: Collection[str], read_log: Read
 def diagnose_client(view: View, client: str) -> Diagnosis | None:
     """Why the pod of a client will never run, or is never made."""
     job, pods = view.client_job(client), view.client_pods(client)
-    if job is not None and not pods and age_s(job, view.now) >= GRACE_S:
-        refused = pods_refused(about_one(view.events or (), job["metadata"]["name"]))
-        return causes.no_pods(client, refused, {}) if refused else None
+    if job is not None and not pods and age_s(job, view.now) >= pod_start.GRACE_S:
+        return creation_failure(client, about_one(view.events or (), job["metadata"]["name"]))
     found = (diagnosis for pod in pods if (diagnosis := _stuck(view, client, pod)) is not None)
     return next(found, None)
 
@@ -60,14 +53,14 @@ def diagnose_client(view: View, client: str) -> Diagnosis | None:
 def client_looks_stuck(view: View, client: str) -> bool:
     """Whether a client takes so long to begin that events should be asked for the reason."""
     job, pods = view.client_job(client), view.client_pods(client)
-    if job is None or age_s(job, view.now) < GRACE_S:
+    if job is None or age_s(job, view.now) < pod_start.GRACE_S:
         return False
     return not pods or any(_pending(p) for p in pods)
 
 
 def looks_stuck(view: View, roles: Collection[str]) -> bool:
     """Whether something takes so long that events should be asked for the reason."""
-    if view.graph is None or view.age_s < GRACE_S:
+    if view.graph is None or view.age_s < pod_start.GRACE_S:
         return False
     serves = view.files_pod is not None and not has_ended(view.files_pod) and not _pending(view.files_pod)
     return any(map(_pending, view.engine_pods)) or bool(_podless(view, roles) or view.silent_pods) or not serves
@@ -87,8 +80,8 @@ def _all(view: View, serving: Engine, roles: Collection[str], read_log: ReadLog)
         diagnosis = _stuck(view, role(pod) or "?", pod)
         if diagnosis is not None:
             yield diagnosis
-    yield from ends.fatal(view, serving, read_log)
-    for pod in (*view.engine_pods, *view.leaving_pods):
+    yield from terminations.fatal(view, serving, read_log)
+    for pod in (*view.engine_pods, *view.deleted_pods):
         diagnosis = _lost(view, role(pod) or "?", pod)
         if diagnosis is not None:
             yield diagnosis
@@ -104,34 +97,21 @@ def _all(view: View, serving: Engine, roles: Collection[str], read_log: ReadLog)
 
 def _stuck(view: View, component: str, pod: Json) -> Diagnosis | None:
     """Why a pod's containers do not start."""
-    condition = scheduled(pod)
-    if condition.get("status") == "False":
-        since = parse_time(condition.get("lastTransitionTime") or pod["metadata"]["creationTimestamp"])
-        if (view.now - since).total_seconds() < GRACE_S or _grows(view, pod):
-            return None
-        return causes.unschedulable(component, condition)
-    wait = waiting(pod)
-    if wait:
-        diagnosis = causes.not_started(component, wait, patient=age_s(pod, view.now) < LONG_GRACE_S)
-        if diagnosis is not None:
-            return diagnosis
-    if wait and age_s(pod, view.now) >= GRACE_S:
-        return causes.not_mounted(component, unmounted(_about(view, pod), view.now))
-    return None
+    return start_failure(component, pod, _about(view, pod), pending_s(pod, view.now), now=view.now)
 
 
 def _lost(view: View, component: str, pod: Json) -> Diagnosis | None:
     """Whether a pod is lost with its node, or would not end there."""
     if refused_by_node(pod):
-        return None if view.available or _replaced(view, pod) else causes.refused_by_node(component, pod)
-    if leaving(pod) and view.available:
+        return None if view.available or _replaced(view, pod) else pod_diagnoses.refused_by_node(component, pod)
+    if is_being_deleted(pod) and view.available:
         return None  # Another pod has taken its place.
     wrong = view.nodes.get(pod["spec"].get("nodeName") or "")
     since, overdue = silent_since(pod), overdue_s(pod, view.now)
-    if wrong and (overdue >= GRACE_S or _passed(view, since) >= GRACE_S):
-        return causes.node_lost(component, pod, wrong, since or pod["metadata"]["deletionTimestamp"])
-    if wrong == "" and overdue >= LONG_GRACE_S:
-        return causes.does_not_end(component, pod, pod["metadata"]["deletionTimestamp"])
+    if wrong and (overdue >= pod_start.GRACE_S or _passed(view, since) >= pod_start.GRACE_S):
+        return pod_diagnoses.node_lost(component, pod, wrong, since or pod["metadata"]["deletionTimestamp"])
+    if wrong == "" and overdue >= pod_start.LONG_GRACE_S:
+        return pod_diagnoses.does_not_end(component, pod, pod["metadata"]["deletionTimestamp"])
     return None
 
 
@@ -148,19 +128,14 @@ def _passed(view: View, since: str | None) -> float:
 
 def _no_pods(view: View, component: str) -> Diagnosis | None:
     """Why a component has no pod, when that is not only so for the moment in which one replaces another."""
-    if view.graph is None or view.age_s < GRACE_S or view.events is None:
+    if view.graph is None or view.age_s < pod_start.GRACE_S or view.events is None:
         return None
-    refused = pods_refused(view.events)
-    if not refused and (view.engine_pods or view.ready_record):
-        return None
-    return causes.no_pods(component, refused, view.graph)
+    refused = creation_failure(component, view.events)
+    if refused is not None or view.engine_pods or view.ready_record:
+        return refused
+    return pod_diagnoses.no_pods(component, view.graph)
 
 
 def _about(view: View, pod: Json) -> list[Json]:
     """The events about a pod, oldest first."""
     return about_one(view.events or (), pod["metadata"]["name"])
-
-
-def _grows(view: View, pod: Json) -> bool:
-    """Whether an autoscaler has said that it adds nodes for a pod."""
-    return bool(last(_about(view, pod), "TriggeredScaleUp", "Nominated"))

@@ -14,10 +14,10 @@ from urllib.parse import quote
 
 from wideloop.manifests.errors import ApiRefused, TargetError
 from wideloop.manifests.kubernetes.jobs import FILES, FILES_PORT, files_pod, files_pod_name
-from wideloop.operators.targets.kubernetes import causes
+from wideloop.operators.targets.kubernetes import pod_diagnoses
 from wideloop.operators.targets.kubernetes.cluster import Cluster
 from wideloop.operators.targets.kubernetes.objects import apply, delete
-from wideloop.operators.targets.kubernetes.pods import age_s, has_ended, leaving, ready, scheduled, waiting
+from wideloop.operators.targets.kubernetes.pods import age_s, has_ended, is_being_deleted, ready, scheduled, waiting
 from wideloop.operators.targets.kubernetes.view import pods
 
 Json = dict[str, Any]
@@ -183,8 +183,8 @@ def _away(error: TargetError) -> bool:
 
 def _hopeless(pod: Json, after_s: float) -> bool:
     """Whether a pod that is older than ``after_s`` cannot be placed, or not started."""
-    if leaving(pod) or age_s(pod, datetime.now(UTC)) < after_s:
+    if is_being_deleted(pod) or age_s(pod, datetime.now(UTC)) < after_s:
         return False
     wait = waiting(pod)
-    stuck = bool(wait) and causes.not_started(FILES, wait, patient=False) is not None
+    stuck = bool(wait) and pod_diagnoses.not_started(FILES, wait, patient=False) is not None
     return stuck or has_ended(pod) or scheduled(pod).get("status") == "False"

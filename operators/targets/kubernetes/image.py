@@ -18,7 +18,7 @@ from wideloop.operators.targets.base import Image, Owner
 from wideloop.operators.targets.kubernetes.api import Api
 from wideloop.operators.targets.kubernetes.job_run import run_to_end
 from wideloop.operators.targets.kubernetes.registry import Registry, RegistryUnreachable
-from wideloop.operators.targets.kubernetes.verified import Verified
+from wideloop.operators.targets.kubernetes.verified_images import VerifiedImages
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
@@ -76,11 +76,11 @@ class _Images:
     owner: Owner | None
     say: Callable[[str], None]
     registry: Registry = field(init=False)
-    verified: Verified = field(init=False)
+    verified: VerifiedImages = field(init=False)
 
     def __post_init__(self) -> None:
         self.registry = registry(self.api, self.options)
-        self.verified = Verified(self.api, self.options.namespace)
+        self.verified = VerifiedImages(self.api, self.options.namespace)
 
     def provide(self, image: str, environment: str, imports: Sequence[str], *, gpu: bool) -> Image:
         digest, reused = self._built(image, environment) if self.options.build else (self._found(image), True)

@@ -27,7 +27,7 @@ from wideloop.operators.targets.kubernetes.objects import (
     settled,
     wait_gone,
 )
-from wideloop.operators.targets.kubernetes.task_trouble import trouble
+from wideloop.operators.targets.kubernetes.pod_start import creation_failure, start_failure
 
 _POLL_S = 1.0
 #: Silence after which a log is asked for again: connections die unnoticed.
@@ -232,7 +232,10 @@ class _Follower:
     def _check_start(self, pod: Json | None, waited_s: float) -> None:
         """Raise when the pod cannot start, or has not for too long."""
         events = self._events(pod["metadata"]["name"] if pod else self._name)
-        diagnosis = trouble(self._name, pod, events, waited_s)
+        if pod is None:
+            diagnosis = creation_failure(self._name, events)
+        else:
+            diagnosis = start_failure(self._name, pod, events, waited_s)
         if diagnosis is not None:
             raise TargetError(str(diagnosis))
         if waited_s > self._pending_s and not _on_its_way([str(event.get("reason")) for event in events]):

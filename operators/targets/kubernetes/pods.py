@@ -53,13 +53,13 @@ def role(pod: Json) -> str | None:
 
 def component_pods(pods: Iterable[Json], of_role: str) -> list[Json]:
     """The pods that speak for a role, one per replica, in the replicas' order; those being deleted are gone."""
-    found = [p for p in pods if role(p) == of_role and _leads(p) and not leaving(p)]
+    found = [p for p in pods if role(p) == of_role and _leads(p) and not is_being_deleted(p)]
     return sorted(found, key=lambda p: (_group(p), p["metadata"]["name"]))
 
 
 def group_of(pods: Iterable[Json], leader: Json) -> list[Json]:
     """The pods of one replica, ``leader`` first: one for each of its nodes."""
-    same = [p for p in pods if role(p) == role(leader) and not _leads(p) and not leaving(p)]
+    same = [p for p in pods if role(p) == role(leader) and not _leads(p) and not is_being_deleted(p)]
     members = [p for p in same if _group(p) == _group(leader)]
     return [leader, *sorted(members, key=lambda p: str(p["metadata"]["name"]))]
 
@@ -79,7 +79,7 @@ def is_follower(pod: Json) -> bool:
     return not _leads(pod)
 
 
-def leaving(pod: Json) -> bool:
+def is_being_deleted(pod: Json) -> bool:
     """Whether a pod is being deleted."""
     return "deletionTimestamp" in pod["metadata"]
 
@@ -120,7 +120,7 @@ def silent_since(pod: Json) -> str | None:
 
 def overdue_s(pod: Json, now: datetime) -> float:
     """Seconds since a pod that is being deleted should have been gone; negative when it has time, or is not."""
-    return (now - parse_time(pod["metadata"]["deletionTimestamp"])).total_seconds() if leaving(pod) else -1.0
+    return (now - parse_time(pod["metadata"]["deletionTimestamp"])).total_seconds() if is_being_deleted(pod) else -1.0
 
 
 def refused_by_node(pod: Json) -> bool:
@@ -149,7 +149,7 @@ def ended(pod: Json) -> Ended | None:
     for status in _statuses(pod):
         state = status.get("state", {})
         now = state.get("terminated")
-        if now and leaving(pod) and not _before_deletion(now, pod):
+        if now and is_being_deleted(pod) and not _before_deletion(now, pod):
             now = None
         last = now or (status.get("lastState") or {}).get("terminated")
         if last is None or (last["exitCode"] == 0 and (status["restartCount"] == 0)):
@@ -184,7 +184,7 @@ def restarts(pod: Json) -> int:
 
 def signature(pods: Iterable[Json]) -> str:
     """Differs once any of ``pods`` was replaced or restarted."""
-    parts = sorted(f"{p['metadata']['uid']}:{restarts(p)}" for p in pods if not leaving(p))
+    parts = sorted(f"{p['metadata']['uid']}:{restarts(p)}" for p in pods if not is_being_deleted(p))
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
@@ -206,7 +206,7 @@ def in_words(pod: Json) -> str:
         said = f"{wait['reason']} {wait.get('message', '')}"
     elif condition.get("status") == "False":
         said = f"{condition.get('reason', 'not scheduled')}: {condition.get('message', '')}"
-    elif leaving(pod):
+    elif is_being_deleted(pod):
         said = "is being deleted"
     else:
         phase = pod.get("status", {}).get("phase", "Pending")

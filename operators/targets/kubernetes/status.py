@@ -9,15 +9,15 @@ from wideloop.manifests.diagnosis import Diagnosis
 from wideloop.manifests.engines import engine
 from wideloop.operators.targets.base import Status
 from wideloop.operators.targets.kubernetes.diagnosis import diagnose
-from wideloop.operators.targets.kubernetes.ends import ReadLog
 from wideloop.operators.targets.kubernetes.pods import in_words, ready
+from wideloop.operators.targets.kubernetes.terminations import ReadLog
 from wideloop.operators.targets.kubernetes.view import View
 
 #: Seconds that the first generation may take of a deployment that is up: kernels are compiled for it.
 ANSWER_S = 900.0
 
 
-class Verdict(NamedTuple):
+class Judgement(NamedTuple):
     """``ask``: every component is up, and whether they serve can only be found out by asking for a generation."""
 
     state: Literal["absent", "pending", "ask", "ready", "failed"]
@@ -32,33 +32,33 @@ class Verdict(NamedTuple):
         return Status(state=state, reason=self.reason, diagnosis=self.diagnosis, start_seconds=self.start_seconds)
 
 
-def judge(view: View, spec: DeploymentSpec, read_log: ReadLog, start_timeout_s: float) -> Verdict:
+def judge(view: View, spec: DeploymentSpec, read_log: ReadLog, start_timeout_s: float) -> Judgement:
     """The state of a deployment.
 
     Args:
         start_timeout_s: how long it may take to answer its first generation.
     """
     if view.graph is None:
-        return Verdict("absent", f"there is no deployment {view.name}")
+        return Judgement("absent", f"there is no deployment {view.name}")
     if "deletionTimestamp" in view.graph["metadata"]:
-        return Verdict("absent", f"{view.name} is being deleted")
+        return Judgement("absent", f"{view.name} is being deleted")
     diagnosis = diagnose(view, engine(spec.engine), roles(spec), read_log)
     if diagnosis is not None:
         return failed(diagnosis)
     record = view.ready_record
     if view.available:
         if record.get("pods") == view.signature:
-            return Verdict("ready", start_seconds=record["seconds"])
+            return Judgement("ready", start_seconds=record["seconds"])
         if view.files_pod is None or not ready(view.files_pod):
             # Found out now, and not once a benchmark was paid for.
             said = in_words(view.files_pod) if view.files_pod else "its pod is gone and made again"
-            return Verdict("pending", f"every component is up, but nothing serves the files that they write: {said}")
+            return Judgement("pending", f"every component is up, but nothing serves the files that they write: {said}")
         if view.available_s > ANSWER_S:
             return failed(_silent(view))
-        return Verdict("ask", "every component is up; no generation was answered yet")
+        return Judgement("ask", "every component is up; no generation was answered yet")
     if not record and view.age_s > start_timeout_s:
         return failed(_late(view, start_timeout_s))
-    return Verdict("pending", _progress(view))
+    return Judgement("pending", _progress(view))
 
 
 def roles(spec: DeploymentSpec) -> set[str]:
@@ -66,9 +66,9 @@ def roles(spec: DeploymentSpec) -> set[str]:
     return {component.role for component in engine(spec.engine).components(spec)}
 
 
-def failed(diagnosis: Diagnosis) -> Verdict:
+def failed(diagnosis: Diagnosis) -> Judgement:
     """The verdict of something that has gone wrong for good."""
-    return Verdict("failed", diagnosis.message, diagnosis)
+    return Judgement("failed", diagnosis.message, diagnosis)
 
 
 def _silent(view: View) -> Diagnosis:

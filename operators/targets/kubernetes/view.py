@@ -77,12 +77,12 @@ class View:
     @property
     def engine_pods(self) -> list[Json]:
         """Pods of the graph's components, but for those that are being deleted."""
-        return [p for p in self._of_engines(self.pods) if not pod_facts.leaving(p)]
+        return [p for p in self._of_engines(self.pods) if not pod_facts.is_being_deleted(p)]
 
     @property
-    def leaving_pods(self) -> list[Json]:
+    def deleted_pods(self) -> list[Json]:
         """Pods of the graph's components that are being deleted; those of an earlier graph of that name are not its."""
-        return [p for p in self._of_engines(self.pods) if pod_facts.leaving(p) and self._since_graph(p)]
+        return [p for p in self._of_engines(self.pods) if pod_facts.is_being_deleted(p) and self._since_graph(p)]
 
     @property
     def gone_pods(self) -> list[Json]:
@@ -92,13 +92,13 @@ class View:
     @property
     def silent_pods(self) -> list[Json]:
         """Pods of the graph's components whose nodes may be gone."""
-        pods = [*self.engine_pods, *self.leaving_pods]
+        pods = [*self.engine_pods, *self.deleted_pods]
         return [p for p in pods if pod_facts.silent_since(p) or pod_facts.overdue_s(p, self.now) > 0]
 
     @property
     def files_pod(self) -> Json | None:
         """The pod that serves the deployment's files."""
-        return next((p for p in self.pods if pod_facts.role(p) == FILES and not pod_facts.leaving(p)), None)
+        return next((p for p in self.pods if pod_facts.role(p) == FILES and not pod_facts.is_being_deleted(p)), None)
 
     @property
     def signature(self) -> str:

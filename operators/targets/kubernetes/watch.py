@@ -36,7 +36,7 @@ _BACKOFF_S = (1.0, 2.0, 5.0, 10.0)
 _GONE = 32
 
 
-class Gone(Exception):
+class WatchExpired(Exception):
     """The API server no longer knows the changes since our resource version (410): list again."""
 
 
@@ -136,7 +136,7 @@ class Watch:
                     version = seen
                     failures = 0
                 time.sleep(max(0.0, _BACKOFF_S[0] - (time.monotonic() - began)))
-            except Gone:
+            except WatchExpired:
                 version = ""
                 if failures:  # Listed anew, and gone again before any change: in a loop this would be all lists.
                     time.sleep(_BACKOFF_S[min(failures, len(_BACKOFF_S)) - 1])
@@ -175,14 +175,14 @@ class Watch:
                         yield self._take(kind, json.loads(line))
         except ApiRefused as error:
             if error.status == 410:
-                raise Gone from error
+                raise WatchExpired from error
             raise
 
     def _take(self, kind: str, event: Json) -> str:
         thing = event.get("object", event)
         if event.get("type") in (None, "ERROR"):
             # 410 in all but rare cases; a new list is the remedy for the others too.
-            raise Gone(thing.get("message"))
+            raise WatchExpired(thing.get("message"))
         metadata = thing["metadata"]
         if event["type"] != "BOOKMARK":
             with self._lock:

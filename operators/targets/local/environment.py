@@ -21,7 +21,7 @@ from wideloop.operators.targets.local import installed
 _LOCKS = Path(manifests.__file__).parent / "environments"
 
 
-class Verified(BaseModel):
+class VerifiedEnvironment(BaseModel):
     """What ``<environment>.verified.json`` holds: the lock file it passed its smoke test with, and what it found."""
 
     digest: str
@@ -74,7 +74,7 @@ def prepare_environment(settings: Settings, environment: str, imports: tuple[str
     else:
         digest = installed.digest(named, settings.engine_options(environment))
     note = settings.environments / f"{environment}.verified.json"
-    known = read_as(Verified, note)
+    known = read_as(VerifiedEnvironment, note)
     python = named or settings.environments / environment / "bin" / "python"
     if known is not None and known.digest == digest and python.exists():
         return Image(digest=digest, versions=known.versions, reused=True)
@@ -82,7 +82,7 @@ def prepare_environment(settings: Settings, environment: str, imports: tuple[str
         _build(settings, environment)
     found = _smoke_test(environment_python(settings, environment), imports)
     note.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(note, Verified(digest=digest, versions=found).model_dump_json())
+    write_whole(note, VerifiedEnvironment(digest=digest, versions=found).model_dump_json())
     return Image(digest=digest, versions=found, reused=False)
 
 

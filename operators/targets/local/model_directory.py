@@ -27,7 +27,7 @@ from wideloop.operators.targets.local.environment import environment_python
 _DOWNLOAD = "Delete it and download it again"
 
 
-class Verified(BaseModel):
+class VerifiedModel(BaseModel):
     """What is noted of a directory once it was verified: as it was then, and what was found."""
 
     signature: str
@@ -99,7 +99,7 @@ def verify(settings: Settings, folder: Path, *, needs_weights: bool) -> Weights:
             [_finding(folder, "is no directory on this host", "Give a model's directory or a profile's name")]
         )
     note = _note(settings, folder)
-    known = read_as(Verified, note)
+    known = read_as(VerifiedModel, note)
     signature = _signature(folder, needs_weights)
     if known is not None and known.signature == signature:
         return known.weights.model_copy(update={"reused": True})
@@ -119,7 +119,7 @@ def verify(settings: Settings, folder: Path, *, needs_weights: bool) -> Weights:
         reused=False,
     )
     note.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(note, Verified(signature=signature, weights=weights).model_dump_json())
+    write_whole(note, VerifiedModel(signature=signature, weights=weights).model_dump_json())
     return weights
 
 

@@ -18,10 +18,10 @@ from wideloop.operators.targets.dynamo.preflight.platform import check_admission
 from wideloop.operators.targets.kubernetes.api import Api
 from wideloop.operators.targets.kubernetes.preflight.accelerators import check_accelerators
 from wideloop.operators.targets.kubernetes.preflight.access import check_access, check_namespace, check_permissions
-from wideloop.operators.targets.kubernetes.preflight.check import Check, table
+from wideloop.operators.targets.kubernetes.preflight.check_result import CheckResult, table
 from wideloop.operators.targets.kubernetes.preflight.configuration import check_configuration
 from wideloop.operators.targets.kubernetes.preflight.limits import check_priority, check_quota
-from wideloop.operators.targets.kubernetes.preflight.room import survey
+from wideloop.operators.targets.kubernetes.preflight.node_capacity import survey
 from wideloop.operators.targets.kubernetes.preflight.sources import check_hub, check_images
 from wideloop.operators.targets.kubernetes.preflight.storage import check_storage
 
@@ -35,7 +35,7 @@ def preflight(
     return [finding for check in made for finding in check.findings]
 
 
-def run_checks(api: Api, options: ClusterOptions, spec: DeploymentSpec) -> Iterator[Check]:
+def run_checks(api: Api, options: ClusterOptions, spec: DeploymentSpec) -> Iterator[CheckResult]:
     """The checks, those first without which others would only repeat the same complaint."""
     access = check_access(api)
     yield access
@@ -52,10 +52,10 @@ def run_checks(api: Api, options: ClusterOptions, spec: DeploymentSpec) -> Itera
         graph = render(spec, options.model_copy(update={"api_version": "v1beta1"}))[0]
         applied = render(spec, options)[0]
     except Refused as refused:
-        yield Check("rendering", "", refused.findings)
+        yield CheckResult("rendering", "", refused.findings)
         return
     doubts = tuple(checks.findings(spec, options))
-    yield Check("rendering", f"{len(graph['spec']['components'])} components; names have Grove's length", doubts)
+    yield CheckResult("rendering", f"{len(graph['spec']['components'])} components; names have Grove's length", doubts)
     wanted = demands(graph)
     crd = check_crd(api, options)
     yield crd
@@ -76,11 +76,11 @@ def run_checks(api: Api, options: ClusterOptions, spec: DeploymentSpec) -> Itera
     yield check_hub(api, options, spec)
 
 
-def _allowed(name: str, checks: Callable[[], list[Check]]) -> list[Check]:
+def _allowed(name: str, checks: Callable[[], list[CheckResult]]) -> list[CheckResult]:
     """The checks, or that this account may not look: which permission is missing is said in the line about them."""
     try:
         return checks()
     except ApiRefused as error:
         if error.status != 403:
             raise
-        return [Check(name, "may not be looked at", made=False)]
+        return [CheckResult(name, "may not be looked at", made=False)]

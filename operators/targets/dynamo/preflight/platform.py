@@ -11,13 +11,13 @@ from wideloop.manifests.kubernetes.labels import MANAGER
 from wideloop.manifests.kubernetes.options import ClusterOptions
 from wideloop.operators.targets.kubernetes.api import Api, Json
 from wideloop.operators.targets.kubernetes.objects import collection, path_of, require_ours
-from wideloop.operators.targets.kubernetes.preflight.check import Check
+from wideloop.operators.targets.kubernetes.preflight.check_result import CheckResult
 
 CRD = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/dynamographdeployments.nvidia.com"
 _INSTALL = "Install the Dynamo platform (its Helm chart dynamo-platform), 1.5 or later"
 
 
-def check_crd(api: Api, options: ClusterOptions) -> Check:
+def check_crd(api: Api, options: ClusterOptions) -> CheckResult:
     """The versions that the cluster serves."""
     name = "Dynamo's CRD"
     try:
@@ -25,37 +25,37 @@ def check_crd(api: Api, options: ClusterOptions) -> Check:
     except ApiRefused as error:
         if error.status != 403:
             raise
-        return Check(name, "may not look at it", made=False)
+        return CheckResult(name, "may not look at it", made=False)
     if found is None:
-        return Check(name, "missing", (_version(options, "the cluster has no DynamoGraphDeployment", _INSTALL),))
+        return CheckResult(name, "missing", (_version(options, "the cluster has no DynamoGraphDeployment", _INSTALL),))
     served = [v["name"] for v in found["spec"]["versions"] if v["served"]]
     if options.api_version not in served:
         known = [v for v in ("v1beta1", "v1alpha1") if v in served]
         action = f"Set api_version to {known[0]}" if known else _INSTALL
-        return Check(name, "", (_version(options, f"is not served, but {', '.join(served)}", action),))
+        return CheckResult(name, "", (_version(options, f"is not served, but {', '.join(served)}", action),))
     if not _established(found):
-        return Check(name, "", (_version(options, "its CRD is not established yet", "Wait a few seconds"),))
-    return Check(name, f"serves {', '.join(served)}; {options.api_version} is used")
+        return CheckResult(name, "", (_version(options, "its CRD is not established yet", "Wait a few seconds"),))
+    return CheckResult(name, f"serves {', '.join(served)}; {options.api_version} is used")
 
 
-def check_name(api: Api, graph: Json) -> tuple[Check, bool]:
+def check_name(api: Api, graph: Json) -> tuple[CheckResult, bool]:
     """Whether the name is free or ours; and whether a deployment of that name is there already."""
     name = graph["metadata"]["name"]
     try:
         found = api.get(path_of(graph))
         if found is None:
-            return Check("name", f"{name} is free"), False
+            return CheckResult("name", f"{name} is free"), False
         require_ours(found)
     except ApiRefused as error:
         if error.status != 403:
             raise
-        return Check("name", "may not be looked at", made=False), False
+        return CheckResult("name", "may not be looked at", made=False), False
     except TargetError as error:
-        return Check("name", "", (_deployment(graph, str(error), "Nothing of it was touched"),)), True
-    return Check("name", f"{name} exists already and is ours"), True
+        return CheckResult("name", "", (_deployment(graph, str(error), "Nothing of it was touched"),)), True
+    return CheckResult("name", f"{name} exists already and is ours"), True
 
 
-def check_admission(api: Api, options: ClusterOptions, graph: Json) -> Check:
+def check_admission(api: Api, options: ClusterOptions, graph: Json) -> CheckResult:
     """Whether the deployment would be taken: its schema, the operator's webhooks and the cluster's policies."""
     name = "admission"
     everything = collection(graph["apiVersion"], graph["kind"], options.namespace)
@@ -63,8 +63,8 @@ def check_admission(api: Api, options: ClusterOptions, graph: Json) -> Check:
     try:
         api.request("POST", everything, query, graph)
     except ApiRefused as error:
-        return Check(name, "refused", (_deployment(graph, error.message, _action(error)),))
-    return Check(name, f"the API server takes the {KIND} ({GROUP}/{options.api_version})")
+        return CheckResult(name, "refused", (_deployment(graph, error.message, _action(error)),))
+    return CheckResult(name, f"the API server takes the {KIND} ({GROUP}/{options.api_version})")
 
 
 def _action(error: ApiRefused) -> str:

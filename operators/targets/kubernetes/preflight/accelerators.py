@@ -9,8 +9,8 @@ from wideloop.manifests.deployment import DeploymentSpec
 from wideloop.manifests.findings import Finding
 from wideloop.manifests.kubernetes.demand import GPU, Demand
 from wideloop.manifests.kubernetes.options import ClusterOptions
-from wideloop.operators.targets.kubernetes.preflight.check import Check
-from wideloop.operators.targets.kubernetes.preflight.room import Node, Room, unplaced
+from wideloop.operators.targets.kubernetes.preflight.check_result import CheckResult
+from wideloop.operators.targets.kubernetes.preflight.node_capacity import Node, NodeCapacity, unplaced
 
 #: Drivers report a little less than a data sheet.
 _SAME_MEMORY = 0.93
@@ -18,13 +18,13 @@ _NAMED = 4
 
 
 def check_accelerators(
-    spec: DeploymentSpec, options: ClusterOptions, demands: Sequence[Demand], room: Room
-) -> list[Check]:
+    spec: DeploymentSpec, options: ClusterOptions, demands: Sequence[Demand], room: NodeCapacity
+) -> list[CheckResult]:
     """GPUs, the kind of GPU, RDMA devices."""
     return [_gpus(spec, options, demands, room), _kind(spec, demands, room), _rdma(options, demands, room)]
 
 
-def _gpus(spec: DeploymentSpec, options: ClusterOptions, demands: Sequence[Demand], room: Room) -> Check:
+def _gpus(spec: DeploymentSpec, options: ClusterOptions, demands: Sequence[Demand], room: NodeCapacity) -> CheckResult:
     name = "GPUs"
     # RDMA devices have a line of their own.
     wanted = _gpus_only(demands)
@@ -35,7 +35,7 @@ def _gpus(spec: DeploymentSpec, options: ClusterOptions, demands: Sequence[Deman
     there = f"{free} of {total} GPUs on {len(room.nodes)} nodes are free{counted}"
     failed = unplaced(wanted, room.nodes)
     if not failed:
-        return Check(name, f"{pods} fit: {there}")
+        return CheckResult(name, f"{pods} fit: {there}")
     rule, suggestion = _why(wanted, failed[0], room.nodes)
     severity = "warning" if options.autoscaled else "error"
     finding = Finding(
@@ -45,7 +45,7 @@ def _gpus(spec: DeploymentSpec, options: ClusterOptions, demands: Sequence[Deman
         suggestion=suggestion,
         severity=severity,
     )
-    return Check(name, there, (finding,))
+    return CheckResult(name, there, (finding,))
 
 
 def _why(demands: Sequence[Demand], failed: Demand, nodes: Sequence[Node]) -> tuple[str, str]:
@@ -71,16 +71,16 @@ def _why(demands: Sequence[Demand], failed: Demand, nodes: Sequence[Node]) -> tu
     return "there are too few", "Add nodes, or choose a smaller hardware profile"
 
 
-def _kind(spec: DeploymentSpec, demands: Sequence[Demand], room: Room) -> Check:
+def _kind(spec: DeploymentSpec, demands: Sequence[Demand], room: NodeCapacity) -> CheckResult:
     name = "kind of GPU"
     # A cluster may have several kinds: what counts is where workers may go.
     nodes = [n for n in room.nodes if any(d.devices() and n.takes(d) for d in demands)] or room.nodes
     products = ", ".join(sorted({n.product for n in nodes if n.product}))
     known = [n.gpu_gib for n in nodes if n.gpu_gib is not None]
     if not known:
-        return Check(name, "nodes have no label nvidia.com/gpu.memory", made=False)
+        return CheckResult(name, "nodes have no label nvidia.com/gpu.memory", made=False)
     if min(known) >= spec.hardware.gpu.memory_gib * _SAME_MEMORY:
-        return Check(name, f"{products}, {min(known):.0f} GiB")
+        return CheckResult(name, f"{products}, {min(known):.0f} GiB")
     rule = f"counts on {spec.hardware.gpu.memory_gib:.0f} GiB per GPU, and nodes have {min(known):.0f} ({products})"
     finding = Finding(
         field="hardware",
@@ -89,14 +89,14 @@ def _kind(spec: DeploymentSpec, demands: Sequence[Demand], room: Room) -> Check:
         suggestion="Choose the profile of the GPUs that are there, or select nodes by gpu_node_selector",
         severity="warning",
     )
-    return Check(name, products, (finding,))
+    return CheckResult(name, products, (finding,))
 
 
-def _rdma(options: ClusterOptions, demands: Sequence[Demand], room: Room) -> Check:
+def _rdma(options: ClusterOptions, demands: Sequence[Demand], room: NodeCapacity) -> CheckResult:
     name = "RDMA"
     wanted = {resource: n for d in demands for resource, n in d.devices().items() if resource != GPU}
     if not wanted:
-        return Check(name, "none is asked for: no worker leaves its node")
+        return CheckResult(name, "none is asked for: no worker leaves its node")
     rules = [rule for resource, each in wanted.items() if (rule := _lacks(resource, each, demands, room.nodes))]
     suggestion = "Set rdma_resource to the one that the network's device plugin offers, or rdma_per_gpu to less"
     if not rules and not unplaced(_gpus_only(demands), room.nodes) and unplaced(demands, room.nodes):
@@ -112,7 +112,7 @@ def _rdma(options: ClusterOptions, demands: Sequence[Demand], room: Room) -> Che
         )
         for rule in rules
     ]
-    return Check(name, ", ".join(f"{n} x {r} per pod" for r, n in wanted.items()), tuple(findings))
+    return CheckResult(name, ", ".join(f"{n} x {r} per pod" for r, n in wanted.items()), tuple(findings))
 
 
 def _lacks(resource: str, each: int, demands: Sequence[Demand], nodes: Sequence[Node]) -> str | None:

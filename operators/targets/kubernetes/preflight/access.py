@@ -10,13 +10,13 @@ from wideloop.manifests.findings import Finding
 from wideloop.manifests.kubernetes.options import ClusterOptions
 from wideloop.manifests.kubernetes.rbac import Permission, permissions
 from wideloop.operators.targets.kubernetes.api import Api
-from wideloop.operators.targets.kubernetes.preflight.check import Check
+from wideloop.operators.targets.kubernetes.preflight.check_result import CheckResult
 
 _REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 _AT_ONCE = 8
 
 
-def check_access(api: Api) -> Check:
+def check_access(api: Api) -> CheckResult:
     """The API server's version, or why it does not let us in.
 
     Raises:
@@ -28,44 +28,44 @@ def check_access(api: Api) -> Check:
         _allowed(api, Permission(group="", resource="pods", subresource="", verb="list", namespace="default"))
     except ApiRefused as error:
         action = "Log in again, or give another file" if error.status == 401 else "Ask the cluster's administrator"
-        return Check("API server", "refuses us", (_unusable(str(error), action),))
-    return Check("API server", f"Kubernetes {version['gitVersion']}, {api.source}")
+        return CheckResult("API server", "refuses us", (_unusable(str(error), action),))
+    return CheckResult("API server", f"Kubernetes {version['gitVersion']}, {api.source}")
 
 
 def _unusable(rule: str, suggestion: str) -> Finding:
     return Finding(field="kubeconfig", value="WIDELOOP_KUBECONFIG", rule=rule, suggestion=suggestion)
 
 
-def check_namespace(api: Api, namespace: str) -> Check:
+def check_namespace(api: Api, namespace: str) -> CheckResult:
     """Whether the namespace is there to stay."""
     try:
         found = api.get(f"/api/v1/namespaces/{namespace}")
     except ApiRefused as error:
         if error.status != 403:
             raise
-        return Check("namespace", f"may not look at {namespace}", made=False)
+        return CheckResult("namespace", f"may not look at {namespace}", made=False)
     if found is None:
         make = f"kubectl create namespace {namespace}"
-        return Check("namespace", "missing", (_namespace(namespace, "does not exist", f"Make it: {make}"),))
+        return CheckResult("namespace", "missing", (_namespace(namespace, "does not exist", f"Make it: {make}"),))
     phase = (found.get("status") or {}).get("phase", "")
     if phase == "Terminating":
         rule = "is being deleted: nothing can be made in it"
-        return Check(
+        return CheckResult(
             "namespace", phase, (_namespace(namespace, rule, "Wait until it is gone, then make it, or use another"),)
         )
-    return Check("namespace", f"{namespace} is {phase}")
+    return CheckResult("namespace", f"{namespace} is {phase}")
 
 
 def _namespace(value: str, rule: str, suggestion: str) -> Finding:
     return Finding(field="namespace", value=value, rule=rule, suggestion=suggestion)
 
 
-def check_permissions(api: Api, options: ClusterOptions) -> Check:
+def check_permissions(api: Api, options: ClusterOptions) -> CheckResult:
     """Each verb that the Role of ``rbac.yaml`` grants; what belongs to no namespace only helps to see early."""
     asked = permissions(options.namespace, options.secrets)
     missing = _missing(api, asked)
     if not missing:
-        return Check("permissions", f"all {len(asked)} that are needed")
+        return CheckResult("permissions", f"all {len(asked)} that are needed")
     apply = f"wideloop rbac --namespace {options.namespace} | kubectl apply -f -"
     findings = []
     for of_namespace in (True, False):
@@ -80,7 +80,7 @@ def check_permissions(api: Api, options: ClusterOptions) -> Check:
                     severity="error" if of_namespace else "warning",
                 )
             )
-    return Check("permissions", f"{len(missing)} of {len(asked)} are missing", tuple(findings))
+    return CheckResult("permissions", f"{len(missing)} of {len(asked)} are missing", tuple(findings))
 
 
 def _missing(api: Api, asked: Iterable[Permission]) -> list[Permission]:

@@ -6,24 +6,24 @@ from collections.abc import Iterator
 
 from wideloop.manifests.deployment import DeploymentSpec, WorkerSpec
 from wideloop.manifests.engines import engine
-from wideloop.operators.targets.kubernetes.preflight.check import Check
+from wideloop.operators.targets.kubernetes.preflight.check_result import CheckResult
 from wideloop.tuning import memory
 
 
-def check_configuration(spec: DeploymentSpec) -> Iterator[Check]:
+def check_configuration(spec: DeploymentSpec) -> Iterator[CheckResult]:
     """The engine's own rules, then the memory of each role; ``spec`` must be resolved."""
     named = f"{spec.engine} {spec.engine_version}".strip()
-    found = Check("engine", f"{named} takes these settings", tuple(engine(spec.engine).validate(spec)))
+    found = CheckResult("engine", f"{named} takes these settings", tuple(engine(spec.engine).validate(spec)))
     yield found
     if found.state == "error":
         # Arithmetic on a layout that is wrong in itself would only confuse.
-        yield Check("memory", "says nothing about settings that the engine refuses", made=False)
+        yield CheckResult("memory", "says nothing about settings that the engine refuses", made=False)
         return
     for worker in spec.workers:
         yield _memory(spec, worker)
 
 
-def _memory(spec: DeploymentSpec, worker: WorkerSpec) -> Check:
+def _memory(spec: DeploymentSpec, worker: WorkerSpec) -> CheckResult:
     gpu = spec.hardware.gpu
     takes = memory.worker_memory(spec.model, gpu, worker)
     said = (
@@ -31,4 +31,4 @@ def _memory(spec: DeploymentSpec, worker: WorkerSpec) -> Check:
         f"({takes.weights_gib:.1f} of them weights), KV cache {takes.kv_gib:.1f} GiB"
     )
     alone = spec.model_copy(update={"workers": (worker,)})
-    return Check(f"{worker.role} memory", said, tuple(memory.findings(alone)))
+    return CheckResult(f"{worker.role} memory", said, tuple(memory.findings(alone)))

@@ -12,19 +12,19 @@ from wideloop.manifests.kubernetes.demand import Demand
 from wideloop.manifests.kubernetes.options import ClusterOptions
 from wideloop.operators.targets.kubernetes.api import Api
 from wideloop.operators.targets.kubernetes.objects import collection
-from wideloop.operators.targets.kubernetes.preflight.check import Check
+from wideloop.operators.targets.kubernetes.preflight.check_result import CheckResult
 
 _COUNTS = {"pods": 1, "count/pods": 1}
 #: Quotas that mean requests without saying so.
 _IMPLIED = ("cpu", "memory", "ephemeral-storage")
 
 
-def check_quota(api: Api, options: ClusterOptions, demands: Sequence[Demand]) -> Check:
+def check_quota(api: Api, options: ClusterOptions, demands: Sequence[Demand]) -> CheckResult:
     """What is left of each quota, against all pods of the deployment and those beside it."""
     quotas, _ = api.list(collection("v1", "ResourceQuota", options.namespace))
     findings = tuple(f for quota in quotas for f in _judge(quota, demands))
     names = ", ".join(q["metadata"]["name"] for q in quotas)
-    return Check("quota", f"{names} leave room" if names else "none in this namespace", findings)
+    return CheckResult("quota", f"{names} leave room" if names else "none in this namespace", findings)
 
 
 def _judge(quota: Mapping[str, Any], demands: Iterable[Demand]) -> Iterator[Finding]:
@@ -58,7 +58,7 @@ def _of_pod(demand: Demand, resource: str) -> Decimal:
     return Decimal(parse_quantity(amounts.get(name, "0")))
 
 
-def check_priority(api: Api, options: ClusterOptions) -> Check | None:
+def check_priority(api: Api, options: ClusterOptions) -> CheckResult | None:
     """Whether the priority class is there; None when none is named."""
     name = options.priority_class
     if name is None:
@@ -68,10 +68,10 @@ def check_priority(api: Api, options: ClusterOptions) -> Check | None:
     except ApiRefused as error:
         if error.status != 403:
             raise
-        return Check("priority class", f"may not look at {name}", made=False)
+        return CheckResult("priority class", f"may not look at {name}", made=False)
     if found is not None:
-        return Check("priority class", f"{name}: {found['value']}")
+        return CheckResult("priority class", f"{name}: {found['value']}")
     rule, action = "does not exist", "Make it, correct the name, or leave priority_class empty"
-    return Check(
+    return CheckResult(
         "priority class", "missing", (Finding(field="priority_class", value=name, rule=rule, suggestion=action),)
     )

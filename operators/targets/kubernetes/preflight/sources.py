@@ -13,39 +13,43 @@ from wideloop.manifests.kubernetes.image_build import client_image
 from wideloop.manifests.kubernetes.options import ClusterOptions
 from wideloop.operators.targets.kubernetes.api import Api
 from wideloop.operators.targets.kubernetes.image import registry
-from wideloop.operators.targets.kubernetes.preflight.check import Check
+from wideloop.operators.targets.kubernetes.preflight.check_result import CheckResult
 from wideloop.operators.targets.kubernetes.registry import RegistryUnreachable
 
 _HUB = "https://huggingface.co"
 _KEY = "HF_TOKEN"
 
 
-def check_images(api: Api, options: ClusterOptions, spec: DeploymentSpec) -> list[Check]:
+def check_images(api: Api, options: ClusterOptions, spec: DeploymentSpec) -> list[CheckResult]:
     """The engine's image, by digest, and the client's."""
     try:
         asked = registry(api, options)
     except TargetError as error:
-        return [Check("images", "", (_finding("registry_secret", options.login_secret, str(error), "Make it anew"),))]
+        return [
+            CheckResult("images", "", (_finding("registry_secret", options.login_secret, str(error), "Make it anew"),))
+        ]
     checks = []
     for name, image in (("engine image", options.image(spec.image)), ("client image", client_image(options))):
         try:
             digest = asked.digest(image)
         except RegistryUnreachable as error:
-            checks.append(Check(name, f"{image}: {error}", made=False))
+            checks.append(CheckResult(name, f"{image}: {error}", made=False))
         except TargetError as error:
-            checks.append(Check(name, "", (_finding(name.replace(" ", "_"), image, str(error), "See the registry"),)))
+            checks.append(
+                CheckResult(name, "", (_finding(name.replace(" ", "_"), image, str(error), "See the registry"),))
+            )
         else:
             action = "Run wideep_image, or correct it"
             missing = (_finding(name.replace(" ", "_"), image, "is not in its registry", action),)
-            checks.append(Check(name, f"{image} is {digest}", () if digest else missing))
+            checks.append(CheckResult(name, f"{image} is {digest}", () if digest else missing))
     return checks
 
 
-def check_hub(api: Api, options: ClusterOptions, spec: DeploymentSpec) -> Check:
+def check_hub(api: Api, options: ClusterOptions, spec: DeploymentSpec) -> CheckResult:
     """Whether the token's secret is there and the hub would give the model to it."""
     name = "Hugging Face hub"
     if not engine(spec.engine).needs_weights:
-        return Check(name, "not needed: this engine makes its model")
+        return CheckResult(name, "not needed: this engine makes its model")
     secret = options.hf_token_secret
     token = None
     if secret is not None:
@@ -54,20 +58,20 @@ def check_hub(api: Api, options: ClusterOptions, spec: DeploymentSpec) -> Check:
         except ApiRefused as error:
             if error.status != 403:
                 raise
-            return Check(name, f"may not read secret {secret}", made=False)
+            return CheckResult(name, f"may not read secret {secret}", made=False)
         text = ((found or {}).get("data") or {}).get(_KEY)
         if text is None:
             rule = f"lacks the key {_KEY}" if found else "does not exist"
             make = f"kubectl -n {options.namespace} create secret generic {secret} --from-literal={_KEY}=..."
-            return Check(name, "no token", (_finding("hf_token_secret", secret, rule, f"Make it: {make}"),))
+            return CheckResult(name, "no token", (_finding("hf_token_secret", secret, rule, f"Make it: {make}"),))
         token = base64.b64decode(text).decode().strip()
     if spec.model_path.startswith("/"):
-        return Check(name, "not asked: the model is in the cache")
+        return CheckResult(name, "not asked: the model is in the cache")
     repository = hub_model(spec.model.name, options.model_revisions).repository
     return _ask_hub(name, repository, token, options)
 
 
-def _ask_hub(name: str, repository: str, token: str | None, options: ClusterOptions) -> Check:
+def _ask_hub(name: str, repository: str, token: str | None, options: ClusterOptions) -> CheckResult:
     """Nothing runs without the cache, which has its own Job to say so: what the hub says is no more than a warning."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
@@ -84,11 +88,11 @@ def _ask_hub(name: str, repository: str, token: str | None, options: ClusterOpti
     except HfHubHTTPError as error:
         rule, action = f"the hub refuses us: {error}", "Make a new token: this one is not, or no longer, valid"
     except Exception as error:  # Whatever its HTTP client raises where there is no network.
-        return Check(name, f"does not answer from here ({type(error).__name__})", made=False)
+        return CheckResult(name, f"does not answer from here ({type(error).__name__})", made=False)
     else:
-        return Check(name, f"gives {repository} to {'our token' if token else 'anyone'}")
+        return CheckResult(name, f"gives {repository} to {'our token' if token else 'anyone'}")
     found = _finding("hf_token_secret", options.hf_token_secret, rule, action)
-    return Check(name, rule, (found.model_copy(update={"severity": "warning"}),))
+    return CheckResult(name, rule, (found.model_copy(update={"severity": "warning"}),))
 
 
 def _finding(field: str, value: str | None, rule: str, suggestion: str) -> Finding:

@@ -10,7 +10,7 @@ from wideloop.manifests.findings import Finding
 from wideloop.manifests.kubernetes.options import ClusterOptions
 from wideloop.operators.targets.kubernetes.api import Api, Json
 from wideloop.operators.targets.kubernetes.claims import claim_bytes, find_claim, judge_claim
-from wideloop.operators.targets.kubernetes.preflight.check import Check
+from wideloop.operators.targets.kubernetes.preflight.check_result import CheckResult
 
 _CLASSES = "/apis/storage.k8s.io/v1/storageclasses"
 _DEFAULT = "storageclass.kubernetes.io/is-default-class"
@@ -20,7 +20,7 @@ _SHARED = ("nfs", "efs", "azurefile", "file.csi.azure", "filestore", "cephfs", "
 _SINGLE = ("ebs", "pd.csi", "azuredisk", "disk.csi.azure", "local-path", "no-provisioner", "rbd", "topolvm", "openebs")
 
 
-def check_storage(api: Api, options: ClusterOptions, spec: DeploymentSpec) -> list[Check]:
+def check_storage(api: Api, options: ClusterOptions, spec: DeploymentSpec) -> list[CheckResult]:
     """The claim of models, that of files, and the storage class of those that are still to be made."""
     needed = spec.model.total_bytes if engine(spec.engine).needs_weights else 0
     claims = {
@@ -41,19 +41,19 @@ def _unbound(claim: Json | None) -> bool:
     return claim is not None and (claim.get("status") or {}).get("phase") == "Pending"
 
 
-def _claim(check: str, name: str, found: Json | None, needed: int) -> Check:
+def _claim(check: str, name: str, found: Json | None, needed: int) -> CheckResult:
     field = check.replace(" ", "_")
     if found is None:
         rule, action = "does not exist", "Run wideep_weights, which makes it and fills it"
         finding = Finding(field=field, value=name, rule=rule, suggestion=action)
-        return Check(check, "missing", (finding,))
+        return CheckResult(check, "missing", (finding,))
     phase = (found.get("status") or {}).get("phase", "")
     size = f"{claim_bytes(found) / 1e9:.0f} GB"
     takes = f", the model takes {needed / 1e9:.0f} GB" if needed else ""
-    return Check(check, f"{name} is {phase}: {size}{takes}", tuple(judge_claim(field, found, needed)))
+    return CheckResult(check, f"{name} is {phase}: {size}{takes}", tuple(judge_claim(field, found, needed)))
 
 
-def check_class(wanted: str | None, classes: list[Any]) -> Check:
+def check_class(wanted: str | None, classes: list[Any]) -> CheckResult:
     """The class of claims that are to be made, as far as its provisioner's name tells."""
     name = "storage class"
     named = {c["metadata"]["name"]: c for c in classes}
@@ -62,20 +62,20 @@ def check_class(wanted: str | None, classes: list[Any]) -> Check:
     if wanted is None:
         default = [n for n, c in named.items() if (c["metadata"].get("annotations") or {}).get(_DEFAULT) == "true"]
         if not default:
-            return Check(name, "no default", (_class("", "is not set, and the cluster has no default", use),))
+            return CheckResult(name, "no default", (_class("", "is not set, and the cluster has no default", use),))
         wanted = default[0]
     if wanted not in named:
         known = ", ".join(sorted(named)) or "none"
-        return Check(name, "missing", (_class(wanted, f"does not exist; there are {known}", use),))
+        return CheckResult(name, "missing", (_class(wanted, f"does not exist; there are {known}", use),))
     provisioner = named[wanted]["provisioner"]
     if _is_one_of(named[wanted], _SINGLE) and not _is_one_of(named[wanted], _SHARED):
         rule = f"is provided by {provisioner}, whose volumes only one node can mount"
-        return Check(name, provisioner, (_class(wanted, rule, use),))
+        return CheckResult(name, provisioner, (_class(wanted, rule, use),))
     if not _is_one_of(named[wanted], _SHARED):
         rule = f"is provided by {provisioner}, of which we do not know whether several nodes can mount its volumes"
         found = _class(wanted, rule, "ReadWriteMany is needed; make sure that it has it")
-        return Check(name, provisioner, (found.model_copy(update={"severity": "warning"}),))
-    return Check(name, f"{wanted} ({provisioner})")
+        return CheckResult(name, provisioner, (found.model_copy(update={"severity": "warning"}),))
+    return CheckResult(name, f"{wanted} ({provisioner})")
 
 
 def _is_one_of(storage_class: Any, parts: tuple[str, ...]) -> bool:

@@ -9,7 +9,7 @@ from wideloop.manifests.diagnosis import Diagnosis
 from wideloop.manifests.engines import engine
 from wideloop.operators.targets.kubernetes.api import Api
 from wideloop.operators.targets.kubernetes.diagnosis import client_looks_stuck, diagnose, diagnose_client, looks_stuck
-from wideloop.operators.targets.kubernetes.task_trouble import trouble
+from wideloop.operators.targets.kubernetes.pod_start import start_failure
 from wideloop.operators.targets.kubernetes.view import View, with_nodes
 
 from tests.unit.operators.targets.kubernetes.cluster_objects import (
@@ -257,10 +257,10 @@ def test_volumes_that_were_mounted_at_the_second_try_are_no_trouble(later: tuple
     missed = event(name, "FailedMount", 'configmap "baseline-1-config" not found', ago=max(ago, 95))
     said = [missed, event(name, reason, message, ago=ago)]
     assert found(view(creating, events=said)) is None
-    assert trouble("task", creating, said, 400, now=NOW) is None
+    assert start_failure("task", creating, said, 400, now=NOW) is None
     again = [*said, event(name, "FailedMount", "no such claim", ago=20)]
     assert found(view(creating, events=again)) is not None
-    assert trouble("task", creating, again, 400, now=NOW) is not None
+    assert start_failure("task", creating, again, 400, now=NOW) is not None
 
 
 GROVES = event(f"{NAME}-0-decode", "PodGangRefused", "pods x is forbidden: exceeded quota: gpus", kind="Warning")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from wideloop.operators.request import Request
 from wideloop.operators.targets.kubernetes import pods as pod_facts
 from wideloop.operators.targets.kubernetes.diagnosis import looks_stuck
-from wideloop.operators.targets.kubernetes.status import Verdict, judge
+from wideloop.operators.targets.kubernetes.status import Judgement, judge
 from wideloop.operators.targets.kubernetes.view import READY, View, about
 
 from tests.unit.operators.targets.kubernetes.cluster_objects import (
@@ -28,7 +28,7 @@ from tests.unit.operators.targets.kubernetes.cluster_objects import (
 SPEC = Request.from_params({"target": "dynamo"}).spec(NAME)
 
 
-def judged(seen: View, start_timeout_s: float = 600) -> Verdict:
+def judged(seen: View, start_timeout_s: float = 600) -> Judgement:
     return judge(seen, SPEC, lambda pod, previous: (), start_timeout_s)
 
 
@@ -45,7 +45,7 @@ def test_nothing_there_is_absent_and_so_is_what_is_being_deleted() -> None:
 def test_ready_needs_an_answered_generation() -> None:
     up = running_pod()
     assert judged(view(up, of=graph(ready=True))).state == "ask"
-    assert judged(view(up, of=answered(up))) == Verdict("ready", start_seconds=42)
+    assert judged(view(up, of=answered(up))) == Judgement("ready", start_seconds=42)
 
 
 def test_pods_that_were_replaced_are_asked_anew() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 from wideloop.manifests.kubernetes.demand import GPU, Demand
-from wideloop.operators.targets.kubernetes.preflight.room import Node, unplaced
+from wideloop.operators.targets.kubernetes.preflight.node_capacity import Node, unplaced
 
 
 def node(name: str, gpus: int, held: int = 0, **more: object) -> Node:

@@ -180,23 +180,26 @@ def host_memory(component: str, pod: Json, tail: tuple[str, ...]) -> Diagnosis:
     )
 
 
-def no_pods(component: str, said: str, graph: Json) -> Diagnosis:
-    """A component that has no pod; ``said`` is why the API server refused one, if it did."""
-    if "exceeded quota" in said:
+def pods_refused(component: str, refusal: str) -> Diagnosis:
+    """A component whose pods the API server refuses, in the words of whoever wanted to make them."""
+    if "exceeded quota" in refusal:
         return Diagnosis(
             kind="quota_exceeded",
             component=component,
-            message=said,
+            message=refusal,
             action="Free what the namespace holds, have its ResourceQuota raised, or choose a smaller profile",
         )
-    if said:
-        return Diagnosis(
-            kind="bad_configuration",
-            component=component,
-            message=f"its pods are refused: {said}",
-            action="Change what the message names, or ask the cluster's administrator for an exception",
-        )
-    conditions = (graph.get("status") or {}).get("conditions") or ()
+    return Diagnosis(
+        kind="bad_configuration",
+        component=component,
+        message=f"its pods are refused: {refusal}",
+        action="Change what the message names, or ask the cluster's administrator for an exception",
+    )
+
+
+def no_pods(component: str, root: Json) -> Diagnosis:
+    """A component of which no pod was made, with no event that gives a reason."""
+    conditions = (root.get("status") or {}).get("conditions") or ()
     reported = "; ".join(f"{c['type']} {c.get('reason', '')}: {c.get('message', '')}" for c in conditions)
     return Diagnosis(
         kind="timed_out",

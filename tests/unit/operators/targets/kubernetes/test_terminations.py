@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from wideloop.manifests.diagnosis import Diagnosis
 from wideloop.manifests.engines import engine
-from wideloop.operators.targets.kubernetes import ends
+from wideloop.operators.targets.kubernetes import terminations
 from wideloop.operators.targets.kubernetes.pods import ended, rank
 from wideloop.operators.targets.kubernetes.view import View
 
@@ -30,7 +30,7 @@ def no_log(pod: Json, previous: bool) -> tuple[str, ...]:
     return ()
 
 
-def said(*lines: str) -> ends.ReadLog:
+def said(*lines: str) -> terminations.ReadLog:
     return lambda pod, previous: lines
 
 
@@ -52,16 +52,16 @@ def restarted(index: int = 0, *, last: Json | None = None, **more: Any) -> Json:
     return group_pod(index, state={"running": {}}, last=last or died(), restarts=1, **leaving | more)
 
 
-def diagnoses(seen: View, read_log: ends.ReadLog = no_log) -> list[Diagnosis]:
-    return list(ends.fatal(seen, SERVING, read_log))
+def diagnoses(seen: View, read_log: terminations.ReadLog = no_log) -> list[Diagnosis]:
+    return list(terminations.fatal(seen, SERVING, read_log))
 
 
-def remembering(*before: Sequence[Json], read_log: ends.ReadLog = no_log, age: float = 3000) -> Json:
+def remembering(*before: Sequence[Json], read_log: terminations.ReadLog = no_log, age: float = 3000) -> Json:
     """The graph after these pods were seen, one look after the other."""
     of = graph(age=age, annotations={})
     for pods in before:
-        new = ends.unrecorded(view(*pods, of=of), SERVING, read_log)
-        of["metadata"]["annotations"] |= ends.record(new)
+        new = terminations.unrecorded(view(*pods, of=of), SERVING, read_log)
+        of["metadata"]["annotations"] |= terminations.record(new)
     return of
 
 
@@ -78,7 +78,7 @@ def test_what_was_seen_outlives_pods_and_processes() -> None:
     of = remembering([restarted()], [restarted()], read_log=said("ValueError: no such backend"))
     fresh = view(group_pod(state={"running": {}}), of=of)
     assert [d.log_tail for d in diagnoses(fresh)] == [("ValueError: no such backend",)] * 2
-    assert ends.unrecorded(fresh, SERVING, no_log) == []
+    assert terminations.unrecorded(fresh, SERVING, no_log) == []
 
 
 def test_what_came_up_again_has_got_over_the_ends_of_pods_that_are_gone() -> None:
@@ -95,10 +95,10 @@ def test_what_came_up_again_has_got_over_the_ends_of_pods_that_are_gone() -> Non
 def test_a_first_answer_forgets_the_ends_before_it_and_nothing_else() -> None:
     of = remembering([restarted()], [restarted()])
     of["metadata"]["annotations"]["wideloop/owner"] = "somebody"
-    taken = ends.forget(of)
+    taken = terminations.forget(of)
     assert len(taken) == 2 and set(taken.values()) == {None}
     assert set(of["metadata"]["annotations"]) - set(taken) == {"wideloop/owner"}
-    assert ends.forget(graph()) == {}
+    assert terminations.forget(graph()) == {}
 
 
 def test_one_end_is_counted_once_however_often_it_is_seen() -> None:
@@ -106,7 +106,7 @@ def test_one_end_is_counted_once_however_often_it_is_seen() -> None:
     again = {**dying, "status": restarted()["status"]}
     leaving = {**again, "metadata": dying["metadata"] | {"deletionTimestamp": at(-50)}}
     of = remembering([dying], [dying], [again], [leaving])
-    assert len(ends.recorded(of)) == 1
+    assert len(terminations.recorded(of)) == 1
     assert diagnoses(view(leaving, of=of)) == []
 
 
@@ -182,7 +182,7 @@ def test_a_cause_that_events_tell_later_replaces_a_mere_crash() -> None:
 def test_pods_of_an_earlier_graph_of_that_name_do_not_count() -> None:
     of = graph(age=5, annotations={})
     seen = View(NAME, of, [restarted(age=100)], gone=[restarted(age=90, last=died(message=OUT_OF_MEMORY))])
-    assert ends.unrecorded(seen, SERVING, said(OUT_OF_MEMORY)) == []
+    assert terminations.unrecorded(seen, SERVING, said(OUT_OF_MEMORY)) == []
 
 
 def test_long_lines_do_not_fill_the_graph() -> None:
@@ -213,4 +213,4 @@ def test_replicas_of_a_worker_on_one_node_count_for_themselves() -> None:
 
 @pytest.mark.parametrize("healthy", [running_pod(), group_pod(1, state={"running": {}})])
 def test_what_runs_has_not_ended(healthy: Json) -> None:
-    assert ends.unrecorded(view(healthy), SERVING, no_log) == []
+    assert terminations.unrecorded(view(healthy), SERVING, no_log) == []

@@ -76,14 +76,14 @@ def _tolerates(toleration: Mapping[str, Any], taint: Mapping[str, Any]) -> bool:
 
 
 @dataclass
-class Room:
+class NodeCapacity:
     """The nodes with GPUs, and whether the pods of every namespace were counted."""
 
     nodes: list[Node]
     all_namespaces: bool
 
 
-def survey(api: Api, namespace: str, deployment: str) -> Room:
+def survey(api: Api, namespace: str, deployment: str) -> NodeCapacity:
     """The nodes with GPUs and what pods hold of them, those of ``deployment`` itself left out.
 
     Raises:
@@ -98,12 +98,12 @@ def survey(api: Api, namespace: str, deployment: str) -> Room:
     alive = {"fieldSelector": "status.phase!=Succeeded,status.phase!=Failed"}
     try:
         _count(nodes, _items(api, "/api/v1/pods", alive), deployment)
-        return Room(list(nodes.values()), all_namespaces=True)
+        return NodeCapacity(list(nodes.values()), all_namespaces=True)
     except ApiRefused as error:
         if error.status != 403:
             raise
     _count(nodes, _items(api, f"/api/v1/namespaces/{namespace}/pods", alive), deployment)
-    return Room(list(nodes.values()), all_namespaces=False)
+    return NodeCapacity(list(nodes.values()), all_namespaces=False)
 
 
 def _items(api: Api, path: str, query: Mapping[str, str]) -> Iterator[Json]:

@@ -12,7 +12,7 @@ from wideloop.operators.targets.kubernetes.objects import apply, require_ours
 _NAME = "wideloop-images"
 
 
-class Verified:
+class VerifiedImages:
     """A ConfigMap: digests by a build's inputs, versions by digest.
 
     It is only a memory: an entry that is lost, by hand or by two writers at once, costs doing the work again.

@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 from wideloop.manifests.diagnosis import Diagnosis
 from wideloop.manifests.engines.base import Component, Engine
-from wideloop.operators.targets.kubernetes import causes
+from wideloop.operators.targets.kubernetes import pod_diagnoses
 from wideloop.operators.targets.kubernetes.events import about_one, last
 from wideloop.operators.targets.kubernetes.pods import Ended, ended, is_follower, rank, role
 from wideloop.operators.targets.kubernetes.view import View
@@ -37,7 +37,7 @@ _LINE = 200
 _AFTER_ANOTHER = re.compile(r"Connection (closed|reset) by (remote )?peer|socket.*closed by remote", re.I)
 
 
-class End(BaseModel):
+class Termination(BaseModel):
     """How the container of one pod last ended.
 
     Attributes:
@@ -59,13 +59,13 @@ class End(BaseModel):
     diagnosis: Diagnosis
 
 
-def recorded(graph: Json | None) -> list[End]:
+def recorded(graph: Json | None) -> list[Termination]:
     """What the graph holds."""
     found = ((graph or {}).get("metadata", {}).get("annotations") or {}).items()
-    return [End.model_validate_json(text) for key, text in sorted(found) if key.startswith(END)]
+    return [Termination.model_validate_json(text) for key, text in sorted(found) if key.startswith(END)]
 
 
-def record(ends: Iterable[End]) -> dict[str, str]:
+def record(ends: Iterable[Termination]) -> dict[str, str]:
     """Annotations that hold ``ends``: a key for each pod, so that no process overwrites what another has seen."""
     return {END + hashlib.sha256(end.pod.encode()).hexdigest()[:12]: end.model_dump_json() for end in ends}
 
@@ -75,7 +75,7 @@ def forget(graph: Json) -> dict[str, None]:
     return {key: None for key in graph["metadata"].get("annotations") or {} if key.startswith(END)}
 
 
-def unrecorded(view: View, serving: Engine, read_log: ReadLog) -> list[End]:
+def unrecorded(view: View, serving: Engine, read_log: ReadLog) -> list[Termination]:
     """What the graph does not hold yet of what pods show."""
     held = {end.pod: end for end in recorded(view.graph)}
     if len(held) >= _KEPT:
@@ -89,7 +89,7 @@ def fatal(view: View, serving: Engine, read_log: ReadLog) -> Iterator[Diagnosis]
     What happened first comes first; who ended because another one had comes last. Where every component is up again,
     the ends of pods that are gone have been got over.
     """
-    by_place: dict[str, list[End]] = defaultdict(list)
+    by_place: dict[str, list[Termination]] = defaultdict(list)
     there = {pod["metadata"]["uid"] for pod in view.engine_pods}
     for end in _known(view, serving, read_log):
         if end.pod in there or not view.available:
@@ -103,29 +103,29 @@ def fatal(view: View, serving: Engine, read_log: ReadLog) -> Iterator[Diagnosis]
             yield _counted(end, count, len(by_place[end.place]))
 
 
-def _known(view: View, serving: Engine, read_log: ReadLog) -> list[End]:
+def _known(view: View, serving: Engine, read_log: ReadLog) -> list[Termination]:
     """One end for each pod: the one that the graph holds, unless the pod has ended again or it can be explained now."""
     found = {end.pod: end for end in recorded(view.graph)}
     gone = view.gone_pods
-    for pod in (*view.engine_pods, *view.leaving_pods, *gone):
+    for pod in (*view.engine_pods, *view.deleted_pods, *gone):
         end = ended(pod)
         held = found.get(pod["metadata"]["uid"])
         if end is None or (held and held.failures >= end.failures and (_explained(held) or view.events is None)):
             continue
         lines = () if pod in gone else read_log(pod, end.running_again)
-        seen = _end(view, pod, end, serving, lines or tuple(end.message.splitlines()))
+        seen = _termination(view, pod, end, serving, lines or tuple(end.message.splitlines()))
         if held is None or seen.failures > held.failures or _explained(seen):
             found[seen.pod] = seen
     return list(found.values())
 
 
-def _explained(end: End) -> bool:
+def _explained(end: Termination) -> bool:
     return end.diagnosis.kind != "crashed"
 
 
-def _end(view: View, pod: Json, end: Ended, serving: Engine, log: tuple[str, ...]) -> End:
+def _termination(view: View, pod: Json, end: Ended, serving: Engine, log: tuple[str, ...]) -> Termination:
     cause = _cause(view, pod, end, serving, log)
-    return End(
+    return Termination(
         place=f"{role(pod)}/{rank(pod)}",
         pod=pod["metadata"]["uid"],
         name=pod["metadata"]["name"],
@@ -141,10 +141,10 @@ def _cause(view: View, pod: Json, end: Ended, serving: Engine, log: tuple[str, .
     component = role(pod) or "?"
     killed = last(_about(view, pod), "Killing")
     if re.search(r"failed (startup|liveness) probe", killed):
-        return causes.probe_failed(component, killed, log[-causes.TAIL :])
+        return pod_diagnoses.probe_failed(component, killed, log[-pod_diagnoses.TAIL :])
     found = serving.diagnose(Component(name=component, role=component), log, end.code)
     if found.kind == "crashed" and end.reason == "OOMKilled":
-        return causes.host_memory(component, pod, found.log_tail)
+        return pod_diagnoses.host_memory(component, pod, found.log_tail)
     return found
 
 
@@ -154,11 +154,11 @@ def _about(view: View, pod: Json) -> list[Json]:
     return [e for e in about_one(view.events or (), pod["metadata"]["name"]) if e["involvedObject"].get("uid") in uids]
 
 
-def _came_along(end: End) -> bool:
+def _came_along(end: Termination) -> bool:
     return any(map(_AFTER_ANOTHER.search, end.diagnosis.log_tail))
 
 
-def _counted(end: End, count: int, pods: int) -> Diagnosis:
+def _counted(end: Termination, count: int, pods: int) -> Diagnosis:
     if pods == 1:
         return end.diagnosis
     said = f"{end.diagnosis.message}; {count} ends in {pods} pods that followed each other, this one in {end.name}"

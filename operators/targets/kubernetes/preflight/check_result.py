@@ -12,7 +12,7 @@ _WIDTH = 160
 
 
 @dataclass(frozen=True)
-class Check:
+class CheckResult:
     """What was looked at and what was found.
 
     Attributes:
@@ -35,7 +35,7 @@ class Check:
         return "warning" if severities else "ok" if self.made else "not checked"
 
 
-def table(checks: Sequence[Check]) -> str:
+def table(checks: Sequence[CheckResult]) -> str:
     """Check, finding and what to do, for a task's log."""
     from rich import box
     from rich.console import Console
