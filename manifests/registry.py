@@ -1,0 +1,79 @@
+"""Implementations of an interface by name, each imported when it is first used.
+
+An implementation is found in one of three places: what this process registered by the decorator, what this project
+ships (a table ``name -> "module:Class"``, so that an image without package metadata finds it), and what other
+installed packages offer as entry points of the registry's group.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import Generic, TypeVar
+
+from wideloop.manifests.errors import Refused
+from wideloop.manifests.findings import unknown
+
+Interface = TypeVar("Interface")
+Class = TypeVar("Class", bound=type)
+
+
+class Registry(Generic[Interface]):
+    """The implementations of one interface.
+
+    Attributes:
+        kind: what an implementation is called in messages, and the field that names one, e.g. ``engine``.
+        group: entry-point group in which other packages offer theirs, e.g. ``wideloop.engines``.
+        registered: classes that this process registered, by name; they take precedence over all others.
+
+    Example:
+        >>> shapes: Registry[object] = Registry("shape", "example.shapes", {"path": "pathlib:PurePosixPath"})
+        >>> @shapes.register("square")
+        ... class Square: ...
+        >>> shapes.names()
+        ('path', 'square')
+        >>> shapes.load("path").__name__
+        'PurePosixPath'
+    """
+
+    def __init__(self, kind: str, group: str, shipped: Mapping[str, str]) -> None:
+        self.kind = kind
+        self.group = group
+        self.registered: dict[str, type[Interface]] = {}
+        self._shipped = dict(shipped)
+
+    def register(self, name: str) -> Callable[[Class], Class]:
+        """Class decorator that makes the class available under ``name``."""
+
+        def decorate(implementation: Class) -> Class:
+            self.registered[name] = implementation
+            return implementation
+
+        return decorate
+
+    def names(self) -> tuple[str, ...]:
+        """Every name that :meth:`load` takes, sorted."""
+        return tuple(sorted({*self.registered, *self._shipped, *self._offered}))
+
+    def load(self, name: str) -> type[Interface]:
+        """The class registered as ``name``.
+
+        Raises:
+            Refused: unknown name.
+        """
+        if name in self.registered:
+            return self.registered[name]
+        if name in self._shipped:
+            module, _, attribute = self._shipped[name].partition(":")
+            implementation: type[Interface] = getattr(import_module(module), attribute)
+            return implementation
+        if name in self._offered:
+            offered: type[Interface] = self._offered[name].load()
+            return offered
+        raise Refused([unknown(self.kind, name, self.names())])
+
+    @cached_property
+    def _offered(self) -> dict[str, EntryPoint]:
+        return {point.name: point for point in entry_points(group=self.group)}
