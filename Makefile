@@ -5,7 +5,10 @@ AIRFLOW := $(HOME_DIR)/venvs/airflow/bin
 UV := $(HOME_DIR)/tools/bin/uv
 DEMO := $(if $(EXIT),--exit) $(if $(TRIALS),--trials $(TRIALS)) $(if $(PORT),--port $(PORT))
 
-.PHONY: demo test controlplane lint bench bundle locks clean
+# Unit tests run in this many processes.
+WORKERS ?= $(shell nproc)
+
+.PHONY: demo test unit check lint format hooks controlplane bench bundle locks clean
 
 demo:  ## run a whole cycle and show the results page; EXIT=1 ends with the cycle, TRIALS=n, PORT=n
 	@$(PYTHON) operators/bootstrap.py
@@ -15,17 +18,30 @@ test:  ## everything CI runs
 	@$(PYTHON) tests/cluster/controlplane/build.py --background
 	@$(PYTHON) operators/bootstrap.py --tests
 	@$(PYTHON) tests/system_packages.py
-	@$(MAKE) --no-print-directory lint
+	@$(MAKE) --no-print-directory check
 	$(AIRFLOW)/python -m pytest $(ARGS)
+
+unit:  ## only the tests in tests/unit, in WORKERS processes; ARGS=tests/unit/tuning for a part of them
+	@$(PYTHON) operators/bootstrap.py --tests
+	$(AIRFLOW)/python -m pytest -n $(WORKERS) --dist loadfile $(or $(ARGS),tests/unit)
 
 controlplane:  ## build the Kubernetes control plane of the cluster tests, once
 	@$(PYTHON) tests/cluster/controlplane/build.py
 
-lint:
+check:  ## ruff, its formatter, mypy and import-linter; changes nothing
 	$(AIRFLOW)/ruff check
 	$(AIRFLOW)/ruff format --check
 	$(AIRFLOW)/mypy
 	$(AIRFLOW)/lint-imports
+
+lint: check
+
+format:  ## sort imports, fix what ruff can fix, and format
+	$(AIRFLOW)/ruff check --fix
+	$(AIRFLOW)/ruff format
+
+hooks:  ## run the checks at each commit (.pre-commit-config.yaml; needs pre-commit)
+	pre-commit install --hook-type pre-commit --hook-type commit-msg
 
 bench:  ## measure the product and write docs/bench.md; ONLY=placement,experts,parse,ask,client,preflight,cluster,demo, FRESH=1 builds the environments too, SGLANG_WHEEL=file
 	@$(PYTHON) operators/bootstrap.py
