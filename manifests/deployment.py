@@ -6,7 +6,8 @@ import hashlib
 import re
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
+from wideloop.manifests.frozen import Frozen
 from wideloop.manifests.hardware import HardwareProfile, Role, WorkerLayout
 from wideloop.manifests.model import ModelSpec
 
@@ -24,15 +25,13 @@ def is_name(name: str) -> bool:
     return len(name) <= MAX_NAME and _NAME.fullmatch(name) is not None
 
 
-class Knobs(BaseModel):
+class Knobs(Frozen):
     """What can be tuned on a worker. ``None`` means: the engine's own default.
 
     ``cuda_graph_max_bs`` is a batch size per attention-DP rank, as in SGLang.
     ``expert_placement`` is the path of a placement file (``physical_to_logical_map``); without one
     the engine places experts in order ("trivial").
     """
-
-    model_config = ConfigDict(frozen=True)
 
     redundant_experts: int = Field(0, ge=0)
     mem_fraction_static: float | None = Field(None, gt=0, lt=1)
@@ -47,10 +46,8 @@ class Knobs(BaseModel):
     max_running_requests: int | None = Field(None, ge=1)
 
 
-class WorkerSpec(BaseModel):
+class WorkerSpec(Frozen):
     """One worker: a role, a layout of GPUs and its knobs."""
-
-    model_config = ConfigDict(frozen=True)
 
     role: Role
     layout: WorkerLayout
@@ -58,7 +55,7 @@ class WorkerSpec(BaseModel):
     knobs: Knobs = Knobs()
 
 
-class DeploymentSpec(BaseModel):
+class DeploymentSpec(Frozen):
     """Everything that decides how a deployment behaves.
 
     ``engine_version`` is the engine's own, e.g. ``0.5.21`` for SGLang: flags depend on it. ``image`` is a digest:
@@ -67,8 +64,6 @@ class DeploymentSpec(BaseModel):
     mode, None without one; ``recorded_passes`` is how many forward passes, the last ones, it keeps in GPU memory (-1:
     all).
     """
-
-    model_config = ConfigDict(frozen=True)
 
     name: str
     target: str
@@ -111,5 +106,5 @@ class DeploymentSpec(BaseModel):
 
     def with_knobs(self, name: str, knobs: dict[Role, Knobs]) -> DeploymentSpec:
         """The same deployment under another name with the knobs of some roles replaced."""
-        workers = tuple(w.model_copy(update={"knobs": knobs.get(w.role, w.knobs)}) for w in self.workers)
-        return self.model_copy(update={"name": name, "workers": workers})
+        workers = tuple(w.changed(knobs=knobs.get(w.role, w.knobs)) for w in self.workers)
+        return self.changed(name=name, workers=workers)

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from wideloop.manifests.frozen import Frozen
 
 Role = Literal["prefill", "decode", "aggregated"]
+Vendor = Literal["nvidia", "amd"]
+#: Kubernetes resource names of the vendors' device plugins.
+_RESOURCES: dict[Vendor, str] = {"nvidia": "nvidia.com/gpu", "amd": "amd.com/gpu"}
 
 
-class GpuSpec(BaseModel):
+class GpuSpec(Frozen):
     """One GPU, by its data sheet (dense rates, no sparsity).
 
     ``memory_gib`` is what the driver reports as total, ``usable_gib`` what is left once a CUDA
     context stands (SGLang's base for ``mem_fraction_static``). ``device_name`` is the name that CUDA reports, with
-    ``_`` for spaces: kernel configurations are filed under it.
+    ``_`` for spaces: kernel configurations are filed under it. ``vendor`` decides which engines run on it, ``resource``
+    is the name under which Kubernetes' device plugin counts it; left out, it is the vendor's usual one.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     name: str
     memory_gib: float = Field(gt=0)
@@ -27,13 +30,29 @@ class GpuSpec(BaseModel):
     fp8_tflops: float = Field(gt=0)
     peer_gb_s: float = Field(gt=0, description="GPU to GPU inside the node, one direction, 1e9 bytes/s")
     device_name: str = ""
+    vendor: Vendor = "nvidia"
+    resource: str = _RESOURCES["nvidia"]
     source: str
 
+    @model_validator(mode="before")
+    @classmethod
+    def _usual_resource(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("vendor") in _RESOURCES and "resource" not in values:
+            return {**values, "resource": _RESOURCES[values["vendor"]]}
+        return values
 
-class WorkerLayout(BaseModel):
+    @model_serializer(mode="wrap")
+    def _unusual_only(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without what every NVIDIA GPU has: fingerprints of specs made before these fields existed stay the same."""
+        fields: dict[str, Any] = handler(self)
+        for name in ("vendor", "resource"):
+            if fields.get(name) == type(self).model_fields[name].default:
+                del fields[name]
+        return fields
+
+
+class WorkerLayout(Frozen):
     """Shape of one worker: how many nodes and GPUs, and how they are divided."""
-
-    model_config = ConfigDict(frozen=True)
 
     nodes: int = Field(gt=0)
     gpus_per_node: int = Field(gt=0)
@@ -46,10 +65,8 @@ class WorkerLayout(BaseModel):
         return self.nodes * self.gpus_per_node
 
 
-class HardwareProfile(BaseModel):
+class HardwareProfile(Frozen):
     """A named set of GPUs and the layout of workers recommended for it."""
-
-    model_config = ConfigDict(frozen=True)
 
     name: str
     title: str

@@ -106,6 +106,8 @@ class Engine(ABC):
         flush_path, record_start_path, record_stop_path, record_dump_path, metrics_path: HTTP paths on a
             worker's ``control`` port.
         generate_path: OpenAI-style chat completions on the frontend's ``http`` port.
+        max_prefill_tokens: prompt tokens that a scheduler takes into one step at most, whatever the prefill chunk.
+        page_tokens: tokens of one page of the KV cache; a prefill chunk must be whole pages.
     """
 
     name: str
@@ -123,6 +125,8 @@ class Engine(ABC):
     record_stop_path = "/stop_expert_distribution_record"
     record_dump_path = "/dump_expert_distribution_record"
     metrics_path = "/metrics"
+    max_prefill_tokens: int = 16384
+    page_tokens: int = 1
 
     @abstractmethod
     def components(self, spec: DeploymentSpec) -> tuple[Component, ...]:
@@ -166,6 +170,21 @@ class Engine(ABC):
     def refusal(self, answer: str) -> str | None:  # noqa: ARG002
         """Why a worker did not do what it was asked although it answered with success; None when it did."""
         return None
+
+    def capture_sizes(self, max_bs: int) -> tuple[int, ...]:
+        """Decode batch sizes per attention-DP rank that get a CUDA graph, ascending; the last one is ``max_bs``.
+
+        A batch in between is padded to the next one. Default: the powers of two below ``max_bs``, and itself.
+        """
+        return (*(2**power for power in range((max_bs - 1).bit_length())), max_bs)
+
+    def captures_decode(self, worker: WorkerSpec) -> bool:
+        """Whether ``worker`` runs decode steps as CUDA graphs."""
+        return worker.role != "prefill"
+
+    def captures_prefill(self, worker: WorkerSpec) -> bool:  # noqa: ARG002
+        """Whether ``worker`` can run prefill chunks as CUDA graphs."""
+        return False
 
     def recorded_copies(self, worker: WorkerSpec) -> int:
         """How often a recording counts one token: on every rank where no all-to-all back end divides them.

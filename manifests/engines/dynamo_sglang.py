@@ -7,18 +7,16 @@ server of SGLang's: what we ask of one is exposed on Dynamo's system port, below
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 
 from wideloop.manifests.deployment import DeploymentSpec, WorkerSpec
-from wideloop.manifests.diagnosis import Diagnosis
 from wideloop.manifests.engines import (
     sglang_checks,
     sglang_defaults,
     sglang_disaggregation,
-    sglang_failures,
     sglang_flags,
 )
-from wideloop.manifests.engines.base import Command, Component, Engine, Site
+from wideloop.manifests.engines.base import Command, Component, Site
+from wideloop.manifests.engines.sglang_family import SglangFamily
 from wideloop.manifests.engines.sglang_versions import DEFAULT_VERSION
 from wideloop.manifests.findings import Finding
 from wideloop.manifests.kernels import kernel_config
@@ -33,7 +31,7 @@ _ROUTES = (
 _ANY_ADDRESS = "0.0.0.0"
 
 
-class DynamoSglangEngine(Engine):
+class DynamoSglangEngine(SglangFamily):
     """Real workers on GPUs, for targets that run Dynamo."""
 
     name = "dynamo-sglang"
@@ -98,19 +96,13 @@ class DynamoSglangEngine(Engine):
         return None
 
     def resolve(self, spec: DeploymentSpec) -> DeploymentSpec:
-        def resolved(worker: WorkerSpec) -> WorkerSpec:
-            worker = sglang_defaults.with_deepep(worker)
-            return worker.model_copy(update={"knobs": sglang_defaults.resolve(spec.hardware.gpu, worker)})
-
-        return spec.model_copy(update={"workers": tuple(map(resolved, spec.workers))})
+        workers = tuple(map(sglang_defaults.with_deepep, spec.workers))
+        return super().resolve(spec.changed(workers=workers))
 
     def validate(self, spec: DeploymentSpec) -> list[Finding]:
         findings = sglang_checks.findings(spec)
         wrong = any(f.severity == "error" for f in findings)
         return findings if wrong else [*findings, *_kernels(spec)]
-
-    def diagnose(self, component: Component, log: Sequence[str], exit_code: int | None) -> Diagnosis:
-        return sglang_failures.diagnose(component, log, exit_code)
 
 
 def _kernels(spec: DeploymentSpec) -> list[Finding]:

@@ -8,16 +8,15 @@ from pathlib import Path
 
 from wideloop import manifests
 from wideloop.manifests.deployment import DeploymentSpec, WorkerSpec
-from wideloop.manifests.diagnosis import Diagnosis
 from wideloop.manifests.engine_side.random_model import KEY
 from wideloop.manifests.engines import (
     sglang_checks,
-    sglang_defaults,
     sglang_disaggregation,
     sglang_failures,
     sglang_flags,
 )
-from wideloop.manifests.engines.base import Command, Component, Engine, Need, Site
+from wideloop.manifests.engines.base import Command, Component, Need, Site
+from wideloop.manifests.engines.sglang_family import SglangFamily
 from wideloop.manifests.engines.sglang_versions import DEFAULT_VERSION
 from wideloop.manifests.findings import Finding
 from wideloop.manifests.kernels import kernel_config
@@ -30,7 +29,7 @@ REPAIRED = ("Qwen3MoeForCausalLM",)
 _HANDOVER = "handover.json"
 
 
-class SglangEngine(Engine):
+class SglangEngine(SglangFamily):
     """Real workers on the GPUs of a host that has SGLang installed."""
 
     name = "sglang"
@@ -90,20 +89,11 @@ class SglangEngine(Engine):
         argv = (python, "-m", "wideloop.manifests.engine_side.random_model", "--config", config_file, "--out", out_dir)
         return Command(argv=argv, env=_ENV)
 
-    def resolve(self, spec: DeploymentSpec) -> DeploymentSpec:
-        def resolved(worker: WorkerSpec) -> WorkerSpec:
-            return worker.model_copy(update={"knobs": sglang_defaults.resolve(spec.hardware.gpu, worker)})
-
-        return spec.model_copy(update={"workers": tuple(map(resolved, spec.workers))})
-
     def validate(self, spec: DeploymentSpec) -> list[Finding]:
         return [*_one_host(spec), *sglang_checks.findings(spec, repaired=REPAIRED)]
 
     def doomed(self, log: Sequence[str]) -> bool:
         return sglang_failures.doomed(log)
-
-    def diagnose(self, component: Component, log: Sequence[str], exit_code: int | None) -> Diagnosis:
-        return sglang_failures.diagnose(component, log, exit_code)
 
 
 #: ``wideloop.manifests.engine_side`` must be importable in the engine's Python, which has nothing else of ours.

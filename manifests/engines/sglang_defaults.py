@@ -89,7 +89,7 @@ def with_deepep(worker: WorkerSpec) -> WorkerSpec:
     if worker.layout.nodes == 1 or worker.knobs.deepep_mode is not None:
         return worker
     mode = _DEEPEP_MODES[worker.role]
-    return worker.model_copy(update={"knobs": worker.knobs.model_copy(update={"deepep_mode": mode})})
+    return worker.changed(knobs=worker.knobs.changed(deepep_mode=mode))
 
 
 def resolve(gpu: GpuSpec, worker: WorkerSpec) -> Knobs:
@@ -101,13 +101,10 @@ def resolve(gpu: GpuSpec, worker: WorkerSpec) -> Knobs:
     graph = cuda_graph_max_bs(gpu, worker.layout.tp)
     if worker.knobs.deepep_mode in ("low_latency", "auto"):
         graph = min(graph, worker.knobs.deepep_dispatch_tokens or DISPATCH_TOKENS)
-    knobs = worker.knobs.model_copy(
-        update={
-            "chunked_prefill_size": worker.knobs.chunked_prefill_size or chunked_prefill_size(gpu),
-            "cuda_graph_max_bs": worker.knobs.cuda_graph_max_bs or graph,
-        }
+    knobs = worker.knobs.changed(
+        chunked_prefill_size=worker.knobs.chunked_prefill_size or chunked_prefill_size(gpu),
+        cuda_graph_max_bs=worker.knobs.cuda_graph_max_bs or graph,
     )
     if knobs.mem_fraction_static is not None:
         return knobs
-    fraction = mem_fraction_static(gpu, worker.model_copy(update={"knobs": knobs}))
-    return knobs.model_copy(update={"mem_fraction_static": fraction})
+    return knobs.changed(mem_fraction_static=mem_fraction_static(gpu, worker.changed(knobs=knobs)))

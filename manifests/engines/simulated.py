@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from wideloop.manifests.deployment import DeploymentSpec, WorkerSpec
-from wideloop.manifests.diagnosis import Diagnosis
-from wideloop.manifests.engines import sglang_defaults, sglang_failures
-from wideloop.manifests.engines.base import Command, Component, Engine, Site
+from wideloop.manifests.deployment import DeploymentSpec
+from wideloop.manifests.engines.base import Command, Component, Site
+from wideloop.manifests.engines.sglang_family import SglangFamily
 from wideloop.manifests.findings import Finding
 from wideloop.manifests.validation import validate
 
@@ -19,7 +16,7 @@ _PORTS = {
 }
 
 
-class SimulatedEngine(Engine):
+class SimulatedEngine(SglangFamily):
     """Real HTTP, routing, scheduling and KV accounting; memory, timing and expert routing are models."""
 
     name = "simulated"
@@ -69,12 +66,6 @@ class SimulatedEngine(Engine):
         module = "wideloop.tuning.simulator.model_dir"
         return Command(argv=(python, "-m", module, "--config", config_file, "--out", out_dir))
 
-    def resolve(self, spec: DeploymentSpec) -> DeploymentSpec:
-        def resolved(worker: WorkerSpec) -> WorkerSpec:
-            return worker.model_copy(update={"knobs": sglang_defaults.resolve(spec.hardware.gpu, worker)})
-
-        return spec.model_copy(update={"workers": tuple(map(resolved, spec.workers))})
-
     def validate(self, spec: DeploymentSpec) -> list[Finding]:
         findings = validate(spec)
         if spec.record_experts in ("per_token", "stat_approx"):
@@ -91,9 +82,6 @@ class SimulatedEngine(Engine):
             if w.knobs.eplb == "online"
         ]
         return findings
-
-    def diagnose(self, component: Component, log: Sequence[str], exit_code: int | None) -> Diagnosis:
-        return sglang_failures.diagnose(component, log, exit_code)
 
 
 def _command(site: Site, module: str, options: dict[str, object], env: dict[str, str]) -> Command:

@@ -1,0 +1,36 @@
+"""What every engine built on SGLang has in common, the simulated one included: its defaults and its failures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from wideloop.manifests.deployment import DeploymentSpec, WorkerSpec
+from wideloop.manifests.diagnosis import Diagnosis
+from wideloop.manifests.engines import sglang_defaults, sglang_failures, sglang_flags
+from wideloop.manifests.engines.base import Component, Engine
+
+
+class SglangFamily(Engine):
+    """Base of the engines whose workers are SGLang's, or behave like them."""
+
+    max_prefill_tokens = sglang_defaults.MAX_PREFILL_TOKENS
+    page_tokens = sglang_defaults.PAGE_TOKENS
+
+    def resolve(self, spec: DeploymentSpec) -> DeploymentSpec:
+        def resolved(worker: WorkerSpec) -> WorkerSpec:
+            return worker.changed(knobs=sglang_defaults.resolve(spec.hardware.gpu, worker))
+
+        return spec.changed(workers=tuple(map(resolved, spec.workers)))
+
+    def capture_sizes(self, max_bs: int) -> tuple[int, ...]:
+        return sglang_defaults.capture_list(max_bs)
+
+    def captures_decode(self, worker: WorkerSpec) -> bool:
+        return sglang_flags.captures_decode(worker)
+
+    def captures_prefill(self, worker: WorkerSpec) -> bool:
+        """DeepEP's normal mode switches all graphs off."""
+        return worker.knobs.deepep_mode != "normal"
+
+    def diagnose(self, component: Component, log: Sequence[str], exit_code: int | None) -> Diagnosis:
+        return sglang_failures.diagnose(component, log, exit_code)

@@ -1,0 +1,36 @@
+"""Base of the immutable models: how a changed copy of one is made."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Frozen(BaseModel):
+    """A model whose fields do not change; :meth:`changed` makes a validated copy.
+
+    ``model_copy(update=...)`` of pydantic does not validate: a misspelt field or a value out of bounds would reach the
+    engine.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    def changed(self, **update: Any) -> Self:
+        """A copy with some fields replaced, validated as a whole.
+
+        Fields that hold models may be given as models, which are taken as they are, or as dicts.
+
+        Example:
+            >>> from wideloop.manifests.deployment import Knobs
+            >>> Knobs(redundant_experts=8).changed(cuda_graph_max_bs=64).cuda_graph_max_bs
+            64
+
+        Raises:
+            TypeError: there is no such field.
+            ValidationError: a value breaks the field's rule.
+        """
+        unknown = update.keys() - type(self).model_fields.keys()
+        if unknown:
+            raise TypeError(f"{type(self).__name__} has no field {', '.join(sorted(unknown))}")
+        return type(self).model_validate({**dict(self), **update})
