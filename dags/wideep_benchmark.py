@@ -4,7 +4,8 @@ from datetime import timedelta
 
 from airflow.sdk import dag
 from wideloop.operators.airflow import params, tasks
-from wideloop.operators.airflow.waiting import Benchmark, WaitReady
+from wideloop.operators.airflow.benchmark import Benchmark
+from wideloop.operators.airflow.wait_ready import WaitReady
 
 PARAMS = (
     params.where()

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from airflow.sdk import Param, dag
 from wideloop.operators.airflow import params, tasks
-from wideloop.operators.airflow.waiting import WaitReady
+from wideloop.operators.airflow.wait_ready import WaitReady
 
 PARAMS = (
     params.where()

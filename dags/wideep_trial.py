@@ -4,7 +4,8 @@ from datetime import timedelta
 
 from airflow.sdk import Param, dag
 from wideloop.operators.airflow import params, tasks
-from wideloop.operators.airflow.waiting import BenchmarkTrial, WaitReady
+from wideloop.operators.airflow.benchmark import BenchmarkTrial
+from wideloop.operators.airflow.wait_ready import WaitReady
 
 SET_BY_SWEEP = "Set by the sweep"
 PARAMS = params.everything() | {

@@ -6,7 +6,8 @@ from typing import Any, Literal, NamedTuple
 
 from airflow.sdk import task_group
 from wideloop.operators.airflow import tasks
-from wideloop.operators.airflow.waiting import Benchmark, WaitReady
+from wideloop.operators.airflow.benchmark import Benchmark
+from wideloop.operators.airflow.wait_ready import WaitReady
 
 
 class Measured(NamedTuple):

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 
 import pytest
-from wideloop.operators.airflow.waiting import TargetTrigger
+from wideloop.operators.airflow.triggers import TargetTrigger
 from wideloop.operators.settings import settings
 from wideloop.operators.steps import benchmark
 from wideloop.operators.targets.dynamo import deployments

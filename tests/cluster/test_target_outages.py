@@ -6,7 +6,7 @@ import asyncio
 import time
 
 import pytest
-from wideloop.operators.airflow.waiting import TargetTrigger
+from wideloop.operators.airflow.triggers import TargetTrigger
 from wideloop.operators.steps import benchmark
 from wideloop.operators.targets import target
 from wideloop.operators.targets.dynamo import DynamoTarget

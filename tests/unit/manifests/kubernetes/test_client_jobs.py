@@ -5,7 +5,7 @@ from wideloop.manifests.kubernetes.demand import beside
 from wideloop.manifests.kubernetes.jobs import client_job, client_job_name, files_pod, owned_by
 from wideloop.manifests.kubernetes.labels import is_ours
 from wideloop.manifests.kubernetes.options import ClusterOptions
-from wideloop.operators.airflow.waiting import WAIT_TIMEOUT_S
+from wideloop.operators.airflow.target_operator import WAIT_TIMEOUT_S
 
 OPTIONS = ClusterOptions(
     namespace="ns",

@@ -9,7 +9,8 @@ import pytest
 import wideloop.operators.targets
 from wideloop.manifests.deployment import DeploymentSpec
 from wideloop.manifests.errors import ApiUnreachable
-from wideloop.operators.airflow.waiting import Benchmark, TargetTrigger
+from wideloop.operators.airflow.benchmark import Benchmark
+from wideloop.operators.airflow.triggers import TargetTrigger
 from wideloop.operators.request import DEFAULTS, Request
 from wideloop.operators.steps import benchmark
 from wideloop.operators.targets.base import ClientStatus, Status

@@ -1,0 +1,61 @@
+"""The trigger of a deferred wait. Airflow stores it by its module path, so neither that nor the name may change."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+
+class TargetTrigger(BaseTrigger):
+    """Fires when a deployment has left ``pending`` or, given a ``client``, when that has left ``running``.
+
+    Carries names only: specs, logs and results stay on the target.
+    """
+
+    def __init__(self, target: str, deployment: str, client: str | None = None) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.target = target
+        self.deployment = deployment
+        self.client = client
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        names = {"target": self.target, "deployment": self.deployment, "client": self.client}
+        return f"{type(self).__module__}.{type(self).__qualname__}", names
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        from wideloop.operators.targets import target
+
+        where = await asyncio.to_thread(target, self.target)
+        while await asyncio.to_thread(self._is_waiting_or_unreachable):
+            await where.changed(self.deployment, self.client)
+        yield TriggerEvent({"deployment": self.deployment})  # type: ignore[no-untyped-call]
+
+    def _is_waiting_or_unreachable(self) -> bool:
+        """Whether to keep waiting; an API server that cannot be reached does not end the wait."""
+        from wideloop.manifests.errors import ApiUnreachable
+
+        try:
+            return self.is_waiting()
+        except ApiUnreachable as error:
+            self.log.warning("still waiting for %s: %s", self.deployment, error)
+            return True
+
+    def is_waiting(self) -> bool:
+        """Whether the deployment is still pending or, given a client, whether that still runs."""
+        from wideloop.operators.targets import target
+
+        where = target(self.target)
+        state = where.status(self.deployment).state
+        if self.client is None:
+            return state == "pending"
+        return state != "failed" and where.client_status(self.deployment, self.client).state == "running"
+
+    async def on_kill(self) -> None:
+        """The user ended the task: end the client. The deployment itself is the teardown's business."""
+        if self.client is not None:
+            from wideloop.operators.targets import target
+
+            await asyncio.to_thread(target(self.target).stop_client, self.deployment, self.client)

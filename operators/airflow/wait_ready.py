@@ -1,0 +1,46 @@
+"""Wait until a deployment serves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from wideloop.operators.airflow.run_context import params_of
+from wideloop.operators.airflow.target_operator import TargetOperator
+from wideloop.operators.airflow.triggers import TargetTrigger
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class WaitReady(TargetOperator):
+    """Waits until a deployment answers a real generation, or has died; returns an ``Outcome`` as a dict.
+
+    Any death but running out of memory fails the task with the component's last lines. Running out of
+    memory is an outcome, unless the caller has no use for it (``must_be_ready``).
+    """
+
+    template_fields: Sequence[str] = ("deployment",)
+
+    def __init__(self, *, deployment: Any, must_be_ready: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.deployment = deployment
+        self.must_be_ready = must_be_ready
+
+    def execute(self, context: Context) -> Any:
+        target_name = params_of(context)["target"]
+        self.wait(target_name, TargetTrigger(target_name, self.deployment))
+        return self.conclude(context)
+
+    def finish(self, context: Context) -> Any:
+        from wideloop.manifests.errors import DeploymentFailed
+        from wideloop.operators.steps.deployment import outcome
+
+        found = outcome(params_of(context)["target"], self.deployment)
+        if found is None:
+            raise TimeoutError(f"{self.deployment} is still starting after {self.wait_timeout_s:.0f} s")
+        if found.diagnosis is not None:
+            if self.must_be_ready:
+                raise DeploymentFailed(self.deployment, found.diagnosis)
+            self.log.warning("infeasible: %s", found.diagnosis)
+        return found.model_dump(mode="json")
