@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 from wideloop.manifests import profiles
 from wideloop.manifests.deployment import DeploymentSpec, Knobs, RecorderMode, WorkerSpec
-from wideloop.manifests.engines import engine
+from wideloop.manifests.engines import get_engine
 from wideloop.manifests.errors import Refused
 from wideloop.manifests.findings import Finding
 from wideloop.manifests.hardware import HardwareProfile
@@ -138,7 +138,7 @@ class Request(BaseModel):
 
     @property
     def simulated(self) -> bool:
-        return engine(self.engine).simulated
+        return get_engine(self.engine).simulated
 
     @property
     def title(self) -> str:
@@ -162,14 +162,14 @@ class Request(BaseModel):
             name=name,
             target=self.target,
             engine=self.engine,
-            engine_version=self.engine_version or engine(self.engine).default_version,
+            engine_version=self.engine_version or get_engine(self.engine).default_version,
             image=image,
             model=self.model_spec,
             model_path=model_path,
             hardware=hardware,
             workers=tuple(workers),
         )
-        return engine(self.engine).resolve(spec)
+        return get_engine(self.engine).resolve(spec)
 
     def online(self, spec: DeploymentSpec) -> DeploymentSpec:
         """``spec`` with its experts rebalanced while it serves."""

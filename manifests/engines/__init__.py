@@ -13,11 +13,11 @@ _ENGINES: dict[str, type[Engine]] = {e.name: e for e in (SimulatedEngine, Sglang
 
 
 def engine_names() -> tuple[str, ...]:
-    """Names :func:`engine` knows, sorted."""
+    """Names that :func:`get_engine` accepts, sorted."""
     return tuple(sorted(_ENGINES))
 
 
-def engine(name: str) -> Engine:
+def get_engine(name: str) -> Engine:
     """The engine called ``name``.
 
     Raises:
@@ -26,3 +26,7 @@ def engine(name: str) -> Engine:
     if name not in _ENGINES:
         raise Refused([unknown("engine", name, _ENGINES)])
     return _ENGINES[name]()
+
+
+#: The function's name until all callers use the new one.
+engine = get_engine

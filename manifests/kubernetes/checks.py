@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from wideloop.manifests.deployment import DeploymentSpec
-from wideloop.manifests.engines import engine, sglang_outdated
+from wideloop.manifests.engines import get_engine, sglang_outdated
 from wideloop.manifests.findings import Finding
 from wideloop.manifests.kubernetes.naming import GROVE_LIMIT, grove_length
 from wideloop.manifests.kubernetes.options import ClusterOptions
@@ -22,7 +22,7 @@ def findings(spec: DeploymentSpec, options: ClusterOptions) -> list[Finding]:
 
 
 def _runtime(spec: DeploymentSpec) -> Iterator[Finding]:
-    if engine(spec.engine).runtime != "dynamo":
+    if get_engine(spec.engine).runtime != "dynamo":
         rule = "runs as a server of its own, and Kubernetes here runs what Dynamo manages"
         yield Finding(field="engine", value=spec.engine, rule=rule, suggestion=f"Use 'dynamo-{spec.engine}'")
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from wideloop.manifests.deployment import DeploymentSpec, WorkerSpec
-from wideloop.manifests.engines import engine as engine_named
+from wideloop.manifests.engines import get_engine
 from wideloop.manifests.errors import refuse
 from wideloop.manifests.kubernetes.checks import findings
 from wideloop.manifests.kubernetes.config import config_map
@@ -39,12 +39,12 @@ def render(
         Refused: these options do not allow this deployment, or a placement cannot be read.
     """
     refuse(findings(spec, options))
-    serving = engine_named(spec.engine)
+    engine = get_engine(spec.engine)
     config = config_map(spec, options)
     templates: dict[str, dict[str, Any]] = {}
-    for component in serving.components(spec):
+    for component in engine.components(spec):
         if component.role not in templates:
-            templates[component.role] = pod_template(spec, options, serving, component, config["data"])
+            templates[component.role] = pod_template(spec, options, engine, component, config["data"])
     body = _v1beta1 if options.api_version == "v1beta1" else _v1alpha1
     graph = {
         "apiVersion": f"{GROUP}/{options.api_version}",

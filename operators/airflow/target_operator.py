@@ -50,9 +50,9 @@ class TargetOperator(BaseOperator):
 
     def wait(self, target_name: str, trigger: TargetTrigger) -> None:
         """Return when the wait is over; defer when it takes longer than the patience."""
-        from wideloop.operators.targets import target
+        from wideloop.operators.targets import open_target
 
-        deadline = time.monotonic() + target(target_name).patience_s
+        deadline = time.monotonic() + open_target(target_name).patience_s
         while trigger.is_waiting():
             if time.monotonic() >= deadline:
                 timeout = timedelta(seconds=self.wait_timeout_s)

@@ -172,11 +172,11 @@ def up_or_down() -> str:
 def take_down() -> None:
     """Delete the deployment that the form names; a name that is none is an error, for GPUs would stay taken."""
     from wideloop.operators.steps import deployment as step
-    from wideloop.operators.targets import target
+    from wideloop.operators.targets import open_target
 
     params = params_of(get_current_context())
-    where = target(params["target"])
-    known = [owned.name for owned in where.list_owned()]
+    target = open_target(params["target"])
+    known = [owned.name for owned in target.list_owned()]
     if params["deployment"] not in known:
         names = ", ".join(known) or "none"
         raise _fail_at_once(
@@ -189,10 +189,10 @@ def take_down() -> None:
 def announce(deployment: str) -> dict[str, Any]:
     """Say where the deployment is reached; returns its endpoints."""
     from wideloop.operators.steps.run import end_stage
-    from wideloop.operators.targets import target
+    from wideloop.operators.targets import open_target
 
     context = get_current_context()
-    endpoints = target(params_of(context)["target"]).endpoints(deployment)
+    endpoints = open_target(params_of(context)["target"]).endpoints(deployment)
     end_stage(run_of(context), "deploy", "success", endpoints.frontend)
     print(f"{deployment} answers at {endpoints.frontend}")
     return endpoints.model_dump(mode="json")

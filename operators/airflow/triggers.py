@@ -26,11 +26,11 @@ class TargetTrigger(BaseTrigger):
         return f"{type(self).__module__}.{type(self).__qualname__}", names
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        from wideloop.operators.targets import target
+        from wideloop.operators.targets import open_target
 
-        where = await asyncio.to_thread(target, self.target)
+        target = await asyncio.to_thread(open_target, self.target)
         while await asyncio.to_thread(self._is_waiting_or_unreachable):
-            await where.changed(self.deployment, self.client)
+            await target.changed(self.deployment, self.client)
         yield TriggerEvent({"deployment": self.deployment})  # type: ignore[no-untyped-call]
 
     def _is_waiting_or_unreachable(self) -> bool:
@@ -45,17 +45,17 @@ class TargetTrigger(BaseTrigger):
 
     def is_waiting(self) -> bool:
         """Whether the deployment is still pending or, given a client, whether that still runs."""
-        from wideloop.operators.targets import target
+        from wideloop.operators.targets import open_target
 
-        where = target(self.target)
-        state = where.status(self.deployment).state
+        target = open_target(self.target)
+        state = target.status(self.deployment).state
         if self.client is None:
             return state == "pending"
-        return state != "failed" and where.client_status(self.deployment, self.client).state == "running"
+        return state != "failed" and target.client_status(self.deployment, self.client).state == "running"
 
     async def on_kill(self) -> None:
         """The user ended the task: end the client. The deployment itself is the teardown's business."""
         if self.client is not None:
-            from wideloop.operators.targets import target
+            from wideloop.operators.targets import open_target
 
-            await asyncio.to_thread(target(self.target).stop_client, self.deployment, self.client)
+            await asyncio.to_thread(open_target(self.target).stop_client, self.deployment, self.client)

@@ -11,7 +11,7 @@ from wideloop.manifests.errors import WideloopError
 from wideloop.manifests.kubernetes import rbac as roles
 from wideloop.operators.request import DEFAULTS, Request
 from wideloop.operators.settings import settings
-from wideloop.operators.targets import target
+from wideloop.operators.targets import open_target
 
 
 def rbac(
@@ -30,7 +30,7 @@ def preflight(
     try:
         params = {"target": "dynamo", "engine": engine, "model": model, "hardware": hardware}
         spec = Request.from_params(params).spec("preflight")
-        findings = target("dynamo").preflight(spec)
+        findings = open_target("dynamo").preflight(spec)
     except WideloopError as error:
         Console(stderr=True).print(f"wideloop: {error}", highlight=False, soft_wrap=True, markup=False)
         raise typer.Exit(2) from error

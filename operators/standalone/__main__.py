@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from wideloop.manifests.engines import engine
+from wideloop.manifests.engines import get_engine
 from wideloop.manifests.errors import WideloopError
 from wideloop.operators.request import Request
 from wideloop.operators.standalone.budget import Budget, OutOfTime
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _simulated(params: dict[str, object]) -> bool:
-    return engine(Request.from_params(params).engine).simulated
+    return get_engine(Request.from_params(params).engine).simulated
 
 
 def _stages(driver: Driver) -> int:

@@ -18,7 +18,7 @@ from wideloop.operators.steps.close import close
 from wideloop.operators.steps.plan import open_study
 from wideloop.operators.steps.run import Run, artefacts, installation, open_store, stage
 from wideloop.operators.steps.sweep import TrialRun
-from wideloop.operators.targets import target
+from wideloop.operators.targets import open_target
 from wideloop.results.records import Recommendation
 
 _PROOF = "proof.json"
@@ -119,11 +119,11 @@ class Driver:
 
     def clean_up(self) -> None:
         """Remove what an interrupted driver left on the target: deployments of this cycle, and its standbys."""
-        where = target(self._request.target)
-        for owned in where.list_owned():
+        target = open_target(self._request.target)
+        for owned in target.list_owned():
             owner = owned.owner
             if owner is not None and (owner.dag_id, owner.installation) == (self._run.dag_id, installation()):
-                where.delete(owned.name)
+                target.delete(owned.name)
 
     # ---- trials
 
@@ -228,12 +228,12 @@ class Driver:
     ) -> Visit:
         """Visit a deployment, collect its recording into ``found`` when given, and keep an entry of it."""
         figures: dict[str, Any] = {}
-        where = target(self._request.target)
+        target = open_target(self._request.target)
 
         def stand_by() -> None:
             if next_name is not None:
                 later = self._request.spec(next_name, self._image, self._model)
-                where.stand_by(later, self._run.owner)
+                target.stand_by(later, self._run.owner)
 
         def look() -> None:
             if found is not None:
@@ -243,7 +243,7 @@ class Driver:
         applied: list[DeploymentSpec] = []
 
         def keep() -> None:
-            applied.append(where.spec(name))
+            applied.append(target.spec(name))
             journal.keep_log(self._request.target, name, self._run)
 
         def write(seen: Visit) -> None:

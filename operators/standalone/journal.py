@@ -8,13 +8,13 @@ from typing import Any
 
 from wideloop.manifests.deployment import DeploymentSpec
 from wideloop.manifests.diagnosis import Diagnosis
-from wideloop.manifests.engines import engine
+from wideloop.manifests.engines import get_engine
 from wideloop.manifests.errors import TargetError
 from wideloop.operators.settings import settings
 from wideloop.operators.standalone.visit import Visit
 from wideloop.operators.steps.benchmark import Subject
 from wideloop.operators.steps.run import Run, artefacts
-from wideloop.operators.targets import target
+from wideloop.operators.targets import open_target
 from wideloop.operators.targets.local import gpus
 from wideloop.results import engine_metrics
 
@@ -24,14 +24,14 @@ _LOG_LINES = 4000
 
 def engine_figures(target_name: str, name: str) -> dict[str, Any]:
     """By worker: what its metrics page says, and the memory in use on all GPUs, MiB. Empty for simulated engines."""
-    where = target(target_name)
-    serving = engine(where.spec(name).engine)
-    if serving.simulated:
+    target = open_target(target_name)
+    engine = get_engine(target.spec(name).engine)
+    if engine.simulated:
         return {}
     figures: dict[str, Any] = {}
-    for component in where.endpoints(name).control:
+    for component in target.endpoints(name).control:
         try:
-            page = where.call(name, component, serving.metrics_path, method="GET")
+            page = target.call(name, component, engine.metrics_path, method="GET")
         except TargetError as error:
             print(f"the metrics of {name} cannot be read: {error}")
             continue
@@ -45,11 +45,11 @@ def engine_figures(target_name: str, name: str) -> dict[str, Any]:
 
 def keep_log(target_name: str, name: str, run: Run) -> None:
     """Keep the end of each component's log, compressed."""
-    where = target(target_name)
+    target = open_target(target_name)
     scratch = settings().home / "scratch" / run.cycle_id
     scratch.mkdir(parents=True, exist_ok=True)
-    for component in engine(where.spec(name).engine).components(where.spec(name)):
-        lines = where.logs(name, component.name, _LOG_LINES)
+    for component in get_engine(target.spec(name).engine).components(target.spec(name)):
+        lines = target.logs(name, component.name, _LOG_LINES)
         local = scratch / f"{name}-{component.name}.log.gz"
         local.write_bytes(gzip.compress("\n".join(lines).encode(), mtime=0))
         artefacts().put_file(local, "cycles", run.cycle_id, "logs", local.name)

@@ -11,7 +11,7 @@ from wideloop.operators.steps import benchmark, deployment
 from wideloop.operators.steps.benchmark import Measured, Subject
 from wideloop.operators.steps.deployment import Outcome
 from wideloop.operators.steps.run import Run
-from wideloop.operators.targets import target
+from wideloop.operators.targets import open_target
 
 _POLL_S = 0.1
 
@@ -106,11 +106,11 @@ def _measure(subject: Subject, run: Run, seen: Visit) -> bool:
         return False
     with seen.part("begin"):
         benchmark.begin(subject)
-    where = target(subject.target)
+    target = open_target(subject.target)
     with seen.part("client"):
         while (
-            where.client_status(subject.deployment, subject.client).state == "running"
-            and where.status(subject.deployment).state != "failed"
+            target.client_status(subject.deployment, subject.client).state == "running"
+            and target.status(subject.deployment).state != "failed"
         ):
             time.sleep(_POLL_S)
     with seen.part("finish"):

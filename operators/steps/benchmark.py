@@ -9,12 +9,12 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 from wideloop.manifests.benchmark import ENVIRONMENT, client_command
 from wideloop.manifests.diagnosis import Diagnosis
-from wideloop.manifests.engines import engine
+from wideloop.manifests.engines import get_engine
 from wideloop.manifests.errors import ClientFailed, DeploymentFailed, TargetError
 from wideloop.manifests.workload import Workload
 from wideloop.operators.steps.plan import gpus
 from wideloop.operators.steps.run import Run, artefacts, end_stage, open_store
-from wideloop.operators.targets import target
+from wideloop.operators.targets import open_target
 from wideloop.operators.targets.base import ClientStatus, Target
 from wideloop.results.benchmark import gates, read_levels
 from wideloop.results.records import Measurement
@@ -71,7 +71,7 @@ class Measured(BaseModel):
 
 def cannot_serve(subject: Subject) -> Diagnosis | None:
     """Whether a worker's KV cache cannot hold even one request: then every request fails, however it is sent."""
-    spec = target(subject.target).spec(subject.deployment)
+    spec = open_target(subject.target).spec(subject.deployment)
     need = subject.workload.isl + subject.workload.osl
     for worker in spec.workers:
         memory = worker_memory(spec.model, spec.hardware.gpu, worker)
@@ -93,35 +93,35 @@ def begin(subject: Subject) -> None:
     Raises:
         TargetError: a worker refused to flush or to record.
     """
-    where = target(subject.target)
-    spec = where.spec(subject.deployment)
-    if where.client_status(subject.deployment, subject.client).state != "absent":
+    target = open_target(subject.target)
+    spec = target.spec(subject.deployment)
+    if target.client_status(subject.deployment, subject.client).state != "absent":
         return
-    serving = engine(spec.engine)
-    workers = where.endpoints(subject.deployment).control
-    flush, body = serving.flush_call(_FLUSH_WAIT_S)
+    engine = get_engine(spec.engine)
+    workers = target.endpoints(subject.deployment).control
+    flush, body = engine.flush_call(_FLUSH_WAIT_S)
     try:
         for worker in workers:
-            answer = where.call(subject.deployment, worker, flush, body=body, timeout_s=_FLUSH_WAIT_S + 10)
-            refusal = serving.refusal(answer)
+            answer = target.call(subject.deployment, worker, flush, body=body, timeout_s=_FLUSH_WAIT_S + 10)
+            refusal = engine.refusal(answer)
             if refusal is not None:
                 raise TargetError(f"{worker} of {subject.deployment} did not flush its cache: {refusal}")
         if subject.record:
             for worker in workers:
-                where.call(subject.deployment, worker, serving.record_start_path)
+                target.call(subject.deployment, worker, engine.record_start_path)
     except TargetError:
-        if where.status(subject.deployment).state == "failed":
+        if target.status(subject.deployment).state == "failed":
             return  # It died since it was ready; ``finish`` says of what.
         raise
     command = client_command(
         subject.workload,
-        url=where.endpoints(subject.deployment).frontend,
+        url=target.endpoints(subject.deployment).frontend,
         model=spec.model.name,
         tokenizer_dir=spec.model_path,
-        out_dir=where.client_dir(subject.deployment, subject.client),
-        cache_dir=where.client_cache_dir,
+        out_dir=target.client_dir(subject.deployment, subject.client),
+        cache_dir=target.client_cache_dir,
     )
-    where.run_client(subject.deployment, subject.client, command, ENVIRONMENT)
+    target.run_client(subject.deployment, subject.client, command, ENVIRONMENT)
 
 
 def finish(subject: Subject, run: Run) -> Measured:
@@ -131,18 +131,18 @@ def finish(subject: Subject, run: Run) -> Measured:
         ClientFailed: the client failed although the deployment lives.
         DeploymentFailed: the deployment died of something that is not its configuration.
     """
-    where = target(subject.target)
-    client = where.client_status(subject.deployment, subject.client)
-    health = where.status(subject.deployment)
+    target = open_target(subject.target)
+    client = target.client_status(subject.deployment, subject.client)
+    health = target.status(subject.deployment)
     if health.state == "failed" and health.diagnosis is not None:
-        where.stop_client(subject.deployment, subject.client)
+        target.stop_client(subject.deployment, subject.client)
         if health.diagnosis.kind == "out_of_memory":
             return Measured(outcome="infeasible", diagnosis=health.diagnosis, client_seconds=client.seconds)
         raise DeploymentFailed(subject.deployment, health.diagnosis)
     try:
-        measurements = _measurements(subject, run, where, client)
+        measurements = _measurements(subject, run, target, client)
     except ClientFailed:
-        where.stop_client(subject.deployment, subject.client)
+        target.stop_client(subject.deployment, subject.client)
         raise
     with open_store() as store:
         store.put(*measurements)
@@ -153,12 +153,12 @@ def finish(subject: Subject, run: Run) -> Measured:
 
 def stop(subject: Subject) -> None:
     """End the client, whatever it is doing."""
-    target(subject.target).stop_client(subject.deployment, subject.client)
+    open_target(subject.target).stop_client(subject.deployment, subject.client)
 
 
-def _measurements(subject: Subject, run: Run, where: Target, client: ClientStatus) -> tuple[Measurement, ...]:
-    spec = where.spec(subject.deployment)
-    folder = where.collect(subject.deployment, subject.client)
+def _measurements(subject: Subject, run: Run, target: Target, client: ClientStatus) -> tuple[Measurement, ...]:
+    spec = target.spec(subject.deployment)
+    folder = target.collect(subject.deployment, subject.client)
     # First, because it says more about a client that failed than its exit status does.
     levels = read_levels(folder, subject.workload, client.log_tail)
     if client.state != "succeeded":
@@ -183,7 +183,7 @@ def _measurements(subject: Subject, run: Run, where: Target, client: ClientStatu
             spec_fingerprint=spec.fingerprint,
             image=spec.image,
             engine=spec.engine,
-            simulated=engine(spec.engine).simulated,
+            simulated=get_engine(spec.engine).simulated,
             workload_fingerprint=subject.workload.fingerprint,
             isl=subject.workload.isl,
             osl=subject.workload.osl,

@@ -9,7 +9,7 @@ from wideloop.manifests.deployment import DeploymentSpec
 from wideloop.manifests.diagnosis import Diagnosis
 from wideloop.manifests.errors import DeploymentFailed, refuse
 from wideloop.operators.steps.plan import check
-from wideloop.operators.targets import target
+from wideloop.operators.targets import open_target
 from wideloop.operators.targets.base import Owner
 
 
@@ -30,10 +30,10 @@ def apply(spec: DeploymentSpec, owner: Owner) -> None:
         Refused: the spec cannot work here; nothing was started.
         TargetError: it could not be started; nothing is left.
     """
-    where = target(spec.target)
+    target = open_target(spec.target)
     # A target may look at the same things, for a table of its own.
-    refuse({str(f): f for f in check(spec) + where.preflight(spec)}.values())
-    where.apply(spec, owner)
+    refuse({str(f): f for f in check(spec) + target.preflight(spec)}.values())
+    target.apply(spec, owner)
 
 
 def outcome(target_name: str, name: str) -> Outcome | None:
@@ -42,7 +42,7 @@ def outcome(target_name: str, name: str) -> Outcome | None:
     Raises:
         DeploymentFailed: it died of something that says nothing about its configuration.
     """
-    status = target(target_name).status(name)
+    status = open_target(target_name).status(name)
     if status.state == "pending":
         return None
     if status.state == "ready":
@@ -57,4 +57,4 @@ def outcome(target_name: str, name: str) -> Outcome | None:
 
 def delete(target_name: str, name: str) -> None:
     """Remove a deployment; it is no error when there is none."""
-    target(target_name).delete(name)
+    open_target(target_name).delete(name)

@@ -9,7 +9,7 @@ from functools import partial
 
 from wideloop.manifests.errors import TargetError, WideloopError
 from wideloop.operators.steps.run import installation
-from wideloop.operators.targets import configured_targets, target
+from wideloop.operators.targets import configured_targets, open_target
 from wideloop.operators.targets.base import Owned, Owner, Preparation, Target
 
 #: What of one target is removed at the same time: one dead node must not shelter all else.
@@ -29,9 +29,9 @@ def sweep_up(is_live: IsLive) -> list[str]:
     """
     removed, stuck = [], []
     for name in configured_targets():
-        where = target(name)
+        target = open_target(name)
         try:
-            unwanted = _unwanted(where, is_live)
+            unwanted = _unwanted(target, is_live)
         except (OSError, WideloopError) as error:
             # One that does not answer shelters nothing of the others.
             stuck.append(f"{name}: {error}")
@@ -47,20 +47,20 @@ def sweep_up(is_live: IsLive) -> list[str]:
     return removed
 
 
-def _unwanted(where: Target, is_live: IsLive) -> dict[str, Callable[[], bool]]:
+def _unwanted(target: Target, is_live: IsLive) -> dict[str, Callable[[], bool]]:
     """What is to go, by name, and how; each says whether it was removed."""
     found: dict[str, Callable[[], bool]] = {}
-    for owned in where.list_owned():
+    for owned in target.list_owned():
         if not _wanted(owned, is_live):
-            found[owned.name] = partial(_delete, where, owned.name)
-    for preparation in where.preparations():
+            found[owned.name] = partial(_delete, target, owned.name)
+    for preparation in target.preparations():
         if over := _over(preparation, is_live):
-            found[preparation.name] = partial(where.abandon, preparation.name, over)
+            found[preparation.name] = partial(target.abandon, preparation.name, over)
     return found
 
 
-def _delete(where: Target, deployment: str) -> bool:
-    where.delete(deployment)
+def _delete(target: Target, deployment: str) -> bool:
+    target.delete(deployment)
     return True
 
 

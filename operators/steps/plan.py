@@ -7,13 +7,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from wideloop.manifests.deployment import DeploymentSpec
-from wideloop.manifests.engines import engine, engine_names
+from wideloop.manifests.engines import engine_names, get_engine
 from wideloop.manifests.errors import Refused, StoreUnavailable, refuse
 from wideloop.manifests.findings import Finding, unknown
 from wideloop.operators.request import Request
 from wideloop.operators.settings import settings
 from wideloop.operators.steps.run import Run, artefacts, open_store
-from wideloop.operators.targets import target
+from wideloop.operators.targets import open_target
 from wideloop.operators.targets.base import Target
 from wideloop.results.records import Cycle
 from wideloop.results.store import Store
@@ -28,21 +28,21 @@ _MAY_DIFFER = ("trials", "repeats")
 
 def check(spec: DeploymentSpec) -> list[Finding]:
     """Everything that can be said against a spec without touching the target."""
-    serving, where = engine(spec.engine), target(spec.target)
-    if serving.runtime not in where.runtimes:
-        return [_other_runtime(spec, where)]
-    findings = serving.validate(spec)
+    engine, target = get_engine(spec.engine), open_target(spec.target)
+    if engine.runtime not in target.runtimes:
+        return [_other_runtime(spec, target)]
+    findings = engine.validate(spec)
     # Arithmetic on a layout that is wrong in itself would only confuse.
     wrong = any(f.severity == "error" for f in findings)
     return findings if wrong else findings + memory.findings(spec) + placement.findings(spec)
 
 
-def _other_runtime(spec: DeploymentSpec, where: Target) -> Finding:
-    runs = [name for name in engine_names() if engine(name).runtime in where.runtimes]
+def _other_runtime(spec: DeploymentSpec, target: Target) -> Finding:
+    runs = [name for name in engine_names() if get_engine(name).runtime in target.runtimes]
     return Finding(
         field="engine",
         value=spec.engine,
-        rule=f"its workers run {engine(spec.engine).runtime}, which target {where.name} cannot provide",
+        rule=f"its workers run {get_engine(spec.engine).runtime}, which target {target.name} cannot provide",
         suggestion=f"Use {' or '.join(runs)}",
     )
 
@@ -72,7 +72,7 @@ def plan(
         StoreUnavailable: a database or the artefact store cannot be used.
     """
     request = Request.from_params(params)
-    target(request.target)  # Refuses one that there is not.
+    open_target(request.target)  # Refuses one that there is not.
     spec = request.spec("plan")
     asked = [request.recorded(spec) if records else spec]
     if request.eplb == "online":

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from wideloop.manifests.engines import engine
+from wideloop.manifests.engines import get_engine
 from wideloop.operators.request import Request
 from wideloop.operators.steps.run import Run, open_store, stage
-from wideloop.operators.targets import target
+from wideloop.operators.targets import open_target
 from wideloop.results.records import Asset
 
 
@@ -17,7 +17,7 @@ def ensure_image(params: Mapping[str, Any], run: Run) -> str:
     """Build or find the engine's image on the target; returns its digest."""
     request = Request.from_params(params)
     with stage(run, "image"):
-        image = target(request.target).prepare_image(engine(request.engine), run.owner)
+        image = open_target(request.target).prepare_image(get_engine(request.engine), run.owner)
         detail = {"versions": image.versions, "engine": request.engine, "target": request.target}
         key = f"{request.target}/{request.engine}"
         with open_store() as store:
@@ -29,7 +29,7 @@ def ensure_weights(params: Mapping[str, Any], run: Run) -> str:
     """Make, download or find the model's files on the target; returns their path there."""
     request = Request.from_params(params)
     with stage(run, "weights"):
-        weights = target(request.target).prepare_weights(engine(request.engine), request.model, run.owner)
+        weights = open_target(request.target).prepare_weights(get_engine(request.engine), request.model, run.owner)
         key = f"{request.target}/{request.model}"
         detail = weights.model_dump(exclude={"path"}) | {"simulated": request.simulated}
         with open_store() as store:

@@ -1,4 +1,4 @@
-"""Where engines run. ``target(name)`` gives the implementation; nothing else names one."""
+"""Where engines run. ``open_target(name)`` gives the implementation; nothing else names one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def configured_targets() -> tuple[str, ...]:
     return tuple(n for n in _NAMES if n != "dynamo" or is_configured(settings().kubeconfig))
 
 
-def target(name: str) -> Target:
+def open_target(name: str) -> Target:
     """The target called ``name``, with the settings of this process.
 
     Raises:
@@ -37,3 +37,7 @@ def target(name: str) -> Target:
 
         return DynamoTarget(settings())
     raise Refused([unknown("target", name, _NAMES)])
+
+
+#: The function's name until all callers use the new one.
+target = open_target

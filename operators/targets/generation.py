@@ -5,18 +5,19 @@ from __future__ import annotations
 import json
 
 from wideloop.manifests.deployment import DeploymentSpec
-from wideloop.manifests.engines import engine
+from wideloop.manifests.engines import get_engine
 from wideloop.manifests.errors import TargetError
 from wideloop.operators.targets.base import Target
 
 _TIMEOUT_S = 20.0
 
 
-def unanswered(where: Target, spec: DeploymentSpec) -> str | None:
+def unanswered(target: Target, spec: DeploymentSpec) -> str | None:
     """Ask for two tokens; None when they came, else what happened instead."""
     body = {"model": spec.model.name, "max_tokens": 2, "messages": [{"role": "user", "content": "Are you ready?"}]}
     try:
-        text = where.call(spec.name, "frontend", engine(spec.engine).generate_path, body=body, timeout_s=_TIMEOUT_S)
+        path = get_engine(spec.engine).generate_path
+        text = target.call(spec.name, "frontend", path, body=body, timeout_s=_TIMEOUT_S)
         answer = json.loads(text)
     except (TargetError, ValueError) as error:
         return str(error)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from wideloop.manifests.deployment import DeploymentSpec, WorkerSpec
-from wideloop.manifests.engines import engine
+from wideloop.manifests.engines import get_engine
 from wideloop.manifests.engines.sglang_versions import DEFAULT_VERSION
 from wideloop.manifests.hardware import Role
 from wideloop.manifests.workload import Workload
@@ -73,7 +73,7 @@ def _judged(
     sides = [rank_load(load, one)[worst] for one in (in_order, placement)]
     return RoleReport(
         role=worker.role,
-        simulated=engine(spec.engine).simulated,
+        simulated=get_engine(spec.engine).simulated,
         provenance=dict(recording.provenance),
         tokens=recording.tokens(spec.model.top_k),
         passes=sum(recording.passes.values()),

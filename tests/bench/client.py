@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 import psutil
 from wideloop.manifests.benchmark import ENVIRONMENT, client_command
-from wideloop.manifests.engines import engine
+from wideloop.manifests.engines import get_engine
 from wideloop.manifests.workload import Workload
 from wideloop.operators.request import Request
 from wideloop.operators.settings import Settings
@@ -97,9 +97,9 @@ def _client(here: Settings, target: LocalTarget, name: str, workload: Workload) 
 def _serving(here: Settings, request: Request) -> Iterator[LocalTarget]:
     """The default configuration, ready; deleted in the end."""
     target = LocalTarget(here)
-    serving = engine(request.engine)
-    weights = target.prepare_weights(serving, request.model)
-    spec = request.spec(_NAME, lock_digest(serving.environment), weights.path)
+    engine = get_engine(request.engine)
+    weights = target.prepare_weights(engine, request.model)
+    spec = request.spec(_NAME, lock_digest(engine.environment), weights.path)
     try:
         target.apply(spec, Owner(dag_id="bench", run_id=datetime.now(UTC).isoformat()))
         while (status := target.status(_NAME)).state == "pending":

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from wideloop.manifests.deployment import DeploymentSpec
-from wideloop.manifests.engines import engine
+from wideloop.manifests.engines import get_engine
 from wideloop.manifests.kubernetes.options import ClusterOptions
 from wideloop.operators.request import Request
 from wideloop.operators.settings import Settings
@@ -46,7 +46,7 @@ def measure(workspace: Workspace) -> list[Figure]:
         # Where there are no nodes for it at all, a deployment does nothing but wait.
         nowhere = settings.cluster.model_copy(update={"cpu_node_selector": _NOWHERE, "gpu_node_selector": _NOWHERE})
         elsewhere = settings.model_copy(update={"cluster": nowhere})
-        model_path = where.prepare_weights(engine("simulated"), _MODEL).path
+        model_path = where.prepare_weights(get_engine("simulated"), _MODEL).path
         workspace.say("starting deployments")
         starts = [_start(where, here, _spec(f"start-{k}", model_path)) for k in range(_DEPLOYMENTS)]
         workspace.say(f"{_WAITING} deployments wait for {_WAIT_S:.0f} s")
@@ -91,7 +91,7 @@ def _start(where: DynamoTarget, here: Cluster, spec: DeploymentSpec) -> tuple[fl
     began = time.monotonic()
     where.apply(spec, _OWNER)
     applied = time.monotonic() - began
-    wanted = len(engine(spec.engine).components(spec))
+    wanted = len(get_engine(spec.engine).components(spec))
     while True:
         pods = view.look(here.api, here.options, spec.name).engine_pods
         running = [p for p in pods if p.get("status", {}).get("phase") == "Running"]

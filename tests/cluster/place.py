@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from wideloop.manifests.deployment import DeploymentSpec
-from wideloop.manifests.engines import engine
+from wideloop.manifests.engines import get_engine
 from wideloop.manifests.kubernetes.labels import selector
 from wideloop.manifests.kubernetes.model_cache import files_claim, model_claim
 from wideloop.manifests.kubernetes.options import ClusterOptions
@@ -20,7 +20,7 @@ from wideloop.manifests.workload import Workload
 from wideloop.operators.request import Request
 from wideloop.operators.settings import settings
 from wideloop.operators.steps.benchmark import Subject
-from wideloop.operators.targets import target
+from wideloop.operators.targets import open_target
 from wideloop.operators.targets.base import Owner
 from wideloop.operators.targets.dynamo import DynamoTarget
 from wideloop.operators.targets.kubernetes.api import Api
@@ -56,7 +56,7 @@ class Place:
 
     @property
     def target(self) -> DynamoTarget:
-        found = target("dynamo")
+        found = open_target("dynamo")
         assert isinstance(found, DynamoTarget)
         return found
 
@@ -158,7 +158,7 @@ def model(cluster: Cluster, agent: NodeAgent) -> Iterator[Model]:
     cluster.kubectl("create", "namespace", namespace)
     names = agent.add_nodes([nodes.node(namespace)])
     wanted = Request.from_params(PARAMS).model
-    made = prepare_weights(Api(cluster.kubeconfig), options, engine("simulated"), wanted, say=lambda _: None)
+    made = prepare_weights(Api(cluster.kubeconfig), options, get_engine("simulated"), wanted, say=lambda _: None)
     yield Model(made.path, _folder(cluster, namespace, options.model_claim))
     agent.remove_nodes(names)
     cluster.kubectl("delete", "namespace", namespace, "--wait=false")

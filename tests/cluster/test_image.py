@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wideloop.manifests.engines import engine
+from wideloop.manifests.engines import get_engine
 from wideloop.manifests.errors import Refused, TargetError
 from wideloop.manifests.kubernetes.labels import selector
 from wideloop.manifests.kubernetes.options import ClusterOptions
@@ -26,7 +26,7 @@ from tests.cluster.tasks import wait_for_no_tasks
 
 pytestmark = pytest.mark.cluster
 
-SIMULATED = engine("simulated")
+SIMULATED = get_engine("simulated")
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from wideloop.manifests.engines import engine
+from wideloop.manifests.engines import get_engine
 from wideloop.manifests.errors import ApiRefused
 from wideloop.manifests.kubernetes import rbac
 from wideloop.manifests.kubernetes.options import ClusterOptions
@@ -52,7 +52,7 @@ def account(options: ClusterOptions, cluster: Cluster, tmp_path: Path) -> Iterat
 def test_what_it_may_is_enough_to_prepare_a_model(account: Api, options: ClusterOptions) -> None:
     assert check_permissions(account, options).state == "ok"
     said: list[str] = []
-    assert prepare_weights(account, options, engine("simulated"), "Qwen3-30B-A3B", say=said.append).files > 0
+    assert prepare_weights(account, options, get_engine("simulated"), "Qwen3-30B-A3B", say=said.append).files > 0
     assert any("is complete" in line for line in said), "the log was followed"
 
 

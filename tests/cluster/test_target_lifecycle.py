@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from wideloop.manifests.engines import engine
+from wideloop.manifests.engines import get_engine
 from wideloop.manifests.errors import TargetError
 from wideloop.operators.steps import benchmark
 from wideloop.results.benchmark import read_levels
@@ -34,9 +34,9 @@ def test_a_deployment_comes_up_is_measured_and_leaves_nothing(place: Place) -> N
     (level,) = read_levels(place.target.collect("one", subject.client), subject.workload, client.log_tail)
     assert level.output_tok_s > 0 and level.errors == 0
 
-    serving = engine(spec.engine)
-    place.target.call("one", "decode-0", serving.record_stop_path)
-    place.target.call("one", "decode-0", serving.record_dump_path)
+    engine = get_engine(spec.engine)
+    place.target.call("one", "decode-0", engine.record_stop_path)
+    place.target.call("one", "decode-0", engine.record_dump_path)
     (recording,) = place.target.recordings("one", "decode-0")
     assert recording.stat().st_size > 0
     assert place.target.recordings("one", "prefill-0") == []

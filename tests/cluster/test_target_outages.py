@@ -8,7 +8,7 @@ import time
 import pytest
 from wideloop.operators.airflow.triggers import TargetTrigger
 from wideloop.operators.steps import benchmark
-from wideloop.operators.targets import target
+from wideloop.operators.targets import open_target
 from wideloop.operators.targets.dynamo import DynamoTarget
 from wideloop.operators.targets.dynamo import target as target_module
 from wideloop.operators.targets.kubernetes import pod_start, watch
@@ -110,23 +110,23 @@ def test_twenty_that_wait_ask_at_most_six_times_a_minute_each(
     monkeypatch.setattr(target_module, "looks_stuck", lambda seen, roles: True)
     monkeypatch.setattr(pod_start, "GRACE_S", 3600.0)
     names = [f"many-{k}" for k in range(count)]
-    where = target("dynamo")
-    assert isinstance(where, DynamoTarget)
+    target = open_target("dynamo")
+    assert isinstance(target, DynamoTarget)
     for name in names:
-        where.apply(empty_place.spec(name), OWNER)
+        target.apply(empty_place.spec(name), OWNER)
 
     async def wait() -> float:
         waiting = [asyncio.create_task(fires(TargetTrigger("dynamo", name))) for name in names]
-        await asyncio.to_thread(wait_for, lambda: where._cluster.watch.synced, 30, "the watch")
-        before, began = requests(where), time.monotonic()
+        await asyncio.to_thread(wait_for, lambda: target._cluster.watch.synced, 30, "the watch")
+        before, began = requests(target), time.monotonic()
         await asyncio.sleep(seconds)
         assert not [task for task in waiting if task.done()]
         for task in waiting:
             task.cancel()
-        return (requests(where) - before) * 60 / (time.monotonic() - began) / count / hurry
+        return (requests(target) - before) * 60 / (time.monotonic() - began) / count / hurry
 
     per_minute = asyncio.run(wait())
     assert per_minute <= 6, per_minute
     for name in names:
-        where.delete(name)
+        target.delete(name)
     assert empty_place.left() == []

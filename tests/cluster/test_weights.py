@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from wideloop.manifests import hub as known_models
 from wideloop.manifests import profiles
-from wideloop.manifests.engines import engine
+from wideloop.manifests.engines import get_engine
 from wideloop.manifests.engines.simulated import SimulatedEngine
 from wideloop.manifests.errors import Refused, TargetError
 from wideloop.manifests.hub import HubModel
@@ -111,9 +111,9 @@ def test_a_shard_that_stays_damaged_is_named_and_nothing_of_ours_is_left(
 
 def test_the_engine_makes_its_model_in_a_pod(api: Api, options: ClusterOptions, cluster: Cluster) -> None:
     said: list[str] = []
-    made = prepare_weights(api, options, engine("simulated"), MODEL, say=said.append)
+    made = prepare_weights(api, options, get_engine("simulated"), MODEL, say=said.append)
     assert (made.path, made.has_weights, made.reused) == (f"/model-cache/simulated/{MODEL}", False, False)
-    assert prepare_weights(api, options, engine("simulated"), MODEL, say=said.append).reused
+    assert prepare_weights(api, options, get_engine("simulated"), MODEL, say=said.append).reused
     assert left(cluster, options.namespace) == []
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from wideloop.manifests import profiles
-from wideloop.manifests.engines import engine
+from wideloop.manifests.engines import get_engine
 from wideloop.manifests.engines.base import Site
 from wideloop.operators.settings import Settings
 from wideloop.operators.targets.local.ports import free_ports
@@ -23,7 +23,7 @@ from tests.unit.tuning.test_memory import deployment
 pytestmark = pytest.mark.e2e
 
 MODEL, HARDWARE = "Qwen3-235B-A22B-FP8", "h100-8"
-SIMULATED = engine("simulated")
+SIMULATED = get_engine("simulated")
 START_S = 60
 
 

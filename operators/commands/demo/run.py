@@ -21,7 +21,7 @@ from wideloop.operators.commands.demo.progress import Progress
 from wideloop.operators.commands.demo.snapshot import Snapshot
 from wideloop.operators.request import DEFAULTS
 from wideloop.operators.settings import Settings
-from wideloop.operators.targets import target
+from wideloop.operators.targets import open_target
 from wideloop.results.store import Store
 
 #: What runs when the cycle does: unpaused by the demo, the rest ships paused for people to try.
@@ -171,10 +171,10 @@ def delete_deployments() -> None:
         DemoError: some could not be deleted; all others were.
     """
     stuck = []
-    where = target(DEFAULTS["target"])
-    for owned in where.list_owned():
+    target = open_target(DEFAULTS["target"])
+    for owned in target.list_owned():
         try:
-            where.delete(owned.name)
+            target.delete(owned.name)
         except (OSError, WideloopError) as error:
             stuck.append(f"{owned.name}: {error}")
     if stuck:

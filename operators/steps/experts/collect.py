@@ -7,12 +7,12 @@ import time
 from pathlib import Path
 
 from wideloop.manifests.deployment import DeploymentSpec, WorkerSpec
-from wideloop.manifests.engines import engine
+from wideloop.manifests.engines import get_engine
 from wideloop.manifests.errors import TargetError
 from wideloop.manifests.workload import Workload
 from wideloop.operators.settings import settings
 from wideloop.operators.steps.run import Run, artefacts, open_store
-from wideloop.operators.targets import target
+from wideloop.operators.targets import open_target
 from wideloop.operators.targets.base import Target
 from wideloop.results import recordings
 
@@ -35,19 +35,19 @@ def dump(target_name: str, name: str, run: Run) -> dict[str, str]:
         TargetError: a worker wrote no recording, or not all of its ranks did.
         Refused: what it wrote is no recording of this deployment.
     """
-    where = target(target_name)
-    spec = where.spec(name)
-    return {component: _keep(where, spec, component, run) for component in where.endpoints(name).control}
+    target = open_target(target_name)
+    spec = target.spec(name)
+    return {component: _keep(target, spec, component, run) for component in target.endpoints(name).control}
 
 
-def _keep(where: Target, spec: DeploymentSpec, component: str, run: Run) -> str:
-    worker, serving = _worker(spec, component), engine(spec.engine)
+def _keep(target: Target, spec: DeploymentSpec, component: str, run: Run) -> str:
+    worker, engine = _worker(spec, component), get_engine(spec.engine)
     expected = ranks_writing(spec, worker)
-    files = _latest(where.recordings(spec.name, component))
+    files = _latest(target.recordings(spec.name, component))
     if len(files) < expected:
-        where.call(spec.name, component, serving.record_stop_path)
-        where.call(spec.name, component, serving.record_dump_path, timeout_s=_DUMP_S)
-        files = _awaited(where, spec.name, component, expected)
+        target.call(spec.name, component, engine.record_stop_path)
+        target.call(spec.name, component, engine.record_dump_path, timeout_s=_DUMP_S)
+        files = _awaited(target, spec.name, component, expected)
     keep, parts = artefacts(), ("cycles", run.cycle_id, "recordings", spec.name)
     raw = [keep.put_file(f, *parts, component, f.name) for f in files] if _bytes(files) <= _KEEP_RAW else []
     recording = recordings.read(
@@ -56,13 +56,13 @@ def _keep(where: Target, spec: DeploymentSpec, component: str, run: Run) -> str:
         layers=spec.model.num_layers,
         experts=spec.model.num_experts,
         ranks=expected if expected > 1 else None,
-        copies=serving.recorded_copies(worker),
+        copies=engine.recorded_copies(worker),
         decode_at_most=_decode_at_most(spec, worker),
         provenance={
             "model": spec.model.name,
             "engine": spec.engine,
             "engine_version": spec.engine_version,
-            "simulated": serving.simulated,
+            "simulated": engine.simulated,
             "cycle": run.cycle_id,
             "workload": _workload(run),
             "deployment": spec.name,
@@ -102,9 +102,9 @@ def _worker(spec: DeploymentSpec, component: str) -> WorkerSpec:
     return next(w for w in spec.workers if component == w.role or component.startswith(f"{w.role}-"))
 
 
-def _awaited(where: Target, name: str, component: str, expected: int) -> list[Path]:
+def _awaited(target: Target, name: str, component: str, expected: int) -> list[Path]:
     deadline = time.monotonic() + _PATIENCE_S
-    while len(files := _latest(where.recordings(name, component))) < expected:
+    while len(files := _latest(target.recordings(name, component))) < expected:
         if time.monotonic() >= deadline:
             raise TargetError(
                 f"{component} of {name} was asked for its expert recording, and {len(files)} of {expected} ranks wrote"
@@ -129,4 +129,4 @@ def _decode_at_most(spec: DeploymentSpec, worker: WorkerSpec) -> int | None:
     batch = worker.knobs.cuda_graph_max_bs
     if worker.role != "aggregated" or batch is None:
         return None
-    return batch * worker.layout.dp * spec.model.top_k * engine(spec.engine).recorded_copies(worker)
+    return batch * worker.layout.dp * spec.model.top_k * get_engine(spec.engine).recorded_copies(worker)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from wideloop.manifests.deployment import DeploymentSpec
-from wideloop.manifests.engines import engine
+from wideloop.manifests.engines import get_engine
 from wideloop.manifests.errors import WideloopError
 from wideloop.manifests.hardware import Role
 from wideloop.operators.request import Request
@@ -38,7 +38,7 @@ def compare(params: Mapping[str, Any], before: Examined, after: Examined, run: R
     with open_store() as store:
         measured = store.measurements(cycle_id=run.cycle_id, purpose="experts")
     comparison = Comparison(
-        simulated=engine(plain.engine).simulated,
+        simulated=get_engine(plain.engine).simulated,
         eplb="online" if request.eplb == "online" else "static",
         levels=_levels(measured),
         proofs=_proofs(plain, placed_spec(request, plain, run), before, after, run) if after.recordings else {},

@@ -6,11 +6,11 @@ import json
 
 from pydantic import BaseModel, ConfigDict
 from wideloop.manifests.deployment import DeploymentSpec
-from wideloop.manifests.engines import engine
+from wideloop.manifests.engines import get_engine
 from wideloop.manifests.errors import TargetError
 from wideloop.operators.steps.experts.collect import dump
 from wideloop.operators.steps.run import Run, artefacts
-from wideloop.operators.targets import target
+from wideloop.operators.targets import open_target
 from wideloop.operators.targets.base import Target
 from wideloop.results.experts import rebalances
 from wideloop.results.experts.rebalances import Rebalances
@@ -52,28 +52,28 @@ def examine(target_name: str, name: str, run: Run) -> Examined:
     Raises:
         TargetError: a worker wrote no recording.
     """
-    where = target(target_name)
-    spec = where.spec(name)
+    target = open_target(target_name)
+    spec = target.spec(name)
     # First the recording, which the prompts below are not to be part of.
     recorded = dump(target_name, name, run) if spec.record_experts is not None else {}
     online = {w.role for w in spec.workers if w.knobs.eplb == "online"}
-    balanced = [c for c in where.endpoints(name).control if c.split("-")[0] in online]
-    found = {c: rebalances.read(where.logs(name, c, _LOG_LINES), _metrics(where, spec, c)) for c in balanced}
-    return Examined(recordings=recorded, answers=_ask(where, spec, run), rebalances=found)
+    balanced = [c for c in target.endpoints(name).control if c.split("-")[0] in online]
+    found = {c: rebalances.read(target.logs(name, c, _LOG_LINES), _metrics(target, spec, c)) for c in balanced}
+    return Examined(recordings=recorded, answers=_ask(target, spec, run), rebalances=found)
 
 
-def _metrics(where: Target, spec: DeploymentSpec, component: str) -> str:
+def _metrics(target: Target, spec: DeploymentSpec, component: str) -> str:
     """A worker's metrics page, empty where it cannot be had: its log says the most."""
     try:
-        return where.call(spec.name, component, engine(spec.engine).metrics_path, method="GET")
+        return target.call(spec.name, component, get_engine(spec.engine).metrics_path, method="GET")
     except TargetError as error:
         print(f"the metrics of {component} of {spec.name} cannot be read: {error}")
         return ""
 
 
-def _ask(where: Target, spec: DeploymentSpec, run: Run) -> str | None:
+def _ask(target: Target, spec: DeploymentSpec, run: Run) -> str | None:
     try:
-        rounds = [[_answer(where, spec, prompt) for prompt in PROMPTS] for _ in range(2)]
+        rounds = [[_answer(target, spec, prompt) for prompt in PROMPTS] for _ in range(2)]
     except (TargetError, ValueError) as error:
         print(f"the answers of {spec.name} cannot be compared: {error}")
         return None
@@ -81,7 +81,7 @@ def _ask(where: Target, spec: DeploymentSpec, run: Run) -> str | None:
     return artefacts().put_json(document, "cycles", run.cycle_id, "answers", f"{spec.name}.json")
 
 
-def _answer(where: Target, spec: DeploymentSpec, prompt: str) -> str:
+def _answer(target: Target, spec: DeploymentSpec, prompt: str) -> str:
     body = {
         "model": spec.model.name,
         "messages": [{"role": "user", "content": prompt}],
@@ -89,7 +89,7 @@ def _answer(where: Target, spec: DeploymentSpec, prompt: str) -> str:
         "temperature": 0,
         "seed": 1,
     }
-    text = where.call(spec.name, "frontend", engine(spec.engine).generate_path, body=body, timeout_s=_TIMEOUT_S)
+    text = target.call(spec.name, "frontend", get_engine(spec.engine).generate_path, body=body, timeout_s=_TIMEOUT_S)
     choices = json.loads(text).get("choices") or [{}]
     message = choices[0].get("message") or {}
     return str(message.get("content") or message.get("reasoning_content") or "")

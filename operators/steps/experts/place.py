@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from wideloop.manifests.deployment import DeploymentSpec, Knobs, WorkerSpec
-from wideloop.manifests.engines import engine
+from wideloop.manifests.engines import get_engine
 from wideloop.manifests.errors import TargetError
 from wideloop.manifests.hardware import Role
 from wideloop.operators.request import Request
@@ -97,7 +97,7 @@ def _record(
     summary = Recording(
         cycle_id=run.cycle_id,
         role=worker.role,
-        simulated=engine(spec.engine).simulated,
+        simulated=get_engine(spec.engine).simulated,
         artefact=artefact,
         layers=recording.layers - len(recording.dense),
         experts=recording.experts,

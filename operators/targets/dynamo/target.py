@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from wideloop.manifests import benchmark
 from wideloop.manifests.deployment import DeploymentSpec
-from wideloop.manifests.engines import engine
+from wideloop.manifests.engines import get_engine
 from wideloop.manifests.engines.base import Command, Engine
 from wideloop.manifests.errors import ApiRefused, ApiUnreachable, TargetError
 from wideloop.manifests.findings import Finding
@@ -136,7 +136,7 @@ class DynamoTarget(Target):
             return Judgement("absent", f"there is no deployment {seen.name}")
         spec = self._cluster.spec_of(seen.graph)
         if not is_being_deleted(seen.graph):
-            self._keep_ends(seen.graph, terminations.unrecorded(seen, engine(spec.engine), self._cluster.last_log))
+            self._keep_ends(seen.graph, terminations.unrecorded(seen, get_engine(spec.engine), self._cluster.last_log))
         return judge(seen, spec, self._cluster.last_log, self._start_timeout_s)
 
     def _keep_ends(self, graph: dict[str, Any], new: Sequence[terminations.Termination]) -> None:
@@ -210,7 +210,7 @@ class DynamoTarget(Target):
         seen = view.look(self._cluster.api, self._cluster.options, name)
         control = {
             c.name: f"http://{_speaker(seen, c.role, c.ordinal)['status'].get('podIP')}:{SYSTEM_PORT}"
-            for c in engine(spec.engine).components(spec)
+            for c in get_engine(spec.engine).components(spec)
             if "control" in c.ports
         }
         return Endpoints(frontend=f"http://{frontend_service(name)}:{FRONTEND_PORT}", control=control)

@@ -27,14 +27,14 @@ from wideloop.operators.targets.kubernetes.view import View
 Json = dict[str, Any]
 
 
-def diagnose(view: View, serving: Engine, roles: Collection[str], read_log: ReadLog) -> Diagnosis | None:
+def diagnose(view: View, engine: Engine, roles: Collection[str], read_log: ReadLog) -> Diagnosis | None:
     """What is wrong with a deployment for good; None while it may still come up. One that says why wins.
 
     Args:
         roles: that must have pods.
     """
     found: Diagnosis | None = None
-    for diagnosis in _all(view, serving, roles, read_log):
+    for diagnosis in _all(view, engine, roles, read_log):
         if diagnosis.kind != "crashed":
             return diagnosis
         found = found or diagnosis
@@ -75,12 +75,12 @@ def _podless(view: View, roles: Collection[str]) -> list[str]:
     return sorted(set(roles) - {role(p) or "" for p in view.engine_pods})
 
 
-def _all(view: View, serving: Engine, roles: Collection[str], read_log: ReadLog) -> Iterator[Diagnosis]:
+def _all(view: View, engine: Engine, roles: Collection[str], read_log: ReadLog) -> Iterator[Diagnosis]:
     for pod in view.engine_pods:
         diagnosis = _stuck(view, role(pod) or "?", pod)
         if diagnosis is not None:
             yield diagnosis
-    yield from terminations.fatal(view, serving, read_log)
+    yield from terminations.fatal(view, engine, read_log)
     for pod in (*view.engine_pods, *view.deleted_pods):
         diagnosis = _lost(view, role(pod) or "?", pod)
         if diagnosis is not None:

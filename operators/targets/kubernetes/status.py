@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 
 from wideloop.manifests.deployment import DeploymentSpec
 from wideloop.manifests.diagnosis import Diagnosis
-from wideloop.manifests.engines import engine
+from wideloop.manifests.engines import get_engine
 from wideloop.operators.targets.base import Status
 from wideloop.operators.targets.kubernetes.diagnosis import diagnose
 from wideloop.operators.targets.kubernetes.pods import in_words, ready
@@ -42,7 +42,7 @@ def judge(view: View, spec: DeploymentSpec, read_log: ReadLog, start_timeout_s: 
         return Judgement("absent", f"there is no deployment {view.name}")
     if "deletionTimestamp" in view.graph["metadata"]:
         return Judgement("absent", f"{view.name} is being deleted")
-    diagnosis = diagnose(view, engine(spec.engine), roles(spec), read_log)
+    diagnosis = diagnose(view, get_engine(spec.engine), roles(spec), read_log)
     if diagnosis is not None:
         return failed(diagnosis)
     record = view.ready_record
@@ -63,7 +63,7 @@ def judge(view: View, spec: DeploymentSpec, read_log: ReadLog, start_timeout_s: 
 
 def roles(spec: DeploymentSpec) -> set[str]:
     """The roles of a deployment's components."""
-    return {component.role for component in engine(spec.engine).components(spec)}
+    return {component.role for component in get_engine(spec.engine).components(spec)}
 
 
 def failed(diagnosis: Diagnosis) -> Judgement:

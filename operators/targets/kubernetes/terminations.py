@@ -75,15 +75,15 @@ def forget(graph: Json) -> dict[str, None]:
     return {key: None for key in graph["metadata"].get("annotations") or {} if key.startswith(END)}
 
 
-def unrecorded(view: View, serving: Engine, read_log: ReadLog) -> list[Termination]:
+def unrecorded(view: View, engine: Engine, read_log: ReadLog) -> list[Termination]:
     """What the graph does not hold yet of what pods show."""
     held = {end.pod: end for end in recorded(view.graph)}
     if len(held) >= _KEPT:
         return []
-    return [end for end in _known(view, serving, read_log) if held.get(end.pod) != end]
+    return [end for end in _known(view, engine, read_log) if held.get(end.pod) != end]
 
 
-def fatal(view: View, serving: Engine, read_log: ReadLog) -> Iterator[Diagnosis]:
+def fatal(view: View, engine: Engine, read_log: ReadLog) -> Iterator[Diagnosis]:
     """Why ranks will not come up: of ends that say why the first one, of others when there were enough in one place.
 
     What happened first comes first; who ended because another one had comes last. Where every component is up again,
@@ -91,7 +91,7 @@ def fatal(view: View, serving: Engine, read_log: ReadLog) -> Iterator[Diagnosis]
     """
     by_place: dict[str, list[Termination]] = defaultdict(list)
     there = {pod["metadata"]["uid"] for pod in view.engine_pods}
-    for end in _known(view, serving, read_log):
+    for end in _known(view, engine, read_log):
         if end.pod in there or not view.available:
             by_place[end.place].append(end)
     every = (end for ends in by_place.values() for end in ends)
@@ -103,7 +103,7 @@ def fatal(view: View, serving: Engine, read_log: ReadLog) -> Iterator[Diagnosis]
             yield _counted(end, count, len(by_place[end.place]))
 
 
-def _known(view: View, serving: Engine, read_log: ReadLog) -> list[Termination]:
+def _known(view: View, engine: Engine, read_log: ReadLog) -> list[Termination]:
     """One end for each pod: the one that the graph holds, unless the pod has ended again or it can be explained now."""
     found = {end.pod: end for end in recorded(view.graph)}
     gone = view.gone_pods
@@ -113,7 +113,7 @@ def _known(view: View, serving: Engine, read_log: ReadLog) -> list[Termination]:
         if end is None or (held and held.failures >= end.failures and (_explained(held) or view.events is None)):
             continue
         lines = () if pod in gone else read_log(pod, end.running_again)
-        seen = _termination(view, pod, end, serving, lines or tuple(end.message.splitlines()))
+        seen = _termination(view, pod, end, engine, lines or tuple(end.message.splitlines()))
         if held is None or seen.failures > held.failures or _explained(seen):
             found[seen.pod] = seen
     return list(found.values())
@@ -123,8 +123,8 @@ def _explained(end: Termination) -> bool:
     return end.diagnosis.kind != "crashed"
 
 
-def _termination(view: View, pod: Json, end: Ended, serving: Engine, log: tuple[str, ...]) -> Termination:
-    cause = _cause(view, pod, end, serving, log)
+def _termination(view: View, pod: Json, end: Ended, engine: Engine, log: tuple[str, ...]) -> Termination:
+    cause = _cause(view, pod, end, engine, log)
     return Termination(
         place=f"{role(pod)}/{rank(pod)}",
         pod=pod["metadata"]["uid"],
@@ -137,12 +137,12 @@ def _termination(view: View, pod: Json, end: Ended, serving: Engine, log: tuple[
     )
 
 
-def _cause(view: View, pod: Json, end: Ended, serving: Engine, log: tuple[str, ...]) -> Diagnosis:
+def _cause(view: View, pod: Json, end: Ended, engine: Engine, log: tuple[str, ...]) -> Diagnosis:
     component = role(pod) or "?"
     killed = last(_about(view, pod), "Killing")
     if re.search(r"failed (startup|liveness) probe", killed):
         return pod_diagnoses.probe_failed(component, killed, log[-pod_diagnoses.TAIL :])
-    found = serving.diagnose(Component(name=component, role=component), log, end.code)
+    found = engine.diagnose(Component(name=component, role=component), log, end.code)
     if found.kind == "crashed" and end.reason == "OOMKilled":
         return pod_diagnoses.host_memory(component, pod, found.log_tail)
     return found

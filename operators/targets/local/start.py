@@ -8,7 +8,7 @@ from pathlib import Path
 
 from wideloop.manifests.deployment import DeploymentSpec
 from wideloop.manifests.engine_side.random_model import MARKER as RANDOM_WEIGHTS
-from wideloop.manifests.engines import engine
+from wideloop.manifests.engines import get_engine
 from wideloop.manifests.engines.base import Command, Component, Engine, Site
 from wideloop.operators.settings import Settings
 from wideloop.operators.targets.base import Owner
@@ -66,7 +66,7 @@ def stand_by(settings: Settings, state: State, spec: DeploymentSpec, owner: Owne
     Raises:
         TargetError: the engine's environment is not there, or there are no ports or GPUs.
     """
-    components = engine(spec.engine).components(spec)
+    components = get_engine(spec.engine).components(spec)
     deployment = _described(state, spec, owner, components, standby=True)
     standbys = _standbys(settings, state, deployment)
     if not standbys:
@@ -83,8 +83,8 @@ def start(settings: Settings, state: State, spec: DeploymentSpec, owner: Owner) 
     Raises:
         TargetError: the engine's environment is not there, or there are no ports or GPUs.
     """
-    serving = engine(spec.engine)
-    components = serving.components(spec)
+    engine = get_engine(spec.engine)
+    components = engine.components(spec)
     waiting = standing_by(settings, state, spec)
     deployment = _described(state, spec, owner, components, ports=waiting.ports if waiting else None)
     shares = gpus.shares(components)
@@ -93,9 +93,9 @@ def start(settings: Settings, state: State, spec: DeploymentSpec, owner: Owner) 
     _write(state, deployment)
     for component in components:
         site = _site(settings, state, deployment, component)
-        command = serving.command(spec, component, site)
+        command = engine.command(spec, component, site)
         if component.name in standbys:
-            path, order = serving.hand_over(site, command)
+            path, order = engine.hand_over(site, command)
             write_whole(Path(path), order)
         else:
             environment = _environment(spec, command, shares.get(component.name, {}))
@@ -115,14 +115,14 @@ def standing_by(settings: Settings, state: State, spec: DeploymentSpec) -> Deplo
 
 def _standbys(settings: Settings, state: State, deployment: Deployment) -> dict[str, Command]:
     """By component, how it stands by, of those that can."""
-    spec, serving = deployment.spec, engine(deployment.spec.engine)
-    sites = {c: _site(settings, state, deployment, c) for c in serving.components(spec)}
-    commands = {c.name: serving.standby(spec, c, site) for c, site in sites.items()}
+    spec, engine = deployment.spec, get_engine(deployment.spec.engine)
+    sites = {c: _site(settings, state, deployment, c) for c in engine.components(spec)}
+    commands = {c.name: engine.standby(spec, c, site) for c, site in sites.items()}
     return {name: command for name, command in commands.items() if command is not None}
 
 
 def _environment(spec: DeploymentSpec, command: Command, share: dict[str, str]) -> dict[str, str]:
-    return base_environment(gpus=not engine(spec.engine).simulated) | command.env | share
+    return base_environment(gpus=not get_engine(spec.engine).simulated) | command.env | share
 
 
 def _lasting(spec: DeploymentSpec) -> tuple[object, ...]:
@@ -149,7 +149,7 @@ def _write(state: State, deployment: Deployment) -> None:
     spec = deployment.spec
     folder = state.folder(spec.name)
     (folder / "shared").mkdir(parents=True, exist_ok=True)
-    for component in engine(spec.engine).components(spec):
+    for component in get_engine(spec.engine).components(spec):
         state.component(spec.name, component.name).folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / "spec.json", spec.model_dump_json())
     write_whole(folder / "deployment.json", deployment.model_dump_json())
@@ -157,10 +157,10 @@ def _write(state: State, deployment: Deployment) -> None:
 
 def _site(settings: Settings, state: State, deployment: Deployment, component: Component) -> Site:
     spec = deployment.spec
-    serving: Engine = engine(spec.engine)
+    engine: Engine = get_engine(spec.engine)
     folder = state.folder(spec.name)
     return Site(
-        python=str(environment_python(settings, serving.environment)),
+        python=str(environment_python(settings, engine.environment)),
         host=HOST,
         ports=deployment.ports[component.name],
         peers=deployment.ports,
@@ -169,7 +169,7 @@ def _site(settings: Settings, state: State, deployment: Deployment, component: C
         shared_dir=str(folder / "shared"),
         model_path=spec.model_path,
         random_weights=(Path(spec.model_path) / RANDOM_WEIGHTS).is_file(),
-        options=settings.engine_options(serving.environment),
+        options=settings.engine_options(engine.environment),
     )
 
 

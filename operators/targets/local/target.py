@@ -12,7 +12,7 @@ from typing import Any, Literal
 from wideloop.manifests import benchmark
 from wideloop.manifests.deployment import DeploymentSpec
 from wideloop.manifests.diagnosis import Diagnosis
-from wideloop.manifests.engines import engine, sglang_outdated
+from wideloop.manifests.engines import get_engine, sglang_outdated
 from wideloop.manifests.engines.base import Command, Engine
 from wideloop.manifests.errors import TargetBusy, TargetError
 from wideloop.manifests.findings import Finding
@@ -78,25 +78,25 @@ class LocalTarget(Target):
                 )
             )
         # The client's too: without it, what took minutes to start could not be measured.
-        for environment in (engine(spec.engine).environment, benchmark.ENVIRONMENT):
+        for environment in (get_engine(spec.engine).environment, benchmark.ENVIRONMENT):
             try:
                 environment_python(self._settings, environment)
             except TargetError as error:
                 findings.append(
                     Finding(field="engine", value=spec.engine, rule=str(error), suggestion="Run wideep_image first")
                 )
-        if not findings and not engine(spec.engine).simulated:
+        if not findings and not get_engine(spec.engine).simulated:
             findings = self._gpu_findings(spec)
         return findings
 
     def _gpu_findings(self, spec: DeploymentSpec) -> list[Finding]:
         """What the GPUs and the installed engine say; whether one of our own holds the GPUs is for apply to say."""
-        serving = engine(spec.engine)
-        python = environment_python(self._settings, serving.environment)
+        engine = get_engine(spec.engine)
+        python = environment_python(self._settings, engine.environment)
         packages = installed.packages(python)
         findings = [f for f in (installed.other_version(spec, python),) if f is not None]
-        added = self._settings.engine_options(serving.environment)
-        findings += installed.missing(spec, python, serving.needs(spec, added))
+        added = self._settings.engine_options(engine.environment)
+        findings += installed.missing(spec, python, engine.needs(spec, added))
         findings += sglang_outdated.findings("WIDELOOP_SGLANG_OPTIONS", added, spec.engine_version)
         if self._holding():
             return findings
@@ -126,15 +126,15 @@ class LocalTarget(Target):
 
     def _remove(self, name: str) -> None:
         deployment = self._state.read(name)
-        serving = engine(deployment.spec.engine) if deployment else None
-        self._state.remove(name, self._grace(serving))
-        if deployment and serving and not serving.simulated and not deployment.standby:
+        engine = get_engine(deployment.spec.engine) if deployment else None
+        self._state.remove(name, self._grace(engine))
+        if deployment and engine and not engine.simulated and not deployment.standby:
             gpus.wait_until_free(deployment.spec.gpus, self._state.pids())
 
-    def _grace(self, serving: Engine | None = None) -> float:
+    def _grace(self, engine: Engine | None = None) -> float:
         if self._grace_s is not None:
             return self._grace_s
-        return serving.stop_grace_s if serving else Engine.stop_grace_s
+        return engine.stop_grace_s if engine else Engine.stop_grace_s
 
     def _require_room(self, name: str) -> None:
         """Refuse when others hold all this host has. One whose processes are all dead holds nothing."""
@@ -155,7 +155,7 @@ class LocalTarget(Target):
         deployment = self._state.read(spec.name)
         if deployment is None or deployment.spec != spec or deployment.standby:
             return False
-        return all(self._state.component(spec.name, c.name).alive() for c in engine(spec.engine).components(spec))
+        return all(self._state.component(spec.name, c.name).alive() for c in get_engine(spec.engine).components(spec))
 
     def status(self, name: str) -> Status:
         deployment = self._state.read(name)
@@ -175,7 +175,7 @@ class LocalTarget(Target):
             write_whole(ready, str(seconds))
             return Status(state="ready", start_seconds=seconds)
         age = (datetime.now(UTC) - deployment.created_at).total_seconds()
-        patience = self._start_timeout_s or engine(deployment.spec.engine).start_timeout_s
+        patience = self._start_timeout_s or get_engine(deployment.spec.engine).start_timeout_s
         if age < patience:
             return Status(state="pending", reason=answer)
         front = next(c for c, ports in deployment.ports.items() if "http" in ports)
@@ -191,13 +191,13 @@ class LocalTarget(Target):
     def _dead(self, deployment: Deployment) -> Diagnosis | None:
         """The diagnosis of a component that has died, or will; one that says why wins over one that went along."""
         spec = deployment.spec
-        serving = engine(spec.engine)
+        engine = get_engine(spec.engine)
         found: Diagnosis | None = None
-        for component in serving.components(spec):
+        for component in engine.components(spec):
             process = self._state.component(spec.name, component.name)
             alive = process.alive()
-            if not alive or serving.doomed(process.tail(_LOG_TAIL)):
-                diagnosis = serving.diagnose(component, process.tail(_WHOLE_TRACEBACK), process.exit_code())
+            if not alive or engine.doomed(process.tail(_LOG_TAIL)):
+                diagnosis = engine.diagnose(component, process.tail(_WHOLE_TRACEBACK), process.exit_code())
                 if diagnosis.kind != "crashed":
                     return diagnosis
                 found = found or diagnosis

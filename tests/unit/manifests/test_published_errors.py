@@ -3,7 +3,7 @@
 import pytest
 from wideloop.manifests import profiles, published_errors
 from wideloop.manifests.deployment import Knobs, WorkerSpec
-from wideloop.manifests.engines import engine
+from wideloop.manifests.engines import get_engine
 from wideloop.manifests.hardware import WorkerLayout
 from wideloop.manifests.validation import validate
 from wideloop.tuning import memory
@@ -34,7 +34,7 @@ def test_deepseek_r1_does_not_fit_there(hardware, named):
     """671 GB on 4 or 8 x 80 GB; on 4 x 141 GB it is nobody's error but the user's."""
     profile = profiles.hardware(hardware)
     workers = tuple(WorkerSpec(role=role, layout=layout) for role, layout in profile.workers.items())
-    given = engine("simulated").resolve(spec(workers=workers, hardware=hardware))
+    given = get_engine("simulated").resolve(spec(workers=workers, hardware=hardware))
     rules = [f.rule for f in memory.findings(given) if f.severity == "error"]
     assert rules and all("GiB per GPU" in rule for rule in rules)
     assert all(("published manifests" in rule) == named for rule in rules)

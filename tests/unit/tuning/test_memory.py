@@ -3,7 +3,7 @@
 import pytest
 from wideloop.manifests import profiles
 from wideloop.manifests.deployment import DeploymentSpec, Knobs, WorkerSpec
-from wideloop.manifests.engines import engine
+from wideloop.manifests.engines import get_engine
 from wideloop.manifests.errors import Refused, refuse
 from wideloop.manifests.hardware import WorkerLayout
 from wideloop.manifests.model import ModelSpec
@@ -116,7 +116,7 @@ def deployment(model, hardware, **decode):
         name="t", target="local", engine="simulated", image="sha256:0", model=profiles.model(model),
         model_path="/m", hardware=profile, workers=workers,
     )  # fmt: skip
-    return engine("simulated").resolve(spec)
+    return get_engine("simulated").resolve(spec)
 
 
 @pytest.mark.parametrize("hardware", ["h100-8", "h100-16", "h100-16-4x4"])

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from wideloop.manifests import profiles
 from wideloop.manifests.deployment import DeploymentSpec
-from wideloop.manifests.engines import engine
+from wideloop.manifests.engines import get_engine
 from wideloop.manifests.validation import validate
 from wideloop.tuning.memory import CONSTANTS, UNCALIBRATED, findings, worker_memory
 from wideloop.tuning.memory.calibrate import PARTS, errors, fit, split
@@ -29,7 +29,7 @@ LATENT_LIMITS = {**LIMITS, "graphs": 0.35, "free at ready": 0.25}
 
 
 def spec(server: Server) -> DeploymentSpec:
-    return engine("simulated").resolve(
+    return get_engine("simulated").resolve(
         DeploymentSpec(
             name="t", target="local", engine="simulated", image="sha256:0", model=server.model, model_path="/m",
             hardware=HARDWARE, workers=(server.worker,),

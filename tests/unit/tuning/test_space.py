@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from wideloop.manifests import profiles
 from wideloop.manifests.deployment import DeploymentSpec, Knobs, WorkerSpec
-from wideloop.manifests.engines import engine
+from wideloop.manifests.engines import get_engine
 from wideloop.manifests.validation import validate
 from wideloop.tuning.space import (
     Placements,
@@ -38,7 +38,7 @@ def default(model: str = "Qwen3-30B-A3B-FP8", hardware: str = "l4-8") -> Deploym
         hardware=layouts,
         workers=tuple(WorkerSpec(role=r, layout=w) for r, w in layouts.workers.items()),
     )
-    return engine("simulated").resolve(spec)
+    return get_engine("simulated").resolve(spec)
 
 
 @given(profile=SHIPPED, extra=st.integers(0, 3), slots=st.integers(-4, 8), fraction=st.floats(0.01, 0.99))

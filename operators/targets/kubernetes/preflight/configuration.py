@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from wideloop.manifests.deployment import DeploymentSpec, WorkerSpec
-from wideloop.manifests.engines import engine
+from wideloop.manifests.engines import get_engine
 from wideloop.operators.targets.kubernetes.preflight.check_result import CheckResult
 from wideloop.tuning import memory
 
@@ -13,7 +13,7 @@ from wideloop.tuning import memory
 def check_configuration(spec: DeploymentSpec) -> Iterator[CheckResult]:
     """The engine's own rules, then the memory of each role; ``spec`` must be resolved."""
     named = f"{spec.engine} {spec.engine_version}".strip()
-    found = CheckResult("engine", f"{named} takes these settings", tuple(engine(spec.engine).validate(spec)))
+    found = CheckResult("engine", f"{named} takes these settings", tuple(get_engine(spec.engine).validate(spec)))
     yield found
     if found.state == "error":
         # Arithmetic on a layout that is wrong in itself would only confuse.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 
 from wideloop.manifests.deployment import DeploymentSpec
-from wideloop.manifests.engines import engine
+from wideloop.manifests.engines import get_engine
 from wideloop.manifests.errors import ApiRefused, TargetError
 from wideloop.manifests.findings import Finding
 from wideloop.manifests.hub import hub_model
@@ -48,7 +48,7 @@ def check_images(api: Api, options: ClusterOptions, spec: DeploymentSpec) -> lis
 def check_hub(api: Api, options: ClusterOptions, spec: DeploymentSpec) -> CheckResult:
     """Whether the token's secret is there and the hub would give the model to it."""
     name = "Hugging Face hub"
-    if not engine(spec.engine).needs_weights:
+    if not get_engine(spec.engine).needs_weights:
         return CheckResult(name, "not needed: this engine makes its model")
     secret = options.hf_token_secret
     token = None

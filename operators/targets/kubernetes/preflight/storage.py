@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from wideloop.manifests.deployment import DeploymentSpec
-from wideloop.manifests.engines import engine
+from wideloop.manifests.engines import get_engine
 from wideloop.manifests.findings import Finding
 from wideloop.manifests.kubernetes.options import ClusterOptions
 from wideloop.operators.targets.kubernetes.api import Api, Json
@@ -22,7 +22,7 @@ _SINGLE = ("ebs", "pd.csi", "azuredisk", "disk.csi.azure", "local-path", "no-pro
 
 def check_storage(api: Api, options: ClusterOptions, spec: DeploymentSpec) -> list[CheckResult]:
     """The claim of models, that of files, and the storage class of those that are still to be made."""
-    needed = spec.model.total_bytes if engine(spec.engine).needs_weights else 0
+    needed = spec.model.total_bytes if get_engine(spec.engine).needs_weights else 0
     claims = {
         name: find_claim(api, options.namespace, name)
         for name in dict.fromkeys((options.model_claim, options.files_claim))

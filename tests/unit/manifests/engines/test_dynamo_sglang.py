@@ -1,11 +1,11 @@
 import pytest
 from wideloop.manifests.deployment import Knobs
-from wideloop.manifests.engines import engine
+from wideloop.manifests.engines import get_engine
 from wideloop.manifests.engines.base import Site
 
 from tests.unit.manifests.engines.test_sglang_checks import spec
 
-ENGINE = engine("dynamo-sglang")
+ENGINE = get_engine("dynamo-sglang")
 
 
 def site(**changes):

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from wideloop.manifests import profiles
 from wideloop.manifests.deployment import DeploymentSpec, Knobs, WorkerSpec
-from wideloop.manifests.engines import engine
+from wideloop.manifests.engines import get_engine
 from wideloop.manifests.engines.base import Component, Site
 
 LOGS = Path(__file__).parents[3] / "data" / "sglang"
-SGLANG = engine("sglang")
+SGLANG = get_engine("sglang")
 
 
 def spec(hardware: str = "h200-2", model: str = "Random-Qwen3-MoE-8L", version: str = "0.5.17", **knobs: object):

@@ -5,12 +5,12 @@ from itertools import pairwise
 import pytest
 from wideloop.manifests import profiles
 from wideloop.manifests.deployment import DeploymentSpec, Knobs, WorkerSpec
-from wideloop.manifests.engines import engine, sglang_checks
+from wideloop.manifests.engines import get_engine, sglang_checks
 from wideloop.manifests.engines.sglang_versions import TABLES, finding, flag_table
 from wideloop.manifests.errors import Refused
 from wideloop.manifests.hardware import WorkerLayout
 
-ENGINE = engine("dynamo-sglang")
+ENGINE = get_engine("dynamo-sglang")
 
 
 def spec(model="DeepSeek-R1", hardware="h200-16", version="0.5.21", knobs=None, layouts=None):

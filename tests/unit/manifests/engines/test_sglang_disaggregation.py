@@ -7,10 +7,10 @@ from itertools import pairwise
 import pytest
 from wideloop.manifests import profiles
 from wideloop.manifests.deployment import DeploymentSpec, Knobs, WorkerSpec
-from wideloop.manifests.engines import engine
+from wideloop.manifests.engines import get_engine
 from wideloop.manifests.engines.base import Site
 
-SGLANG = engine("sglang")
+SGLANG = get_engine("sglang")
 PEERS = {
     "frontend": {"http": 21000, "metrics": 21001},
     "prefill-0": {"control": 21002, "bootstrap": 21003},

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from wideloop.manifests import profiles
 from wideloop.manifests.deployment import DeploymentSpec, Knobs, WorkerSpec
-from wideloop.manifests.engines import engine, sglang_flags
+from wideloop.manifests.engines import get_engine, sglang_flags
 from wideloop.manifests.engines.base import Site
 from wideloop.operators.bootstrap import PROJECT
 from wideloop.operators.settings import Settings
@@ -70,7 +70,7 @@ def parser(request):
 
 def apart(version, hardware):
     """(component, site, arguments) of every process of prefill and decode servers on one host."""
-    native, profile = engine("sglang"), profiles.hardware(hardware)
+    native, profile = get_engine("sglang"), profiles.hardware(hardware)
     spec = native.resolve(DeploymentSpec(
         name="one", target="local", engine="sglang", engine_version=version, image="sha256:0", model_path="/m",
         model=profiles.model("Qwen3-30B-A3B"), hardware=profile, record_experts="stat",

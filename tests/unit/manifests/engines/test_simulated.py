@@ -1,6 +1,6 @@
 import pytest
 from wideloop.manifests.deployment import Knobs
-from wideloop.manifests.engines import engine, engine_names
+from wideloop.manifests.engines import engine_names, get_engine
 from wideloop.manifests.engines.base import Component, Site
 from wideloop.manifests.engines.sglang_defaults import capture_list
 from wideloop.manifests.errors import Refused
@@ -8,14 +8,14 @@ from wideloop.manifests.hardware import WorkerLayout
 
 from tests.unit.tuning.test_memory import deployment
 
-SIMULATED = engine("simulated")
+SIMULATED = get_engine("simulated")
 DECODE = Component(name="decode-0", role="decode")
 
 
 def test_engines_are_found_by_name():
     assert "simulated" in engine_names()
     with pytest.raises(Refused, match="Did you mean 'simulated'"):
-        engine("simulation")
+        get_engine("simulation")
 
 
 def test_a_disaggregated_deployment_has_a_frontend_and_its_replicas():

@@ -15,7 +15,7 @@ from typing import Any, get_args
 import yaml
 from wideloop.manifests import profiles
 from wideloop.manifests.deployment import DeploymentSpec, Knobs, WorkerSpec
-from wideloop.manifests.engines import engine
+from wideloop.manifests.engines import get_engine
 from wideloop.manifests.hardware import Role, WorkerLayout
 from wideloop.manifests.kubernetes.dynamo import render
 from wideloop.manifests.kubernetes.options import ApiVersion, ClusterOptions
@@ -57,7 +57,7 @@ class Case:
                 for role, layout in (self.layouts or hardware.workers).items()
             ),
         )
-        return engine(self.engine).resolve(spec.model_copy(update=self.changes))
+        return get_engine(self.engine).resolve(spec.model_copy(update=self.changes))
 
     def cluster(self, api_version: ApiVersion) -> ClusterOptions:
         return ClusterOptions(api_version=api_version, namespace="wideloop", **self.options)

@@ -51,10 +51,10 @@ class Scripted:
 
 @pytest.fixture
 def use(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Scripted], Scripted]]:
-    def use(where: Scripted) -> Scripted:
+    def use(target: Scripted) -> Scripted:
         for module in (wideloop.operators.targets, benchmark):
-            monkeypatch.setattr(module, "target", lambda name: where)
-        return where
+            monkeypatch.setattr(module, "open_target", lambda name: target)
+        return target
 
     return use
 
@@ -67,28 +67,28 @@ async def fire(trigger: TargetTrigger) -> object:
 
 @pytest.mark.parametrize("end", ["ready", "failed", "absent"])
 def test_it_fires_when_the_deployment_is_no_longer_pending(use: Any, end: str) -> None:
-    where = use(Scripted("pending", "pending", end))
+    target = use(Scripted("pending", "pending", end))
     assert asyncio.run(fire(TargetTrigger("dynamo", "one"))) == {"deployment": "one"}
-    assert where.looks == 3
+    assert target.looks == 3
 
 
 def test_a_cluster_that_cannot_be_asked_has_not_ended_anything(use: Any) -> None:
-    where = use(Scripted("pending", AWAY, AWAY, "ready"))
+    target = use(Scripted("pending", AWAY, AWAY, "ready"))
     assert asyncio.run(fire(TargetTrigger("dynamo", "one"))) == {"deployment": "one"}
-    assert where.looks == 4
+    assert target.looks == 4
 
 
 def test_a_deployment_that_fails_ends_the_wait_for_its_client(use: Any) -> None:
-    where = use(Scripted("ready", "ready", "failed"))
+    target = use(Scripted("ready", "ready", "failed"))
     asyncio.run(fire(TargetTrigger("dynamo", "one", "bench-1")))
-    assert where.looks == 3
+    assert target.looks == 3
 
 
 def test_ending_a_wait_by_hand_ends_the_client_and_leaves_the_deployment_to_the_teardown(use: Any) -> None:
-    where = use(Scripted("pending"))
+    target = use(Scripted("pending"))
     asyncio.run(TargetTrigger("dynamo", "one", "bench-1").on_kill())
     asyncio.run(TargetTrigger("dynamo", "one").on_kill())
-    assert where.stopped == ["bench-1"]
+    assert target.stopped == ["bench-1"]
 
 
 class Killed(Exception):
@@ -96,12 +96,12 @@ class Killed(Exception):
 
 
 def test_ending_a_benchmark_by_hand_ends_the_client_that_it_waits_for(use: Any) -> None:
-    where = use(Scripted(Killed()))
+    target = use(Scripted(Killed()))
     context: Any = {"params": DEFAULTS, "dag_run": SimpleNamespace(dag_id="wideep_benchmark", run_id="manual__1")}
     task = Benchmark(task_id="bench", deployment="one", waited={"state": "ready"})
     task.on_kill()
-    assert where.stopped == [], "it has begun nothing"
+    assert target.stopped == [], "it has begun nothing"
     with pytest.raises(Killed):
         task.execute(context)
     task.on_kill()
-    assert where.stopped == [task.subject(context).client]
+    assert target.stopped == [task.subject(context).client]

@@ -21,7 +21,7 @@ from wideloop.manifests.workload import Workload
 from wideloop.operators.settings import settings
 from wideloop.operators.steps import benchmark, deployment, launch
 from wideloop.operators.steps.run import artefacts, open_store
-from wideloop.operators.targets import target
+from wideloop.operators.targets import open_target
 from wideloop.operators.targets.local.process import end_marked, marked
 
 from tests.unit.operators.steps.measured import CYCLE, PARAMS
@@ -63,7 +63,7 @@ def ready(model: Path) -> None:
     deployment.apply(fake_engine.spec("one", model), CYCLE.owner)
     until(lambda: deployment.outcome("local", "one"))
     # The fake frontend answers by itself; a real one only through its workers.
-    for url in target("local").endpoints("one").control.values():
+    for url in open_target("local").endpoints("one").control.values():
         until(functools.partial(accepts, int(url.rpartition(":")[2])))
 
 
@@ -83,7 +83,7 @@ def posted(name: str) -> list[str]:
 
 def measure(subject: benchmark.Subject = SUBJECT) -> benchmark.Measured:
     benchmark.begin(subject)
-    until(lambda: target("local").client_status("one", subject.client).state != "running")
+    until(lambda: open_target("local").client_status("one", subject.client).state != "running")
     return benchmark.finish(subject, CYCLE)
 
 
@@ -105,18 +105,18 @@ def test_a_deployment_is_awaited_until_it_answers(model: Path) -> None:
 def test_what_the_target_would_choke_on_is_refused_before_anything_starts(model: Path) -> None:
     with pytest.raises(Refused, match="model_path"):
         deployment.apply(fake_engine.spec("one", model / "nowhere"), CYCLE.owner)
-    assert target("local").list_owned() == []
+    assert open_target("local").list_owned() == []
 
 
 def test_running_out_of_memory_is_an_outcome_and_any_other_death_an_error(model: Path) -> None:
     fake_engine.model(model, decode_0="out-of-memory")
     deployment.apply(fake_engine.spec("one", model), CYCLE.owner)
-    until(lambda: target("local").status("one").state == "failed")
+    until(lambda: open_target("local").status("one").state == "failed")
     found = deployment.outcome("local", "one")
     assert found is not None and found.state == "infeasible" and found.diagnosis is not None
     fake_engine.model(model, decode_0="die")
     deployment.apply(fake_engine.spec("one", model), CYCLE.owner)
-    until(lambda: target("local").status("one").state == "failed")
+    until(lambda: open_target("local").status("one").state == "failed")
     with pytest.raises(DeploymentFailed, match="lost my peer"):
         deployment.outcome("local", "one")
     deployment.delete("local", "one")
@@ -127,7 +127,7 @@ def test_running_out_of_memory_is_an_outcome_and_any_other_death_an_error(model:
 def test_a_deployment_the_form_names_is_used_as_it_is(model: Path) -> None:
     params = {**PARAMS, "deployment": "somebodys"}
     assert launch.launch(params, CYCLE, "benchmark", "i", "m", record=False, placed=False) == "somebodys"
-    assert target("local").list_owned() == []
+    assert open_target("local").list_owned() == []
 
 
 # ---- measuring
@@ -159,7 +159,7 @@ def test_every_worker_is_flushed_before_the_client_starts_and_a_retry_disturbs_n
     assert posted("decode-0") == ["/flush_cache?timeout=60"]
     assert posted("frontend") == []
     benchmark.stop(SUBJECT)
-    assert target("local").client_status("one", SUBJECT.client).state == "absent"
+    assert open_target("local").client_status("one", SUBJECT.client).state == "absent"
 
 
 def test_recording_starts_after_the_flush(model: Path) -> None:
@@ -173,7 +173,7 @@ def test_a_worker_that_does_not_flush_is_not_measured(model: Path) -> None:
     ready(model)
     with pytest.raises(TargetError, match=r"flush_cache.* refused with 503: said so"):
         benchmark.begin(SUBJECT)
-    assert target("local").client_status("one", SUBJECT.client).state == "absent"
+    assert open_target("local").client_status("one", SUBJECT.client).state == "absent"
 
 
 def test_a_client_that_fails_says_why_and_can_be_tried_again(model: Path) -> None:
@@ -220,7 +220,7 @@ def kill(name: str) -> None:
     for process, mark in marked(settings().local):
         if mark.name == name:
             os.kill(process.pid, signal.SIGKILL)
-    until(lambda: target("local").status("one").state == "failed")
+    until(lambda: open_target("local").status("one").state == "failed")
 
 
 def test_another_run_measures_a_deployment_anew_and_a_retry_does_not(model: Path) -> None:

@@ -13,7 +13,7 @@ from wideloop.manifests.errors import TargetError
 from wideloop.operators.settings import settings
 from wideloop.operators.steps import janitor, run
 from wideloop.operators.steps.janitor import sweep_up
-from wideloop.operators.targets import configured_targets, target
+from wideloop.operators.targets import configured_targets, open_target
 from wideloop.operators.targets.base import Owner
 from wideloop.operators.targets.local.process import end_marked, marked
 
@@ -29,7 +29,7 @@ def apply(wideloop_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[obje
 
     def apply(name: str, run_id: str, keep_until: datetime | None = None, installation: str = "") -> None:
         owner = Owner(dag_id="wideep_trial", run_id=run_id, installation=installation, keep_until=keep_until)
-        target("local").apply(fake_engine.spec(name, folder), owner)
+        open_target("local").apply(fake_engine.spec(name, folder), owner)
 
     yield apply
     end_marked(settings().local, grace_s=0)
@@ -40,7 +40,7 @@ def live(dag_id: str, run_id: str) -> bool:
 
 
 def names() -> list[str]:
-    return [o.name for o in target("local").list_owned()]
+    return [o.name for o in open_target("local").list_owned()]
 
 
 def test_it_deletes_what_no_live_run_owns_and_nothing_else(apply) -> None:
@@ -72,8 +72,8 @@ def test_it_removes_processes_that_only_their_mark_still_names(apply) -> None:
 def test_one_that_cannot_be_deleted_does_not_shelter_the_others(apply, monkeypatch: pytest.MonkeyPatch) -> None:
     apply("a-stuck", "dead")
     apply("b-dead", "dead")
-    where = type(target("local"))
-    delete = where.delete
+    target = type(open_target("local"))
+    delete = target.delete
 
     def stuck(self: object, name: str) -> None:
         if name == "a-stuck":
@@ -81,7 +81,7 @@ def test_one_that_cannot_be_deleted_does_not_shelter_the_others(apply, monkeypat
         delete(self, name)
 
     with monkeypatch.context() as patch:
-        patch.setattr(where, "delete", stuck)
+        patch.setattr(target, "delete", stuck)
         with pytest.raises(TargetError, match=r"b-dead.*not local/a-stuck: hangs in the kernel"):
             sweep_up(live)
     assert names() == ["a-stuck"]
@@ -89,14 +89,14 @@ def test_one_that_cannot_be_deleted_does_not_shelter_the_others(apply, monkeypat
 
 def test_a_target_that_does_not_answer_does_not_shelter_the_others(apply, monkeypatch: pytest.MonkeyPatch) -> None:
     apply("mine", "dead")
-    local = target("local")
+    local = open_target("local")
 
     class Silent:
         def list_owned(self) -> list[object]:
             raise TargetError("the API server does not answer")
 
     monkeypatch.setattr(janitor, "configured_targets", lambda: ("dynamo", "local"))
-    monkeypatch.setattr(janitor, "target", lambda name: local if name == "local" else Silent())
+    monkeypatch.setattr(janitor, "open_target", lambda name: local if name == "local" else Silent())
     with pytest.raises(TargetError, match=r"local/mine.* but not dynamo: the API server does not answer"):
         sweep_up(live)
     assert local.list_owned() == []

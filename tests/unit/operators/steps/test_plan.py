@@ -13,7 +13,7 @@ from wideloop.operators.request import DEFAULTS, Request
 from wideloop.operators.settings import settings
 from wideloop.operators.steps.plan import check, plan
 from wideloop.operators.steps.run import Run, open_store
-from wideloop.operators.targets import target
+from wideloop.operators.targets import open_target
 
 RUN = Run(dag_id="wideep_cycle", run_id="manual__1")
 
@@ -23,7 +23,7 @@ def refused(**params: Any) -> Finding:
     with pytest.raises(Refused) as refusal:
         plan(params, RUN)
     findings = refusal.value.findings
-    assert target("local").list_owned() == []
+    assert open_target("local").list_owned() == []
     with open_store() as store:
         assert store.cycle(RUN.cycle_id) is None
     said = [str(f) for f in findings]
@@ -160,7 +160,7 @@ def test_a_database_that_is_unreachable(
     assert ("127.0.0.1:1" in said) or ("/proc/no/such/place.db" in said)
     assert database.lower()[:5] in said.lower()
     assert "secret-word" not in said
-    assert target("local").list_owned() == []
+    assert open_target("local").list_owned() == []
 
 
 def test_a_database_that_is_unreachable_leaves_no_page_that_looks_as_if_it_ran(

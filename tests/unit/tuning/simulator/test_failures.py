@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 import pytest
-from wideloop.manifests.engines import engine
+from wideloop.manifests.engines import get_engine
 from wideloop.manifests.engines.base import Component
 from wideloop.tuning.simulator import failures
 
@@ -23,7 +23,7 @@ FATAL = {
 def test_every_face_is_diagnosed_as_out_of_memory(face):
     result = memory(MOE8, **FATAL[face])
     log = list(failures.lines(result.face, result, H200, FATAL[face]["fraction"]))
-    diagnosis = engine("simulated").diagnose(DECODE, log, -9)
+    diagnosis = get_engine("simulated").diagnose(DECODE, log, -9)
     assert diagnosis.kind == "out_of_memory"
     assert diagnosis.component == "decode-0"
     if face in ("capture", "under_load"):

@@ -46,7 +46,7 @@ def test_one_that_cannot_be_deleted_is_said_and_shelters_no_other(monkeypatch: p
                 raise TargetError("does not answer")
             deleted.append(name)
 
-    monkeypatch.setattr(run, "target", lambda name: Elsewhere())
+    monkeypatch.setattr(run, "open_target", lambda name: Elsewhere())
     with pytest.raises(DemoError, match="a-stuck: does not answer"):
         delete_deployments()
     assert deleted == ["b"]

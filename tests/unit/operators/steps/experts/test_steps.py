@@ -84,7 +84,7 @@ def drawn(spec, seed=0):
 
 def use(monkeypatch, place):
     for module in (collect, examination):
-        monkeypatch.setattr(module, "target", lambda _name: place)
+        monkeypatch.setattr(module, "open_target", lambda _name: place)
     return place
 
 

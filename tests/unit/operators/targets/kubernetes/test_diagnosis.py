@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from wideloop.manifests.diagnosis import Diagnosis
-from wideloop.manifests.engines import engine
+from wideloop.manifests.engines import get_engine
 from wideloop.operators.targets.kubernetes.api import Api
 from wideloop.operators.targets.kubernetes.diagnosis import client_looks_stuck, diagnose, diagnose_client, looks_stuck
 from wideloop.operators.targets.kubernetes.pod_start import start_failure
@@ -33,7 +33,7 @@ NO_GPUS = "0/4 nodes are available: 4 Insufficient nvidia.com/gpu. preemption: n
 
 
 def found(seen: View, log: tuple[str, ...] = ()) -> Diagnosis | None:
-    return diagnose(seen, engine("simulated"), ROLES, lambda pod, previous: log)
+    return diagnose(seen, get_engine("simulated"), ROLES, lambda pod, previous: log)
 
 
 @pytest.mark.parametrize(
@@ -213,10 +213,10 @@ def test_the_log_of_the_run_that_ended_is_read() -> None:
         asked.append(previous)
         return ()
 
-    serving = engine("simulated")
-    diagnose(view(pod(state={"terminated": exited(1)}, phase="Running")), serving, (), read_log)
+    engine = get_engine("simulated")
+    diagnose(view(pod(state={"terminated": exited(1)}, phase="Running")), engine, (), read_log)
     again = pod(state={"running": {}}, last=exited(1), restarts=2, phase="Running")
-    diagnose(view(again), serving, (), read_log)
+    diagnose(view(again), engine, (), read_log)
     assert asked == [False, True]
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from wideloop.manifests.diagnosis import Diagnosis
-from wideloop.manifests.engines import engine
+from wideloop.manifests.engines import get_engine
 from wideloop.operators.targets.kubernetes import terminations
 from wideloop.operators.targets.kubernetes.pods import ended, rank
 from wideloop.operators.targets.kubernetes.view import View
@@ -22,7 +22,7 @@ from tests.unit.operators.targets.kubernetes.cluster_objects import (
 )
 
 Json = dict[str, Any]
-SERVING = engine("simulated")
+SERVING = get_engine("simulated")
 OUT_OF_MEMORY = "torch.OutOfMemoryError: CUDA out of memory."
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from wideloop.manifests import profiles
 from wideloop.manifests.deployment import DeploymentSpec, WorkerSpec
-from wideloop.manifests.engines import engine
+from wideloop.manifests.engines import get_engine
 from wideloop.manifests.errors import TargetError
 from wideloop.operators.targets.local import gpus
 
@@ -85,7 +85,7 @@ def test_roles_share_what_is_visible(
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    components = engine("sglang").components(spec("h200-4"))
+    components = get_engine("sglang").components(spec("h200-4"))
     if prefill is None:
         with pytest.raises(TargetError, match="shows 2 GPUs, and 4 are needed"):
             gpus.shares(components)
@@ -95,7 +95,7 @@ def test_roles_share_what_is_visible(
 
 
 def test_one_server_sees_what_we_see():
-    assert gpus.shares(engine("sglang").components(spec("h200-2"))) == {}
+    assert gpus.shares(get_engine("sglang").components(spec("h200-2"))) == {}
 
 
 def test_a_gpu_in_use_names_its_user_and_nobody_is_ended(smi: Smi):

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from wideloop.manifests import profiles
 from wideloop.manifests.deployment import DeploymentSpec, Knobs, WorkerSpec
-from wideloop.manifests.engines import engine
+from wideloop.manifests.engines import get_engine
 from wideloop.operators.settings import Settings
 from wideloop.operators.targets.local.target import LocalTarget
 
@@ -71,7 +71,7 @@ class Host:
 
     def spec(self, hardware: str = "h200-4", **knobs: object) -> DeploymentSpec:
         profile = profiles.hardware(hardware)
-        return engine("sglang").resolve(
+        return get_engine("sglang").resolve(
             DeploymentSpec(
                 name="one",
                 target="local",
@@ -124,11 +124,11 @@ def test_a_standby_becomes_two_roles_that_answer_through_the_router_and_leave_no
 
     endpoints = target.endpoints("one")
     assert set(endpoints.control) == {"prefill-0", "decode-0"}
-    serving = engine("sglang")
+    engine = get_engine("sglang")
     for worker in endpoints.control:
-        target.call("one", worker, serving.flush_call(5)[0])
-        target.call("one", worker, serving.record_start_path)
-        target.call("one", worker, serving.record_dump_path)
+        target.call("one", worker, engine.flush_call(5)[0])
+        target.call("one", worker, engine.record_start_path)
+        target.call("one", worker, engine.record_dump_path)
         (recording,) = target.recordings("one", worker)
         assert recording.parent.name == worker
         posted = (recording.parent / "posted").read_text().split()
