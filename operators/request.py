@@ -7,15 +7,15 @@ found out (an image digest, a model path, a trial's number).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from wideloop.manifests import profiles
 from wideloop.manifests.deployment import DeploymentSpec, Knobs, RecorderMode, WorkerSpec
 from wideloop.manifests.engines import get_engine
-from wideloop.manifests.errors import Refused
-from wideloop.manifests.findings import Finding
+from wideloop.manifests.errors import Refused, refuse
+from wideloop.manifests.findings import Finding, unknown
 from wideloop.manifests.hardware import HardwareProfile
 from wideloop.manifests.model import ModelSpec
 from wideloop.manifests.workload import Slo, Workload
@@ -58,6 +58,24 @@ DEFAULTS: dict[str, Any] = {
 }
 
 
+#: Params of a run that are no part of its request: what it works on, for and with.
+RUN_OPTIONS = ("action", "cycle_id", "deployment", "image", "keep_hours", "model_path", "repeat", "repeat_of")
+
+
+def refuse_unknown(params: Mapping[str, Any], names: Iterable[str]) -> None:
+    """Refuse params that are none of ``names``, each with the nearest one.
+
+    Raises:
+        Refused: there are some.
+    """
+    known = set(names)
+    refuse(
+        Finding(field=name, value=value, rule="is not a parameter", suggestion=unknown(name, name, known).suggestion)
+        for name, value in params.items()
+        if name not in known
+    )
+
+
 class Request(BaseModel):
     """One DAG run's wishes. Fields are named as the params are."""
 
@@ -85,8 +103,9 @@ class Request(BaseModel):
         """Read the params of a DAG run.
 
         Raises:
-            Refused: a value is outside what its field takes.
+            Refused: there is no such param, or a value is outside what its field takes.
         """
+        refuse_unknown(params, (*DEFAULTS, *RUN_OPTIONS))
         p = DEFAULTS | dict(params)
         try:
             return cls(
@@ -173,13 +192,13 @@ class Request(BaseModel):
 
     def online(self, spec: DeploymentSpec) -> DeploymentSpec:
         """``spec`` with its experts rebalanced while it serves."""
-        changed = {"eplb": "online", "eplb_rebalance_iterations": self.rebalance_iterations}
-        knobs = {w.role: w.knobs.model_copy(update=changed) for w in spec.workers}
+        iterations = self.rebalance_iterations
+        knobs = {w.role: w.knobs.changed(eplb="online", eplb_rebalance_iterations=iterations) for w in spec.workers}
         return spec.with_knobs(spec.name, knobs)
 
     def recorded(self, spec: DeploymentSpec) -> DeploymentSpec:
         """``spec`` with the recorder that was asked for."""
-        return spec.model_copy(update={"record_experts": self.recorder, "recorded_passes": self.recorded_passes})
+        return spec.changed(record_experts=self.recorder, recorded_passes=self.recorded_passes)
 
 
 #: Params by the place of a value in what is made of them, where the two are not called alike.

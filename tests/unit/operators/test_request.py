@@ -34,6 +34,13 @@ def test_params_that_are_no_wishes_are_left_alone() -> None:
     assert Request.from_params({"cycle_id": "x", "keep_hours": 3}) == Request.from_params({})
 
 
+@pytest.mark.parametrize(("name", "nearest"), [("trails", "trials"), ("modle", "model"), ("keep_hour", "keep_hours")])
+def test_an_unknown_param_is_refused_with_the_nearest_name(name: str, nearest: str) -> None:
+    finding = refused(**{name: 50})
+    assert (finding.field, finding.value, finding.rule) == (name, 50, "is not a parameter")
+    assert f"Did you mean {nearest!r}?" in finding.suggestion
+
+
 def test_levels_of_concurrency_are_put_in_order() -> None:
     assert Request.from_params({"concurrency": [32, 1, 8]}).workload.concurrency == (1, 8, 32)
 
