@@ -56,6 +56,10 @@ class Measurement(BaseModel):
     requests: int
     errors: int
     output_tok_s: float
+    output_tok_s_se: float | None = Field(
+        None,
+        description="standard error of output_tok_s within the run; None: no plateau, or an old record",
+    )
     input_tok_s: float
     request_s: float
     ttft_ms_mean: float
@@ -110,6 +114,7 @@ class Trial(BaseModel):
     state: TrialState
     reason: str = ""
     value: float | None = None
+    concurrency: int | None = Field(None, description="level at which value was measured; None in old records")
     constraints: dict[str, float] = {}
     is_default: bool = False
     gpu_seconds: float = 0.0

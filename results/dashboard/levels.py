@@ -11,8 +11,9 @@ from wideloop.results.records import Measurement
 
 
 class LevelRow(BaseModel):
-    """One level. Rates per second, latencies in milliseconds; ``gates_failed`` empty: to be believed.
+    """One level. Rates per second, latencies in milliseconds; the measurement is valid when ``gates_failed`` is empty.
 
+    ``tok_s_se`` is the standard error of ``tok_s`` within the run, None where it was not estimated.
     ``pair`` numbers the deployments of a comparison in turns. ``gain``: relative difference in tok/s to the same level
     and pair with the experts in order, where both are believed.
     """
@@ -23,6 +24,7 @@ class LevelRow(BaseModel):
     requests: int
     errors: int
     tok_s: float
+    tok_s_se: float | None = None
     tok_s_per_gpu: float
     tok_s_per_user: float
     ttft_ms_p50: float
@@ -50,6 +52,7 @@ def _row(measured: Measurement, before: Measurement | None) -> LevelRow:
         requests=measured.requests,
         errors=measured.errors,
         tok_s=measured.output_tok_s,
+        tok_s_se=measured.output_tok_s_se,
         tok_s_per_gpu=measured.output_tok_s_per_gpu,
         tok_s_per_user=measured.tok_s_per_user,
         ttft_ms_p50=measured.ttft_ms_p50,

@@ -125,9 +125,14 @@ def _of(trial: Trial, measurements: Sequence[Measurement], purpose: str) -> list
 
 
 def _objective_level(trial: Trial, levels: Sequence[Measurement]) -> Measurement | None:
-    """The level whose throughput is the trial's value; without a value, the highest."""
+    """The measurement at the level of the trial's value; without a value, at the highest level.
+
+    Trials that were stored before they kept their level are matched by the nearest throughput.
+    """
     if not levels or trial.state != "complete":
         return None
+    if trial.concurrency is not None:
+        return next((m for m in levels if m.concurrency == trial.concurrency), None)
     value = trial.value
     if value is None:
         return max(levels, key=lambda m: m.concurrency)

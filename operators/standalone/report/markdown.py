@@ -89,7 +89,13 @@ def _gain(gain: dict[str, float] | None) -> str:
     return f"{gain['gain']:+.1%} [{gain['low']:+.1%}, {gain['high']:+.1%}]" if gain else "-"
 
 
+def _throughput(trial: dict[str, Any]) -> str:
+    standard_error = trial.get("output_tok_s_se")
+    return number(trial["output_tok_s"]) + ("" if standard_error is None else f" ± {number(standard_error)}")
+
+
 def _trials(trials: Sequence[dict[str, Any]]) -> str:
+    estimated = any(t.get("output_tok_s_se") is not None for t in trials)
     columns: tuple[str, ...] = (
         "trial",
         "why",
@@ -97,7 +103,7 @@ def _trials(trials: Sequence[dict[str, Any]]) -> str:
         "memory",
         "graph",
         "outcome",
-        "output tok/s",
+        f"output tok/s{' ± standard error within the run' if estimated else ''}",
         "TPOT p50 ms",
         "KV tokens",
     )
@@ -108,7 +114,7 @@ def _trials(trials: Sequence[dict[str, Any]]) -> str:
     rows = [
         (
             t["number"], t["why"], t["redundant_experts"], number(t["mem_fraction_static"], 3), t["cuda_graph_max_bs"],
-            t["outcome"] + (f": {t['reason']}" if t["reason"] else ""), number(t["output_tok_s"]),
+            t["outcome"] + (f": {t['reason']}" if t["reason"] else ""), _throughput(t),
             number(t["tpot_ms_p50"], 1), number(t["kv_tokens"]), number(t["eager_decode_passes"]),
             number(t["start_s"], 1), number(t["ours_s"], 1),
             *((number(t["chunked_prefill_size"]),) if len(chunks) > 1 else ()),

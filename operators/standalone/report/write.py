@@ -67,6 +67,7 @@ def _trial(row: Row) -> dict[str, Any]:
         "outcome": row.outcome,
         "reason": row.reason,
         "output_tok_s": measurement.output_tok_s if measurement else None,
+        "output_tok_s_se": measurement.output_tok_s_se if measurement else None,
         "tpot_ms_p50": measurement.tpot_ms_p50 if measurement else None,
         "kv_tokens": row.engine.kv_tokens,
         "eager_decode_passes": row.engine.eager_decode_passes,

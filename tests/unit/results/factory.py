@@ -91,6 +91,7 @@ def measurement(owner: Cycle, **changes: Any) -> Measurement:
         "requests": 96,
         "errors": 0,
         "output_tok_s": 3702.4,
+        "output_tok_s_se": 21.7,
         "input_tok_s": 118476.8,
         "request_s": 57.9,
         "ttft_ms_mean": 1400.0,
@@ -129,6 +130,7 @@ def trial(owner: Cycle, number: int, **changes: Any) -> Trial:
         "state": "infeasible" if out_of_memory else "complete",
         "reason": reason,
         "value": value,
+        "concurrency": None if out_of_memory else 32,
         "constraints": (
             {"oom_gb": 3.1}
             if out_of_memory
@@ -278,8 +280,8 @@ def seed(store: Store, scenario: Scenario = "success", **changes: Any) -> Cycle:
     for number in range(done):
         store.put(trial(owner, number), *trial_measurements(owner, number))
     if scenario == "running":
-        changes = {"state": "running", "value": None, "ended_at": None, "constraints": {}, "phases": {"apply": 1.2}}
-        store.put(trial(owner, done, **changes, gpu_seconds=19.2))
+        changes = {"value": None, "concurrency": None, "ended_at": None, "constraints": {}, "phases": {"apply": 1.2}}
+        store.put(trial(owner, done, state="running", **changes, gpu_seconds=19.2))
         return owner
     store.put(*repeats(owner), recommendation(owner))
     return owner

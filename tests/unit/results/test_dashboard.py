@@ -302,6 +302,7 @@ def test_a_benchmark_shows_its_curve(sqlite_store: Store, client: TestClient) ->
     assert re.findall(r'<th scope="row" class="num">(\d+)</th>', table) == ["16", "48"]
     for cell in ("1,600.0", "100.0", "2,310 ms", "46.0 ms", "0 of 96", "ok"):
         assert f">{cell}<" in table, cell
+    assert '<span class="spread" title="standard error within the run"> ± 21.7</span>' in table
     assert 'class="simulated"' in table
     assert 'aria-labelledby="trials"' not in page
 

@@ -35,8 +35,18 @@ def trace(figure: dict, name: str) -> dict:
 def test_a_trial_shows_the_level_its_value_was_taken_from() -> None:
     owner = factory.cycle()
     low, high = factory.trial_measurements(owner, 1)
+    # The throughputs are the other way round: only the stored level tells which one is meant.
+    for level, other in ((low, high), (high, low)):
+        trial = factory.trial(owner, 1, value=other.output_tok_s_per_gpu, concurrency=level.concurrency)
+        (row,) = rows([trial], [low, high], factory.SLO, None)
+        assert (row.concurrency, row.ttft_ms_p99) == (level.concurrency, level.ttft_ms_p99)
+
+
+def test_a_trial_stored_without_its_level_shows_the_level_with_the_throughput_nearest_to_its_value() -> None:
+    owner = factory.cycle()
+    low, high = factory.trial_measurements(owner, 1)
     for level in (low, high):
-        trial = factory.trial(owner, 1, value=level.output_tok_s_per_gpu)
+        trial = factory.trial(owner, 1, value=level.output_tok_s_per_gpu, concurrency=None)
         (row,) = rows([trial], [low, high], factory.SLO, None)
         assert (row.concurrency, row.ttft_ms_p99) == (level.concurrency, level.ttft_ms_p99)
 

@@ -18,6 +18,10 @@ from wideloop.results.store.tables import metadata
 from tests.unit import postgres
 from tests.unit.results import factory
 
+_MIGRATIONS = Path(sys.modules["wideloop.results.store.migrate"].__file__ or "").parent / "migrations"
+#: Columns that a migration after the first added, by table.
+_ADDED_LATER = {"wideloop_trial": {"concurrency"}, "wideloop_measurement": {"output_tok_s_se"}}
+
 
 def test_a_cycle_comes_back_as_it_was_put(store: Store) -> None:
     owner = factory.seed(store)
@@ -122,8 +126,40 @@ def test_the_migrations_make_the_tables_that_the_code_uses(url: str) -> None:
         assert compare_metadata(context, metadata) == []
         assert context.get_current_revision() == HEAD
     engine.dispose()
-    scripts = Path(sys.modules["wideloop.results.store.migrate"].__file__ or "").parent / "migrations"
-    assert ScriptDirectory(str(scripts)).get_current_head() == HEAD
+    assert ScriptDirectory(str(_MIGRATIONS)).get_current_head() == HEAD
+
+
+def test_a_database_of_the_first_schema_is_upgraded_and_keeps_its_rows(url: str) -> None:
+    _make_first_schema(url)
+    with Store.open(url) as store:
+        owner = factory.cycle("old")
+        (trial,) = store.trials(cycle_id="old")
+        (measurement,) = store.measurements(cycle_id="old")
+        assert (trial.value, trial.concurrency) == (231.4, None)
+        assert (measurement.output_tok_s, measurement.output_tok_s_se) == (3702.4, None)
+        renewed = factory.measurement(owner, output_tok_s_se=8.5)
+        store.put(factory.trial(owner, 0), renewed)
+        assert store.trials(cycle_id="old")[0].concurrency == 32
+        assert store.measurements(cycle_id="old") == [renewed]
+
+
+def _make_first_schema(url: str) -> None:
+    """Create the tables of revision 0001 and insert a cycle with a trial and a measurement as that version did."""
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    engine = connect(parse(url))
+    owner = factory.cycle("old")
+    with transaction(engine, write=True) as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        for record in (owner, factory.trial(owner, 0), factory.measurement(owner)):
+            table = metadata.tables[f"wideloop_{type(record).__name__.lower()}"]
+            added = _ADDED_LATER.get(table.name, set())
+            connection.execute(table.insert().values(record.model_dump(exclude=added)))
+    engine.dispose()
 
 
 def test_another_products_tables_in_the_same_database_are_left_alone(url: str) -> None:

@@ -30,6 +30,15 @@ def test_the_kept_reports_are_what_their_data_makes(cycle: str):
     assert table in DOCS.with_suffix(".md").read_text()
 
 
+def test_the_standard_error_of_a_throughput_is_beside_it_where_it_was_estimated():
+    report = json.loads((DOCS / "tuned" / "report.json").read_text())
+    assert " ± " not in markdown(report).split("## Trials")[1].split("##")[0]
+    report["trials"][0] |= {"output_tok_s": 3702.4, "output_tok_s_se": 21.7}
+    trials = markdown(report).split("## Trials")[1].split("##")[0]
+    assert "| output tok/s ± standard error within the run |" in trials
+    assert "| 3,702 ± 22 |" in trials
+
+
 @pytest.fixture
 def unpacked(wideloop_home: Path) -> None:
     """What was kept of both cycles, but for logs and the client's files; the host's own paths are not here."""
