@@ -10,6 +10,7 @@ import functools
 from typing import TYPE_CHECKING, Any
 
 from airflow.plugins_manager import AirflowPlugin
+from wideloop.operators.airflow import stored_paths
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -44,7 +45,7 @@ def _store() -> Store:
 
 
 class WideloopPlugin(AirflowPlugin):
-    """Registers the page. Found through the entry point ``airflow.plugins``."""
+    """Registers the page and the former path of triggers. Found through the entry point ``airflow.plugins``."""
 
     name = "wideloop"
     fastapi_apps: list[Any] = [{"app": ResultsPage(), "url_prefix": PREFIX, "name": "Wide-EP results"}]
@@ -59,3 +60,8 @@ class WideloopPlugin(AirflowPlugin):
             "icon_dark_mode": f"{PREFIX[1:]}/static/icon-dark.svg",
         }
     ]
+
+    @classmethod
+    def on_load(cls, *_args: Any, **_kwargs: Any) -> None:
+        """Called by Airflow in every process that loads plugins; the triggerer does before it imports triggers."""
+        stored_paths.install()
