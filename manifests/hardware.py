@@ -10,7 +10,7 @@ from wideloop.manifests.frozen import Frozen
 Role = Literal["prefill", "decode", "aggregated"]
 Vendor = Literal["nvidia", "amd"]
 #: Kubernetes resource names of the vendors' device plugins.
-_RESOURCES: dict[Vendor, str] = {"nvidia": "nvidia.com/gpu", "amd": "amd.com/gpu"}
+RESOURCES: dict[Vendor, str] = {"nvidia": "nvidia.com/gpu", "amd": "amd.com/gpu"}
 
 
 class GpuSpec(Frozen):
@@ -31,14 +31,14 @@ class GpuSpec(Frozen):
     peer_gb_s: float = Field(gt=0, description="GPU to GPU inside the node, one direction, 1e9 bytes/s")
     device_name: str = ""
     vendor: Vendor = "nvidia"
-    resource: str = _RESOURCES["nvidia"]
+    resource: str = RESOURCES["nvidia"]
     source: str
 
     @model_validator(mode="before")
     @classmethod
     def _usual_resource(cls, values: Any) -> Any:
-        if isinstance(values, dict) and values.get("vendor") in _RESOURCES and "resource" not in values:
-            return {**values, "resource": _RESOURCES[values["vendor"]]}
+        if isinstance(values, dict) and values.get("vendor") in RESOURCES and "resource" not in values:
+            return {**values, "resource": RESOURCES[values["vendor"]]}
         return values
 
     @model_serializer(mode="wrap")

@@ -59,16 +59,20 @@ def model(name_or_path: str) -> ModelSpec:
     return ModelSpec.from_path(model_config_path(name_or_path))
 
 
-def hardware(name: str) -> HardwareProfile:
-    """A hardware profile by name.
+def hardware(name_or_path: str) -> HardwareProfile:
+    """A hardware profile by name, or one of the user's own by the path of its YAML file.
+
+    ``gpu`` is a key of ``hardware/gpus.yaml``, or a GPU's own fields.
 
     Raises:
         Refused: unknown name; the finding names the nearest one.
     """
-    if name not in hardware_names():
-        raise Refused([unknown("hardware", name, hardware_names())])
-    document = _load(_HARDWARE / f"{name}.yaml")
-    return HardwareProfile.model_validate({**document, "gpu": _gpu(document["gpu"])})
+    path = _HARDWARE / f"{name_or_path}.yaml" if name_or_path in hardware_names() else Path(name_or_path)
+    if path.suffix != ".yaml" or not path.is_file():
+        raise Refused([unknown("hardware", name_or_path, hardware_names())])
+    document = _load(path)
+    gpu = document["gpu"]
+    return HardwareProfile.model_validate({**document, "gpu": _gpu(gpu) if isinstance(gpu, str) else gpu})
 
 
 @cache

@@ -11,9 +11,12 @@ from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
-from wideloop.manifests.deployment import DeploymentSpec, WorkerSpec
+from wideloop.manifests import validation
+from wideloop.manifests.deployment import DeploymentSpec, Knobs, WorkerSpec
 from wideloop.manifests.diagnosis import Diagnosis
+from wideloop.manifests.engines.support import support_findings
 from wideloop.manifests.findings import Finding
+from wideloop.manifests.hardware import Vendor
 
 
 class Component(BaseModel):
@@ -97,6 +100,9 @@ class Engine(ABC):
         runtime: what its workers run under, which a target must be able to provide: ``native`` workers are servers
             of their own, ``dynamo`` ones register with a Dynamo frontend.
         default_version: the version of a deployment that names none; empty where flags do not depend on it.
+        vendors: of the GPUs that it runs on.
+        knobs: names of the :class:`~wideloop.manifests.deployment.Knobs` that it has; others are refused unless they
+            are at their defaults.
         simulated: results of this engine are no measurements of hardware and say so.
         environment: name of its lock file in ``manifests/environments``.
         imports: modules that must import in its environment (the smoke test of the image).
@@ -113,6 +119,8 @@ class Engine(ABC):
     name: str
     runtime: Literal["native", "dynamo"]
     default_version: str = ""
+    vendors: tuple[Vendor, ...] = ("nvidia",)
+    knobs: frozenset[str] = frozenset(Knobs.model_fields)
     simulated: bool
     environment: str
     imports: tuple[str, ...]
@@ -198,9 +206,13 @@ class Engine(ABC):
     def resolve(self, spec: DeploymentSpec) -> DeploymentSpec:
         """``spec`` with every knob that is ``None`` replaced by what the engine itself would choose."""
 
-    @abstractmethod
     def validate(self, spec: DeploymentSpec) -> list[Finding]:
-        """What this engine would refuse, or silently do wrong, about ``spec``."""
+        """What this engine would refuse, or silently do wrong, about ``spec``.
+
+        An engine adds its own rules to those of the base class: the vendor of the GPUs, knobs that it lacks, and what
+        holds for every engine.
+        """
+        return [*support_findings(self, spec), *validation.validate(spec)]
 
     @abstractmethod
     def diagnose(self, component: Component, log: Sequence[str], exit_code: int | None) -> Diagnosis:

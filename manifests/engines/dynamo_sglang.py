@@ -100,7 +100,7 @@ class DynamoSglangEngine(SglangFamily):
         return super().resolve(spec.changed(workers=workers))
 
     def validate(self, spec: DeploymentSpec) -> list[Finding]:
-        findings = sglang_checks.findings(spec)
+        findings = [*super().validate(spec), *sglang_checks.findings(spec)]
         wrong = any(f.severity == "error" for f in findings)
         return findings if wrong else [*findings, *_kernels(spec)]
 

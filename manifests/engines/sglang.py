@@ -90,7 +90,7 @@ class SglangEngine(SglangFamily):
         return Command(argv=argv, env=_ENV)
 
     def validate(self, spec: DeploymentSpec) -> list[Finding]:
-        return [*_one_host(spec), *sglang_checks.findings(spec, repaired=REPAIRED)]
+        return [*_one_host(spec), *super().validate(spec), *sglang_checks.findings(spec, repaired=REPAIRED)]
 
     def doomed(self, log: Sequence[str]) -> bool:
         return sglang_failures.doomed(log)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
-from wideloop.manifests import validation
 from wideloop.manifests.deployment import DeploymentSpec, WorkerSpec
 from wideloop.manifests.engines import sglang_versions
 from wideloop.manifests.engines.sglang_defaults import MAX_PREFILL_TOKENS, PAGE_TOKENS
@@ -24,14 +23,14 @@ _REMAPS_ONLINE = ("DeepseekV2ForCausalLM", "DeepseekV3ForCausalLM")
 
 
 def findings(spec: DeploymentSpec, repaired: Collection[str] = ()) -> list[Finding]:
-    """Everything that can be said against ``spec`` without a GPU; versions included.
+    """What SGLang's own code would refuse about ``spec``, versions included, beyond what every engine would.
 
     ``repaired``: architectures whose routing follows the placement in every version, by a class of our own.
     """
-    found = validation.validate(spec)
     unknown_version = sglang_versions.finding(spec.engine_version or sglang_versions.DEFAULT_VERSION)
     if unknown_version is not None:
-        return [*found, unknown_version]
+        return [unknown_version]
+    found: list[Finding] = []
     for worker in spec.workers:
         found += [*_attention(spec.model, worker), *_quantised(spec.model, worker), *_deepep(worker)]
         found += [*_eplb(worker), *_batches(worker)]

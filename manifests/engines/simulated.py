@@ -6,7 +6,6 @@ from wideloop.manifests.deployment import DeploymentSpec
 from wideloop.manifests.engines.base import Command, Component, Site
 from wideloop.manifests.engines.sglang_family import SglangFamily
 from wideloop.manifests.findings import Finding
-from wideloop.manifests.validation import validate
 
 #: "system" is the mocker's own HTTP server; Dynamo 1.6 reads its number as 16 bits with sign: at most 32767.
 _PORTS = {
@@ -22,6 +21,8 @@ class SimulatedEngine(SglangFamily):
     name = "simulated"
     runtime = "dynamo"
     simulated = True
+    #: It computes on no GPU: those of the profile are only its models' figures.
+    vendors = ("nvidia", "amd")
     environment = "simulated"
     imports = ("dynamo.frontend", "dynamo.mocker", "numpy", "tokenizers", "wideloop.tuning.simulator.worker")
     needs_weights = False
@@ -67,7 +68,7 @@ class SimulatedEngine(SglangFamily):
         return Command(argv=(python, "-m", module, "--config", config_file, "--out", out_dir))
 
     def validate(self, spec: DeploymentSpec) -> list[Finding]:
-        findings = validate(spec)
+        findings = super().validate(spec)
         if spec.record_experts in ("per_token", "stat_approx"):
             rule = "only the recorder's modes 'stat' and 'per_pass' are simulated"
             findings.append(Finding(field="recorder", value=spec.record_experts, rule=rule, suggestion="Use 'stat'"))

@@ -9,8 +9,6 @@ from wideloop.manifests.engines.base import Command
 from wideloop.manifests.kubernetes.jobs import client_job, files_pod
 from wideloop.manifests.kubernetes.options import ClusterOptions
 
-GPU = "nvidia.com/gpu"
-
 
 class Demand(NamedTuple):
     """Pods that are alike.

@@ -97,7 +97,7 @@ def _v1alpha1(spec: DeploymentSpec, options: ClusterOptions, templates: Mapping[
         main = dict(main)
         probes = {probe: main.pop(probe) for probe in ("livenessProbe", "readinessProbe")}
         resources = {
-            kind: amounts if kind == "claims" else _resource_item(amounts)
+            kind: amounts if kind == "claims" else _resource_item(amounts, spec.hardware.gpu.resource)
             for kind, amounts in main.pop("resources").items()
         }
         kind = {"componentType": "frontend"} if worker is None else {"componentType": "worker"}
@@ -126,8 +126,8 @@ def _multinode(worker: WorkerSpec | None) -> dict[str, Any]:
     return {"multinode": {"nodeCount": worker.layout.nodes}}
 
 
-def _resource_item(amounts: Mapping[str, str]) -> dict[str, Any]:
-    names = {"cpu": "cpu", "memory": "memory", "nvidia.com/gpu": "gpu"}
+def _resource_item(amounts: Mapping[str, str], gpu: str) -> dict[str, Any]:
+    names = {"cpu": "cpu", "memory": "memory", gpu: "gpu"}
     item: dict[str, Any] = {names[name]: amount for name, amount in amounts.items() if name in names}
     custom = {name: amount for name, amount in amounts.items() if name not in names}
     return item | ({"custom": custom} if custom else {})

@@ -28,7 +28,7 @@ class ClusterOptions(BaseModel):
         priority_class: of every pod of a deployment.
         service_account: of engines; None: the operator's own choice.
         gpu_node_selector, cpu_node_selector: labels of the nodes for workers, and for all that needs no GPU.
-        tolerations: of workers, beside that of ``nvidia.com/gpu``.
+        tolerations: of workers, beside that of the GPU's resource, e.g. ``nvidia.com/gpu``.
         rdma_resource: overrides the hardware profile's, e.g. ``rdma/ib``; empty: none is asked for.
         rdma_per_gpu: how many RDMA devices a pod asks for per GPU.
         pod_annotations: of workers, e.g. the networks that GKE attaches.

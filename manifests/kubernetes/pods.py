@@ -18,7 +18,6 @@ from wideloop.manifests.kubernetes.probes import FRONTEND_PORT, SYSTEM_PORT, fro
 PORTS = {"http": FRONTEND_PORT, "control": SYSTEM_PORT, "system": 9091, "bootstrap": 30001}
 #: Kubernetes fills these in from the variables below, in arguments and in later variables.
 _POD_IP, _POD_NAME = "$(POD_IP)", "$(POD_NAME)"
-_GPU = "nvidia.com/gpu"
 #: For GPU direct RDMA (pinned memory) and for mapping other processes' GPU memory inside a node.
 _CAPABILITIES = ("IPC_LOCK", "SYS_PTRACE")
 
@@ -53,7 +52,7 @@ def _pod(
         pod["serviceAccountName"] = options.service_account
     if options.priority_class and not options.grove:
         pod["priorityClassName"] = options.priority_class  # Grove takes it from the deployment as a whole.
-    return pod | (_placed_frontend(options) if worker is None else _placed_worker(spec, options, worker))
+    return pod | (_placed_frontend(spec, options) if worker is None else _placed_worker(spec, options, worker))
 
 
 def _main(
@@ -135,7 +134,7 @@ def _resources(spec: DeploymentSpec, options: ClusterOptions, worker: WorkerSpec
     if worker is None:
         return {"requests": {"cpu": options.frontend_cpu, "memory": options.frontend_memory}}
     gpus = worker.layout.gpus_per_node
-    devices = {_GPU: str(gpus)}
+    devices = {spec.hardware.gpu.resource: str(gpus)}
     rdma = spec.hardware.rdma_resource if options.rdma_resource is None else options.rdma_resource
     if rdma and spec.hardware.nodes > 1 and options.rdma_per_gpu:
         devices[rdma] = str(gpus * options.rdma_per_gpu)
@@ -153,7 +152,10 @@ def _spans_nvlink(spec: DeploymentSpec, worker: WorkerSpec) -> bool:
 
 def _placed_worker(spec: DeploymentSpec, options: ClusterOptions, worker: WorkerSpec) -> dict[str, Any]:
     placed: dict[str, Any] = {
-        "tolerations": [{"key": _GPU, "operator": "Exists", "effect": "NoSchedule"}, *options.tolerations]
+        "tolerations": [
+            {"key": spec.hardware.gpu.resource, "operator": "Exists", "effect": "NoSchedule"},
+            *options.tolerations,
+        ]
     }
     if options.gpu_node_selector:
         placed["nodeSelector"] = options.gpu_node_selector
@@ -163,9 +165,9 @@ def _placed_worker(spec: DeploymentSpec, options: ClusterOptions, worker: Worker
     return placed
 
 
-def _placed_frontend(options: ClusterOptions) -> dict[str, Any]:
+def _placed_frontend(spec: DeploymentSpec, options: ClusterOptions) -> dict[str, Any]:
     """Off the nodes with GPUs, where there are others: their CPUs belong to the workers."""
-    without = {"key": "nvidia.com/gpu.present", "operator": "NotIn", "values": ["true"]}
+    without = {"key": f"{spec.hardware.gpu.resource}.present", "operator": "NotIn", "values": ["true"]}
     preferred = [{"weight": 100, "preference": {"matchExpressions": [without]}}]
     affinity = {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": preferred}}
     selector = {"nodeSelector": options.cpu_node_selector} if options.cpu_node_selector else {}

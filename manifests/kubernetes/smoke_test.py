@@ -15,12 +15,13 @@ from wideloop.manifests.kubernetes.task_job import Task, task_documents
 _LIMIT_S = 1800.0
 
 
-def documents(options: ClusterOptions, image: str, imports: Sequence[str], *, gpu: bool) -> list[dict[str, Any]]:
+def documents(options: ClusterOptions, image: str, imports: Sequence[str], *, gpu: str) -> list[dict[str, Any]]:
     """The Job.
 
     Args:
         image: by digest.
-        imports: modules; what is compiled against CUDA's driver imports only where that is, hence ``gpu``.
+        imports: modules; what is compiled against a GPU's driver imports only where that is.
+        gpu: resource name of the GPU that the Job takes one of, empty for none.
     """
     of = hashlib.sha256(repr([image, *imports]).encode()).hexdigest()[:12]
     task = Task(
@@ -29,7 +30,7 @@ def documents(options: ClusterOptions, image: str, imports: Sequence[str], *, gp
         image=image,
         command=("python3", "-c", smoke_test.SCRIPT, *imports),
         limit_s=_LIMIT_S,
-        resources={"limits": {"nvidia.com/gpu": "1"}} if gpu else {},
+        resources={"limits": {gpu: "1"}} if gpu else {},
         gpu=gpu,
     )
     return task_documents(options, task)

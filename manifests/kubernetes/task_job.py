@@ -36,7 +36,7 @@ class Task(BaseModel):
         secrets: environment variables from a secret, as ``(variable, secret, key)``.
         security: of the container. resources: of the container.
         volumes, mounts: beside that of ``files``.
-        gpu: whether it runs where workers do, for it needs a GPU's driver.
+        gpu: resource name of the GPU whose driver it needs: it runs where workers do. Empty for none.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -56,7 +56,7 @@ class Task(BaseModel):
     resources: Mapping[str, Any] = {}
     volumes: tuple[Mapping[str, Any], ...] = ()
     mounts: tuple[Mapping[str, Any], ...] = ()
-    gpu: bool = False
+    gpu: str = ""
 
 
 def task_documents(options: ClusterOptions, task: Task) -> list[dict[str, Any]]:
@@ -128,6 +128,6 @@ def _pod(options: ClusterOptions, task: Task) -> dict[str, Any]:
     if selector := options.gpu_node_selector if task.gpu else options.cpu_node_selector:
         pod["nodeSelector"] = dict(selector)
     if task.gpu:
-        tolerated = {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
+        tolerated = {"key": task.gpu, "operator": "Exists", "effect": "NoSchedule"}
         pod["tolerations"] = [tolerated, *options.tolerations]
     return pod

@@ -135,7 +135,7 @@ def begin(place: Place, name: str, owner: Owner | None) -> None:  # noqa: F811
         command=("sleep", "100"),
         limit_s=120,
         resources=gpu,
-        gpu=True,
+        gpu="nvidia.com/gpu",
     )
     _find_or_make(place.target._cluster.api, task_documents(options, task), owner)
 

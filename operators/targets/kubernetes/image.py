@@ -11,6 +11,7 @@ from wideloop.manifests import benchmark, smoke_test
 from wideloop.manifests.engines.base import Engine
 from wideloop.manifests.errors import ApiRefused, Refused, TargetError
 from wideloop.manifests.findings import Finding
+from wideloop.manifests.hardware import RESOURCES
 from wideloop.manifests.kubernetes import image_build
 from wideloop.manifests.kubernetes import smoke_test as smoke_test_job
 from wideloop.manifests.kubernetes.options import ClusterOptions
@@ -41,8 +42,9 @@ def prepare_image(
         TargetError: a build or a smoke test failed, or the registry refuses us.
     """
     images = _Images(api, options, owner, say)
-    images.provide(options.client_image, benchmark.ENVIRONMENT, benchmark.IMPORTS, gpu=False)
-    return images.provide(options.engine_image, engine.environment, engine.imports, gpu=not engine.simulated)
+    images.provide(options.client_image, benchmark.ENVIRONMENT, benchmark.IMPORTS, gpu="")
+    gpu = "" if engine.simulated else RESOURCES[engine.vendors[0]]
+    return images.provide(options.engine_image, engine.environment, engine.imports, gpu=gpu)
 
 
 def registry(api: Api, options: ClusterOptions) -> Registry:
@@ -82,7 +84,7 @@ class _Images:
         self.registry = registry(self.api, self.options)
         self.verified = VerifiedImages(self.api, self.options.namespace)
 
-    def provide(self, image: str, environment: str, imports: Sequence[str], *, gpu: bool) -> Image:
+    def provide(self, image: str, environment: str, imports: Sequence[str], *, gpu: str) -> Image:
         digest, reused = self._built(image, environment) if self.options.build else (self._found(image), True)
         known = self.verified.versions(digest, imports)
         if known is not None:

@@ -66,7 +66,10 @@ def run_checks(api: Api, options: ClusterOptions, spec: DeploymentSpec) -> Itera
         if not exists:
             yield check_admission(api, options, applied)
     yield from _allowed(
-        "GPUs", lambda: check_accelerators(spec, options, wanted, survey(api, options.namespace, spec.name))
+        "GPUs",
+        lambda: check_accelerators(
+            spec, options, wanted, survey(api, options.namespace, spec.name, spec.hardware.gpu.resource)
+        ),
     )
     yield from _allowed("storage", lambda: check_storage(api, options, spec))
     if not exists:  # Else it counts in what the quota has used.

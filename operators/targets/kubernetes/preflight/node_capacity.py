@@ -11,14 +11,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from wideloop.manifests.errors import ApiRefused
-from wideloop.manifests.kubernetes.demand import GPU, Demand
+from wideloop.manifests.kubernetes.demand import Demand
 from wideloop.manifests.kubernetes.labels import DEPLOYMENT
 from wideloop.operators.targets.kubernetes.api import Api, Json
 
 #: Objects per page: those of a real node are some 20 kB each.
 _PAGE = 250
-#: Labels that we compare or show; a node has dozens.
-_PRODUCT, _MEMORY = "nvidia.com/gpu.product", "nvidia.com/gpu.memory"
 
 
 @dataclass
@@ -26,6 +24,7 @@ class Node:
     """A node with devices.
 
     Attributes:
+        gpu: resource name of its GPUs; GPU feature discovery's labels begin with it.
         devices: allocatable whole devices by resource. held: those that pods have. holders: pods with GPUs.
         ready: takes pods at all. taints: as in the node's spec.
     """
@@ -35,18 +34,19 @@ class Node:
     taints: Sequence[Mapping[str, Any]]
     ready: bool
     devices: Mapping[str, int]
+    gpu: str
     held: Counter[str] = field(default_factory=Counter)
     holders: list[str] = field(default_factory=list)
 
     @property
     def product(self) -> str:
-        """E.g. ``NVIDIA-H100-80GB-HBM3``; empty where NVIDIA's feature discovery does not run."""
-        return self.labels.get(_PRODUCT, "")
+        """E.g. ``NVIDIA-H100-80GB-HBM3``; empty where GPU feature discovery does not run."""
+        return self.labels.get(f"{self.gpu}.product", "")
 
     @property
     def gpu_gib(self) -> float | None:
         """Memory of a GPU, where the label is there (in MiB)."""
-        text = self.labels.get(_MEMORY, "")
+        text = self.labels.get(f"{self.gpu}.memory", "")
         return int(text) / 1024 if text.isdigit() else None
 
     def free(self, resource: str) -> int:
@@ -83,16 +83,19 @@ class NodeCapacity:
     all_namespaces: bool
 
 
-def survey(api: Api, namespace: str, deployment: str) -> NodeCapacity:
+def survey(api: Api, namespace: str, deployment: str, gpu: str) -> NodeCapacity:
     """The nodes with GPUs and what pods hold of them, those of ``deployment`` itself left out.
+
+    Args:
+        gpu: resource name of the GPUs.
 
     Raises:
         ApiRefused: nodes, or the namespace's own pods, may not be listed.
     """
     nodes = {}
     for item in _items(api, "/api/v1/nodes", {}):
-        node = _node(item)
-        if node.devices.get(GPU):
+        node = _node(item, gpu)
+        if node.devices.get(gpu):
             nodes[node.name] = node
     # Pods that have ended hold nothing.
     alive = {"fieldSelector": "status.phase!=Succeeded,status.phase!=Failed"}
@@ -111,7 +114,7 @@ def _items(api: Api, path: str, query: Mapping[str, str]) -> Iterator[Json]:
         yield from page["items"]
 
 
-def _node(item: Json) -> Node:
+def _node(item: Json, gpu: str) -> Node:
     metadata, spec, status = item["metadata"], item["spec"], item.get("status") or {}
     conditions = status.get("conditions") or ()
     ready = any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
@@ -122,6 +125,7 @@ def _node(item: Json) -> Node:
         taints=spec.get("taints") or (),
         ready=ready and not spec.get("unschedulable"),
         devices=_devices(allocatable),
+        gpu=gpu,
     )
 
 
@@ -143,7 +147,7 @@ def _count(nodes: Mapping[str, Node], pods: Iterable[Json], deployment: str) -> 
         for container in pod["spec"]["containers"]:
             held.update(_devices((container.get("resources") or {}).get("limits") or {}))
         node.held += held
-        if held[GPU]:
+        if held[node.gpu]:
             node.holders.append(f"{metadata['namespace']}/{metadata['name']}")
 
 
@@ -154,8 +158,9 @@ def unplaced(demands: Sequence[Demand], nodes: Sequence[Node], *, empty: bool = 
         empty: as if no pod ran there yet.
     """
     left = {n.name: Counter(n.devices if empty else {r: n.free(r) for r in n.devices}) for n in nodes if n.ready}
+    gpu = next((n.gpu for n in nodes), "")
     failed = []
-    for demand in sorted(demands, key=lambda d: -d.devices().get(GPU, 0)):
+    for demand in sorted(demands, key=lambda d: -d.devices().get(gpu, 0)):
         wants = Counter(demand.devices())
         fitting = [n for n in nodes if n.name in left and n.takes(demand)] if wants else []
         for _ in range(demand.pods if wants else 0):
@@ -164,5 +169,5 @@ def unplaced(demands: Sequence[Demand], nodes: Sequence[Node], *, empty: bool = 
             if not rooms:
                 failed.append(demand)
                 break
-            min(rooms, key=lambda room: room[GPU]).subtract(wants)
+            min(rooms, key=lambda room: room[gpu]).subtract(wants)
     return failed

@@ -7,13 +7,15 @@ from collections.abc import Sequence
 
 from hypothesis import given
 from hypothesis import strategies as st
-from wideloop.manifests.kubernetes.demand import GPU, Demand
+from wideloop.manifests.kubernetes.demand import Demand
 from wideloop.operators.targets.kubernetes.preflight.node_capacity import Node, unplaced
+
+GPU = "nvidia.com/gpu"
 
 
 def node(name: str, gpus: int, held: int = 0, **more: object) -> Node:
     values = {"labels": {}, "taints": (), "ready": True, "devices": {GPU: gpus, "rdma/ib": 1000}} | more
-    return Node(name=name, held=Counter({GPU: held}), **values)  # type: ignore[arg-type]
+    return Node(name=name, gpu=GPU, held=Counter({GPU: held}), **values)  # type: ignore[arg-type]
 
 
 def demand(component: str, pods: int, gpus: int, **more: object) -> Demand:

@@ -1,0 +1,45 @@
+"""What an engine cannot do at all, whatever the values: GPUs of another vendor, knobs it lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from wideloop.manifests.deployment import DeploymentSpec, Knobs
+from wideloop.manifests.findings import Finding
+
+if TYPE_CHECKING:
+    from wideloop.manifests.engines.base import Engine
+
+_VENDORS = {"nvidia": "NVIDIA", "amd": "AMD"}
+
+
+def support_findings(engine: Engine, spec: DeploymentSpec) -> list[Finding]:
+    """Errors about what ``spec`` asks for and ``engine`` does not have."""
+    return [*_gpu(engine, spec), *_knobs(engine, spec)]
+
+
+def _gpu(engine: Engine, spec: DeploymentSpec) -> Iterator[Finding]:
+    gpu = spec.hardware.gpu
+    if gpu.vendor not in engine.vendors:
+        vendors = " and ".join(_VENDORS[vendor] for vendor in engine.vendors)
+        yield Finding(
+            field="hardware",
+            value=spec.hardware.name,
+            rule=f"its GPUs ({gpu.name}) are {_VENDORS[gpu.vendor]}'s, and engine {engine.name} runs on {vendors} only",
+            suggestion=f"Use a hardware profile with GPUs of {vendors}, e.g. h200-8, or another engine",
+        )
+
+
+def _knobs(engine: Engine, spec: DeploymentSpec) -> Iterator[Finding]:
+    """Knobs at their defaults are never asked for, so that an engine may lack them."""
+    for worker in spec.workers:
+        for name, field in Knobs.model_fields.items():
+            value = getattr(worker.knobs, name)
+            if name not in engine.knobs and value != field.default:
+                yield Finding(
+                    field=f"{worker.role}.{name}",
+                    value=value,
+                    rule=f"engine {engine.name} does not have this knob",
+                    suggestion=f"Leave it at {field.default!r}",
+                )
