@@ -3,14 +3,16 @@
 
 Runs before anything is installed, so it uses the standard library only and is written so that an
 old Python can read far enough to say that it is too old. It makes, below the home folder
-(``.wideloop`` in the clone, or ``$WIDELOOP_HOME``):
+(``$WIDELOOP_HOME``, by default ``.wideloop`` in a clone and ``~/.wideloop`` for an installed wheel):
 
     tools/            uv, which installs everything else
     venvs/<name>      link to the environment <name>, there only when it is complete
     venvs/<name>-<key>  the environment itself; the key covers lock file, Python and place
+    installed/        of an installed wheel: the link by which other environments import it
 
 Environments that must not mix are separate: Airflow with this project, the simulated engine, the
-benchmark client. Each comes from its lock file in ``manifests/environments``.
+benchmark client. Each comes from its lock file in ``manifests/environments``, which the wheel contains too.
+A wheel lies in an environment with Airflow already, so only the other two are made for it.
 """
 
 from __future__ import annotations
@@ -41,6 +43,8 @@ PACKAGES = ("operators", "tuning", "manifests", "results", "dags")
 ROOT_FILES = {"__init__.py": "root.py", "py.typed": "py.typed"}
 READY = "wideloop-ready"
 PROJECT_STAMP = "wideloop-project"
+#: Of an installed wheel, in the home: the folder on the ``sys.path`` of environments that import the wheel.
+INSTALLED = "installed"
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,11 @@ TEST_ENVIRONMENTS = (
     Environment("sglang-parser-0.5.21", 0.2, with_project=False, compiled=False),
     Environment("sglang-parser-0.5.23", 0.14, with_project=False, compiled=False),
 )
+
+
+def needed() -> tuple[Environment, ...]:
+    """What a run needs: in an installed wheel, Airflow's environment is the one that the wheel lies in."""
+    return ENVIRONMENTS if is_clone() else tuple(e for e in ENVIRONMENTS if e.name != "airflow")
 
 
 class SetupError(Exception):
@@ -104,13 +113,15 @@ def make_links() -> Path:
     return folder
 
 
-def check_clone() -> None:
-    """Refuse to build from a copy that was installed without its clone."""
-    if not is_clone():
-        raise SetupError(
-            f"this copy in {PROJECT} is no clone, and environments are made from one: "
-            "clone the repository and run there: pip install -e '.[airflow]'"
-        )
+def link_installed(home: Path) -> Path:
+    """The folder from which other environments import an installed wheel; its one link is renewed.
+
+    The wheel's own site-packages would bring Airflow and everything else along.
+    """
+    folder = home / INSTALLED
+    folder.mkdir(parents=True, exist_ok=True)
+    switch_link(folder / "wideloop", PROJECT)
+    return folder
 
 
 def default_home() -> Path:
@@ -120,6 +131,13 @@ def default_home() -> Path:
 
 def home_folder() -> Path:
     return Path(os.environ.get("WIDELOOP_HOME") or default_home()).resolve()
+
+
+def demo_command(**options: object) -> str:
+    """What starts the demo: ``make demo PORT=8081`` in a clone, ``wideloop demo --port 8081`` of an installed wheel."""
+    if is_clone():
+        return " ".join(["make demo", *(f"{name}={value}" for name, value in options.items())])
+    return " ".join(["wideloop demo", *(f"--{name.lower()} {value}" for name, value in options.items())])
 
 
 def say(text: str) -> None:
@@ -176,14 +194,14 @@ def check_disk(folder: Path, gb: float) -> None:
     if free < gb:
         raise SetupError(
             f"too little disk: {gb:.1f} GB are needed in {folder}, {free:.1f} GB are free; "
-            "free some, or choose another place: WIDELOOP_HOME=/path make demo"
+            f"free some, or choose another place: WIDELOOP_HOME=/path {demo_command()}"
         )
 
 
 def key_of(environment: Environment, home: Path) -> str:
     """What a ready environment must have been made from; its place too, as scripts hold absolute paths."""
     if not environment.lock.exists():
-        raise SetupError(f"the lock file {environment.lock.relative_to(PROJECT)} is missing: is this a complete clone?")
+        raise SetupError(f"the lock file {environment.lock.relative_to(PROJECT)} is missing in {PROJECT}")
     digest = hashlib.sha256(environment.lock.read_bytes()).hexdigest()
     return f"lock sha256 {digest}\npython {platform.python_version()}\nhome {home}\n"
 
@@ -302,30 +320,46 @@ def pip_install(uv: Path, folder: Path) -> list[str]:
 
 
 def switch_link(link: Path, folder: Path) -> None:
-    """Point ``link`` at its sibling ``folder`` in one step."""
+    """Point ``link`` at ``folder`` in one step; at a sibling by its name, so that both can be moved."""
     beside = link.with_name(link.name + ".new")
     if beside.is_symlink():
         beside.unlink()
-    beside.symlink_to(folder.name, target_is_directory=True)
+    beside.symlink_to(folder.name if folder.parent == link.parent else folder, target_is_directory=True)
     beside.replace(link)
 
 
 def install_project(environment: Environment, home: Path, uv: Path) -> None:
-    """Install the project itself, editable: again only when its metadata or its place changed."""
+    """Make the project importable in an environment: again only when its metadata or its place changed.
+
+    A clone is installed editable. An installed wheel is imported by a .pth file.
+    """
     folder = folder_of(environment, home)
     stamp = folder / PROJECT_STAMP
-    key = f"{PROJECT}\n{hashlib.sha256((PROJECT / 'pyproject.toml').read_bytes()).hexdigest()}\n"
+    metadata = hashlib.sha256((PROJECT / "pyproject.toml").read_bytes()).hexdigest() if is_clone() else "installed"
+    key = f"{PROJECT}\n{metadata}\n"
     if stamp.exists() and stamp.read_text() == key:
         return
-    purpose = f"installing the project into environment {environment.name}"
-    run([*pip_install(uv, folder), "--editable", str(PROJECT)], purpose)
+    if is_clone():
+        purpose = f"installing the project into environment {environment.name}"
+        run([*pip_install(uv, folder), "--editable", str(PROJECT)], purpose)
+    else:
+        site = folder / "lib" / ("python%d.%d" % sys.version_info[:2]) / "site-packages"  # noqa: UP031
+        (site / "wideloop.pth").write_text(f"{home / INSTALLED}\n")
     stamp.write_text(key)
+
+
+def make_importable(home: Path) -> None:
+    """Renew the links by which environments import this copy."""
+    if is_clone():
+        make_links()
+    else:
+        link_installed(home)
 
 
 def make(environments: list[Environment], home: Path) -> None:
     """Bring every one of ``environments`` to ready; one bootstrap at a time per home."""
     home.mkdir(parents=True, exist_ok=True)
-    make_links()
+    make_importable(home)
     with (home / "bootstrap.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -362,12 +396,11 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--tests", action="store_true", help="those that only tests need, too")
     options = parser.parse_args(arguments)
     home = home_folder()
-    usual = known if options.tests else ENVIRONMENTS
+    usual = known if options.tests else needed()
     chosen = [e for e in known if e.name in options.only] if options.only else [*usual]
     try:
         check_python(sys.version_info[:3])
         check_system(platform.system())
-        check_clone()
         if options.check:
             return report(chosen, home)
         make(chosen, home)

@@ -1,8 +1,10 @@
-"""What this machine must offer before Airflow is started: a clone, a free port, disk and memory."""
+"""What this machine must offer before Airflow is started: the engine's environments, a free port, disk and memory."""
 
 from __future__ import annotations
 
+import platform
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,10 +18,21 @@ GB = bootstrap.GB
 MEMORY_GB = 4.3
 
 
-def require_clone() -> None:
-    """Refuse a copy that was installed without its clone: it has no DAGs."""
+def make_environments(home: Path) -> None:
+    """Make the environments of engine and load generator that are missing; those that exist are left alone.
+
+    In a clone ``make demo`` has made them. For an installed wheel nothing else does.
+
+    Raises:
+        DemoError: they cannot be made here, as the bootstrap says.
+    """
+    missing = [e for e in bootstrap.needed() if e.name != "airflow" and not (home / "venvs" / e.name).exists()]
     with _setup():
-        bootstrap.check_clone()
+        bootstrap.make_importable(home)
+        if missing:
+            bootstrap.check_python(sys.version_info[:3])
+            bootstrap.check_system(platform.system())
+            bootstrap.make(missing, home)
 
 
 def port_is_free(port: int, host: str = "127.0.0.1") -> bool:
@@ -37,7 +50,7 @@ def require_port(port: int, host: str) -> None:
     """Refuse a port that somebody listens on."""
     if not port_is_free(port, host):
         another = free_port(port + 1, host)
-        raise DemoError(f"port {port} is in use; choose another: make demo PORT={another}")
+        raise DemoError(f"port {port} is in use; choose another: {bootstrap.demo_command(PORT=another)}")
 
 
 def free_port(first: int, host: str = "127.0.0.1") -> int:

@@ -11,6 +11,7 @@ from types import FrameType
 
 from rich.console import Console
 from wideloop.manifests.errors import WideloopError
+from wideloop.operators.bootstrap import demo_command
 from wideloop.operators.commands.demo import airflow_process, checks, summary
 from wideloop.operators.commands.demo.airflow_home import POOL, USER, AirflowHome
 from wideloop.operators.commands.demo.airflow_process import Mark, Running
@@ -49,9 +50,9 @@ class Demo:
         Raises:
             DemoError: this machine or another demo is in the way, or Airflow did not start.
         """
-        checks.require_clone()
         left = self._left_behind()
         checks.require_disk(self._home.home)
+        checks.make_environments(self._home.home)
         if left is None:
             checks.require_port(self._home.port, self._home.host)
             checks.require_memory()
@@ -76,7 +77,8 @@ class Demo:
         if last.command.alive:
             raise DemoError(
                 f"a demo of this home is running already (process {last.command.pid}): "
-                f"http://localhost:{last.port}; end it with Ctrl-C there, or choose WIDELOOP_HOME and PORT for another"
+                f"http://localhost:{last.port}; end it with Ctrl-C there, or choose another home and port: "
+                f"WIDELOOP_HOME=/path {demo_command(PORT=last.port + 1)}"
             )
         if last.airflow.alive:
             return last

@@ -229,14 +229,51 @@ def installed(tmp_path: Path) -> Path:
     return packages
 
 
-def test_a_copy_without_its_clone_says_so_in_one_line(installed: Path, tmp_path: Path) -> None:
-    command = [sys.executable, str(installed / "operators" / "bootstrap.py")]
+def test_an_installed_wheel_needs_every_environment_but_the_one_it_lies_in(installed: Path, tmp_path: Path) -> None:
+    command = [sys.executable, str(installed / "operators" / "bootstrap.py"), "--check"]
     environ = {**os.environ, "HOME": str(tmp_path / "me")}
     environ.pop("WIDELOOP_HOME", None)
     done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.count("\n") == 1
-    assert str(installed) in done.stderr and "pip install -e" in done.stderr
+    missing = ["simulated", "benchmark"]
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout.splitlines() == [f"wideloop: environment {name}: missing" for name in missing]
+
+
+def test_an_environment_imports_an_installed_wheel_and_nothing_that_lies_beside_it(
+    installed: Path, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(
+        world.project / "manifests" / "environments", installed / "manifests" / "environments", dirs_exist_ok=True
+    )
+    monkeypatch.setattr(bootstrap, "PROJECT", installed)
+    (installed.parent / "beside.py").touch()
+    site = bootstrap.folder_of(AIRFLOW, world.home) / "lib" / f"python3.{sys.version_info.minor}" / "site-packages"
+    monkeypatch.setattr(bootstrap, "build", lambda *_: site.mkdir(parents=True))
+    world.log.write_text("")
+    bootstrap.make([AIRFLOW], world.home)
+    assert world.log.read_text() == ""
+    (path,) = (site / "wideloop.pth").read_text().splitlines()
+    program = "import importlib.util as u; print(u.find_spec('wideloop').origin, u.find_spec('beside'))"
+    command = [sys.executable, "-S", "-c", program]
+    done = subprocess.run(command, env={"PYTHONPATH": path}, capture_output=True, text=True, check=True)
+    origin, beside = done.stdout.split()
+    assert Path(origin).resolve() == installed / "__init__.py"
+    assert beside == "None"
+
+
+def test_a_wheel_that_was_installed_again_elsewhere_is_imported_from_there(
+    installed: Path, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for place in (installed, tmp_path / "other" / "wideloop"):
+        monkeypatch.setattr(bootstrap, "PROJECT", place)
+        assert (bootstrap.link_installed(world.home) / "wideloop").readlink() == place
+
+
+@pytest.mark.parametrize(("clone", "command"), [(True, "make demo PORT=8081"), (False, "wideloop demo --port 8081")])
+def test_the_command_that_an_error_suggests_is_that_of_this_copy(world: World, clone: bool, command: str) -> None:
+    if not clone:
+        (world.project / "pyproject.toml").unlink()
+    assert bootstrap.demo_command(PORT=8081) == command
 
 
 def test_the_state_of_a_copy_without_its_clone_is_not_in_site_packages(installed: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 from wideloop.manifests.errors import TargetError
 from wideloop.operators.bootstrap import SetupError
-from wideloop.operators.commands.demo import run
+from wideloop.operators.commands.demo import checks, run
 from wideloop.operators.commands.demo.airflow_home import AirflowHome
 from wideloop.operators.commands.demo.airflow_process import Mark, Running
 from wideloop.operators.commands.demo.errors import DemoError
@@ -74,10 +74,22 @@ def test_an_airflow_that_outlived_its_command_is_taken_over(wideloop_home: Path)
     assert json.loads((wideloop_home / "demo.json").read_text())["port"] == 8080
 
 
-def test_a_copy_without_its_clone_is_refused_in_one_line(wideloop_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse() -> None:
-        raise SetupError("this copy is no clone")
+def test_environments_that_cannot_be_made_end_the_demo_in_one_line(
+    wideloop_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise SetupError("too little disk")
 
-    monkeypatch.setattr("wideloop.operators.bootstrap.check_clone", refuse)
-    with pytest.raises(DemoError, match=r"^this copy is no clone$"):
+    monkeypatch.setattr("wideloop.operators.bootstrap.make", refuse)
+    with pytest.raises(DemoError, match=r"^too little disk$"):
         Demo(AirflowHome(wideloop_home), settings(), Console(quiet=True)).run({}, serve=False)
+
+
+def test_only_missing_environments_are_made_and_never_airflows(
+    wideloop_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+    monkeypatch.setattr("wideloop.operators.bootstrap.make", lambda missing, home: made.extend(e.name for e in missing))
+    (wideloop_home / "venvs" / "simulated").mkdir(parents=True)
+    checks.make_environments(wideloop_home)
+    assert made == ["benchmark"]
