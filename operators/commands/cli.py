@@ -13,13 +13,14 @@ from wideloop.manifests.errors import WideloopError
 from wideloop.operators.commands.cluster import preflight, rbac
 from wideloop.operators.commands.demo.airflow_home import AirflowHome
 from wideloop.operators.commands.demo.run import Demo
+from wideloop.operators.commands.export import export
 from wideloop.operators.commands.placement import placement
 from wideloop.operators.settings import settings
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
 
-for command in (rbac, preflight):
+for command in (rbac, preflight, export):
     app.command()(command)
 app.add_typer(placement, name="placement")
 

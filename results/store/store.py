@@ -94,8 +94,8 @@ class Store:
                 f" {self.url}; put the Cycle first ({error.orig})"
             ) from error
 
-    def cycles(self, limit: int = 50, *, dag_id: str | None = None) -> list[Cycle]:
-        """The newest cycles first, of one DAG or of all."""
+    def cycles(self, limit: int | None = 50, *, dag_id: str | None = None) -> list[Cycle]:
+        """The newest cycles first, of one DAG or of all; all of them without a limit."""
         table = tables.cycle
         conditions = _given((table.c.dag_id, dag_id))
         return self._read(Cycle, *conditions, order=[table.c.started_at.desc(), table.c.cycle_id.desc()], limit=limit)
@@ -117,11 +117,11 @@ class Store:
     def measurements(
         self,
         *,
-        cycle_id: str,
+        cycle_id: str | None = None,
         purpose: Literal["baseline", "trial", "repeat", "benchmark", "experts"] | None = None,
         trial_number: int | None = None,
     ) -> list[Measurement]:
-        """What was measured in a cycle, in the order it was measured."""
+        """The measurements of a cycle, or of all cycles, in the order of measuring."""
         table = tables.measurement
         conditions = _given(
             (table.c.cycle_id, cycle_id), (table.c.purpose, purpose), (table.c.trial_number, trial_number)
