@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from functools import lru_cache
+from importlib.metadata import entry_points
+from typing import Any, cast
 
 from pydantic import BaseModel, ConfigDict
 from wideloop.manifests.errors import TargetBusy
@@ -61,14 +63,18 @@ def open_store() -> Iterator[Store]:
 
 def artefacts() -> Artefacts:
     """The artefact store: on Airflow's ObjectStoragePath, with its connections, where Airflow is installed."""
-    root = settings().artefacts_url
-    try:
-        from airflow.sdk import ObjectStoragePath
-    except ImportError:
-        from upath import UPath
+    return Artefacts(_object_storage()(settings().artefacts_url))
 
-        return Artefacts(UPath(root))
-    return Artefacts(ObjectStoragePath(root))
+
+@lru_cache
+def _object_storage() -> Callable[[str], Any]:
+    """What opens the root of the artefact store: the entry point's function, where what it imports is installed."""
+    for entry_point in entry_points(group="wideloop.object_storage"):
+        with contextlib.suppress(ImportError):
+            return cast("Callable[[str], Any]", entry_point.load())
+    from upath import UPath
+
+    return UPath
 
 
 @contextlib.contextmanager
