@@ -1,47 +1,25 @@
-"""The experts' routes of the results application."""
+"""The routes of a cycle's experts, as a page and as JSON."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
-from wideloop.results.artefacts import Artefacts
-from wideloop.results.dashboard.experts.view import ExpertsView, experts_view
-from wideloop.results.store import Store
+from wideloop.results.dashboard.experts.view import experts_view
+from wideloop.results.dashboard.rendering import ArtefactStore, CycleOfPath, render
 
-#: Draws a template for a request: (request, template, root, context).
-Render = Callable[..., Response]
-
-
-def pages(
-    store: Callable[[], Store], artefacts: Callable[[], Artefacts], render: Render, missing: type[Exception]
-) -> APIRouter:
-    """HTML; ``missing`` is raised, with the name, for a cycle that there is not."""
-    router = APIRouter(default_response_class=HTMLResponse)
-
-    @router.get("/cycles/{cycle_id}/experts")
-    def experts(request: Request, cycle_id: str) -> Response:
-        view = _view(store(), artefacts(), cycle_id, missing)
-        return render(request, "experts.html", root="../..", view=view, cycle=view.cycle)
-
-    return router
+pages = APIRouter(default_response_class=HTMLResponse)
+api = APIRouter()
 
 
-def api(store: Callable[[], Store], artefacts: Callable[[], Artefacts], missing: type[Exception]) -> APIRouter:
-    """JSON: the same without charts."""
-    router = APIRouter()
-
-    @router.get("/cycles/{cycle_id}/experts")
-    def experts(cycle_id: str) -> dict[str, Any]:
-        return _view(store(), artefacts(), cycle_id, missing).model_dump(mode="json", exclude={"charts"})
-
-    return router
+@pages.get("/cycles/{cycle_id}/experts")
+def experts(request: Request, cycle: CycleOfPath, artefacts: ArtefactStore) -> Response:
+    view = experts_view(cycle, artefacts)
+    return render(request, "experts.html", root="../..", view=view, cycle=cycle)
 
 
-def _view(store: Store, artefacts: Artefacts, cycle_id: str, missing: type[Exception]) -> ExpertsView:
-    cycle = store.cycle(cycle_id)
-    if cycle is None:
-        raise missing(cycle_id)
-    return experts_view(cycle, artefacts)
+@api.get("/cycles/{cycle_id}/experts")
+def experts_as_json(cycle: CycleOfPath, artefacts: ArtefactStore) -> dict[str, Any]:
+    """The page's content without its charts."""
+    return experts_view(cycle, artefacts).model_dump(mode="json", exclude={"charts"})

@@ -11,6 +11,7 @@ from fastapi.routing import APIRoute
 from starlette.routing import Mount
 from starlette.testclient import TestClient
 from wideloop.manifests.errors import StoreUnavailable
+from wideloop.results.artefacts import Artefacts
 from wideloop.results.dashboard import app as dashboard
 from wideloop.results.records import Cycle
 from wideloop.results.store import Store
@@ -57,6 +58,14 @@ def test_every_route_but_the_static_files_asks_for_the_login(sqlite_store: Store
     assert mounts == ["/static"]
     for path in ("/openapi.json", "/docs", "/redoc"):
         assert stranger.get(path).status_code == 404
+
+
+def test_the_routes_of_views_of_the_artefact_store_ask_for_the_login(sqlite_store: Store, tmp_path: Path) -> None:
+    app = dashboard.create_app(lambda: sqlite_store, [Depends(login)], lambda: Artefacts(tmp_path))
+    owner = factory.seed(sqlite_store)
+    for path in (f"/cycles/{owner.cycle_id}/experts", f"/api/cycles/{owner.cycle_id}/experts"):
+        assert TestClient(app).get(path).status_code == 401, path
+        assert TestClient(app, headers={"x-user": "ada"}).get(path).status_code == 200, path
 
 
 def test_the_page_says_what_to_set_and_how_sure_that_is(sqlite_store: Store, client: TestClient) -> None:
