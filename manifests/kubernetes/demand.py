@@ -31,26 +31,17 @@ class Demand(NamedTuple):
         return {name: int(amount) for name, amount in self.limits.items() if "/" in name}
 
 
-def demands(graph: Mapping[str, Any]) -> list[Demand]:
-    """The pods of a DynamoGraphDeployment v1beta1: one for each node of each replica."""
-    return [_demand(component) for component in graph["spec"]["components"]]
-
-
 def beside(options: ClusterOptions) -> list[Demand]:
     """The pods that a deployment is measured with: the one that serves its files, and one client at a time."""
     job = client_job("d", "client", Command(argv=()), options, "", [])
     return [
-        _of_pods("files", 1, files_pod("d", options, "", {})["spec"]),
-        _of_pods("client", 1, job["spec"]["template"]["spec"]),
+        pod_demand("files", 1, files_pod("d", options, "", {})["spec"]),
+        pod_demand("client", 1, job["spec"]["template"]["spec"]),
     ]
 
 
-def _demand(component: Mapping[str, Any]) -> Demand:
-    nodes = component.get("multinode", {}).get("nodeCount", 1)
-    return _of_pods(component["name"], component["replicas"] * nodes, component["podTemplate"]["spec"])
-
-
-def _of_pods(name: str, pods: int, pod: Mapping[str, Any]) -> Demand:
+def pod_demand(name: str, pods: int, pod: Mapping[str, Any]) -> Demand:
+    """What ``pods`` pods with the spec ``pod`` ask for; ``name`` is their component's."""
     resources = [container.get("resources") or {} for container in pod["containers"]]
     limits = _joined(r.get("limits") or {} for r in resources)
     return Demand(

@@ -27,10 +27,6 @@ CONFIG_DIGEST = "wideloop/config-digest"
 #: The specification as JSON is too long for some annotations' readers; it lies in the ConfigMap under this key.
 SPEC_KEY = "spec.json"
 
-#: Labels that Dynamo's operator sets on its pods.
-DYNAMO_DEPLOYMENT = "nvidia.com/dynamo-graph-deployment-name"
-DYNAMO_COMPONENT = "nvidia.com/dynamo-component"
-
 
 def labels(deployment: str, **more: str) -> dict[str, str]:
     """The labels of an object of ours; ``more`` by the names of the constants above, in lower case."""

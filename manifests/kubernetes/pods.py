@@ -7,15 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from wideloop.manifests.deployment import DeploymentSpec, WorkerSpec
-from wideloop.manifests.engines.base import Component, Engine, Site
+from wideloop.manifests.engines import get_engine
+from wideloop.manifests.engines.base import Component, Site
 from wideloop.manifests.kubernetes.config import MOUNT, POD_SPEC_KEY, config_map_name, in_pods
 from wideloop.manifests.kubernetes.labels import CONFIG_DIGEST, labels
 from wideloop.manifests.kubernetes.options import ClusterOptions
-from wideloop.manifests.kubernetes.probes import FRONTEND_PORT, SYSTEM_PORT, frontend_probes, worker_probes
 
-#: Numbers of the ports that engines ask for by name; each pod has an address of its own. "system" is the mocker's
-#: own server, where a real worker has none beside the control port.
-PORTS = {"http": FRONTEND_PORT, "control": SYSTEM_PORT, "system": 9091, "bootstrap": 30001}
 #: Kubernetes fills these in from the variables below, in arguments and in later variables.
 _POD_IP, _POD_NAME = "$(POD_IP)", "$(POD_NAME)"
 #: For GPU direct RDMA (pinned memory) and for mapping other processes' GPU memory inside a node.
@@ -23,45 +20,53 @@ _CAPABILITIES = ("IPC_LOCK", "SYS_PTRACE")
 
 
 def pod_template(
-    spec: DeploymentSpec, options: ClusterOptions, engine: Engine, component: Component, config: Mapping[str, str]
+    spec: DeploymentSpec,
+    options: ClusterOptions,
+    component: Component,
+    config: Mapping[str, str],
+    *,
+    ports: Mapping[str, int],
+    probes: Mapping[str, Any],
+    priority_class: str | None,
 ) -> dict[str, Any]:
     """A PodTemplateSpec whose container ``main`` runs ``component``.
 
     Args:
         component: the frontend, or the first worker of a role: replicas differ in nothing that is rendered.
         config: the data of the deployment's ConfigMap; pods of another one are replaced.
+        ports: number of each port that the component asks for by name.
+        probes: of the container.
+        priority_class: of the pod; None where none is named, or the root object carries it.
     """
     worker = next((w for w in spec.workers if w.role == component.role), None)
-    metadata = {
-        "labels": labels(spec.name, component=component.role),
-        "annotations": {CONFIG_DIGEST: _digest(config), **(options.pod_annotations if worker else {})},
-    }
-    return {"metadata": metadata, "spec": _pod(spec, options, engine, component, worker)}
-
-
-def _pod(
-    spec: DeploymentSpec, options: ClusterOptions, engine: Engine, component: Component, worker: WorkerSpec | None
-) -> dict[str, Any]:
-    pod: dict[str, Any] = {
-        "containers": [_main(spec, options, engine, component, worker)],
-        "volumes": _volumes(spec, options),
-    }
+    main = _main(spec, options, component, worker, ports, probes)
+    pod: dict[str, Any] = {"containers": [main], "volumes": _volumes(spec, options)}
     if options.image_pull_secret:
         pod["imagePullSecrets"] = [{"name": options.image_pull_secret}]
     if options.service_account:
         pod["serviceAccountName"] = options.service_account
-    if options.priority_class and not options.grove:
-        pod["priorityClassName"] = options.priority_class  # Grove takes it from the deployment as a whole.
-    return pod | (_placed_frontend(spec, options) if worker is None else _placed_worker(spec, options, worker))
+    if priority_class:
+        pod["priorityClassName"] = priority_class
+    placed = _placed_frontend(spec, options) if worker is None else _placed_worker(spec, options, worker)
+    metadata = {
+        "labels": labels(spec.name, component=component.role),
+        "annotations": {CONFIG_DIGEST: _digest(config), **(options.pod_annotations if worker else {})},
+    }
+    return {"metadata": metadata, "spec": pod | placed}
 
 
 def _main(
-    spec: DeploymentSpec, options: ClusterOptions, engine: Engine, component: Component, worker: WorkerSpec | None
+    spec: DeploymentSpec,
+    options: ClusterOptions,
+    component: Component,
+    worker: WorkerSpec | None,
+    ports: Mapping[str, int],
+    probes: Mapping[str, Any],
 ) -> dict[str, Any]:
     site = Site(
         python="python3",
         host=_POD_IP,
-        ports={port: PORTS[port] for port in component.ports},
+        ports={port: ports[port] for port in component.ports},
         spec_file=f"{MOUNT}/{POD_SPEC_KEY}",
         work_dir=options.files_dir(spec.name, component.role, _POD_NAME),
         shared_dir=options.files_dir(spec.name, "shared"),
@@ -69,11 +74,12 @@ def _main(
         options=options.engine_options,
         cache_dir=_cache_dir(spec, options),
     )
+    engine = get_engine(spec.engine)
     command = engine.command(in_pods(spec), component, site)
     container: dict[str, Any] = {
         "name": "main",
         "image": options.image(spec.image),
-        # The operator adds the ranks of a worker over several nodes to the arguments of a Python command.
+        # Controllers that add the ranks of a worker over several nodes do so to the arguments of a Python command.
         "command": list(command.argv[:3]),
         "args": list(command.argv[3:]),
         "env": _env(spec, options, command.env),
@@ -81,7 +87,7 @@ def _main(
         "resources": _resources(spec, options, worker),
         # The last lines of a container that failed stay on its pod, which may be gone before anyone can read its log.
         "terminationMessagePolicy": "FallbackToLogsOnError",
-        **(frontend_probes() if worker is None else worker_probes(simulated=engine.simulated)),
+        **probes,
     }
     if worker is not None and not engine.simulated:
         container["securityContext"] = {"capabilities": {"add": list(_CAPABILITIES)}}

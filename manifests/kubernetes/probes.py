@@ -8,35 +8,33 @@ from __future__ import annotations
 
 from typing import Any
 
-FRONTEND_PORT = 8000
-SYSTEM_PORT = 9090
-#: Two hours, as Dynamo's own operator and recipes allow.
+#: Two hours, as the recipes of large models allow.
 _LOAD_BUDGET_S = 7200
 _SIMULATED_BUDGET_S = 180
 
 
-def worker_probes(*, simulated: bool) -> dict[str, Any]:
-    """Probes of a worker's main container, on Dynamo's system port."""
+def worker_probes(port: int, *, simulated: bool) -> dict[str, Any]:
+    """Probes of a worker's main container at ``/live`` and ``/health`` of ``port``."""
     if simulated:
         return {
-            "startupProbe": _http("/live", SYSTEM_PORT, period=1, timeout=5, failures=_SIMULATED_BUDGET_S),
-            "livenessProbe": _http("/live", SYSTEM_PORT, period=10, timeout=10, failures=6),
-            "readinessProbe": _http("/health", SYSTEM_PORT, period=1, timeout=5, failures=6),
+            "startupProbe": _http("/live", port, period=1, timeout=5, failures=_SIMULATED_BUDGET_S),
+            "livenessProbe": _http("/live", port, period=10, timeout=10, failures=6),
+            "readinessProbe": _http("/health", port, period=1, timeout=5, failures=6),
         }
     return {
-        "startupProbe": _http("/live", SYSTEM_PORT, period=10, timeout=5, failures=_LOAD_BUDGET_S // 10),
-        # The operator's own would restart a healthy worker that compiles for 5 s.
-        "livenessProbe": _http("/live", SYSTEM_PORT, period=60, timeout=60, failures=10),
-        "readinessProbe": _http("/health", SYSTEM_PORT, period=10, timeout=10, failures=6),
+        "startupProbe": _http("/live", port, period=10, timeout=5, failures=_LOAD_BUDGET_S // 10),
+        # An operator's default would restart a healthy worker that compiles for 5 s.
+        "livenessProbe": _http("/live", port, period=60, timeout=60, failures=10),
+        "readinessProbe": _http("/health", port, period=10, timeout=10, failures=6),
     }
 
 
-def frontend_probes() -> dict[str, Any]:
+def frontend_probes(port: int) -> dict[str, Any]:
     """Probes of the frontend, which is up in seconds and long before any worker."""
     return {
-        "startupProbe": _http("/live", FRONTEND_PORT, period=2, timeout=5, failures=150),
-        "livenessProbe": _http("/live", FRONTEND_PORT, period=10, timeout=10, failures=6),
-        "readinessProbe": _http("/health", FRONTEND_PORT, period=2, timeout=5, failures=6),
+        "startupProbe": _http("/live", port, period=2, timeout=5, failures=150),
+        "livenessProbe": _http("/live", port, period=10, timeout=10, failures=6),
+        "readinessProbe": _http("/health", port, period=2, timeout=5, failures=6),
     }
 
 

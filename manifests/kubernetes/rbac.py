@@ -1,16 +1,20 @@
-"""The least that the ``dynamo`` target must be allowed: documents to grant it, and the list to ask a cluster for.
+"""The least that a cluster target must be allowed: documents to grant it, and the list to ask a cluster for.
 
-Both come from ``rbac.yaml``, so that what is granted and what is checked cannot differ.
+Both come from ``rbac.yaml`` and the target's own :data:`Grants`, so that what is granted and what is checked cannot
+differ.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict
+
+#: Rules of a target by the kind of role that grants them, ``Role`` or ``ClusterRole``.
+Grants = Mapping[str, Sequence[Mapping[str, Any]]]
 
 _FILE = Path(__file__).with_name("rbac.yaml")
 #: Name of the account and its roles; also the namespace that the file as it lies there is for.
@@ -38,14 +42,21 @@ class Permission(BaseModel):
         return f"{self.verb} {kind}" + (f" {self.name}" if self.name else "")
 
 
-def documents(namespace: str, secrets: Iterable[str]) -> list[dict[str, Any]]:
+def read_grants(path: Path) -> Grants:
+    """The grants in a YAML file."""
+    grants: Grants = yaml.safe_load(path.read_text())
+    return grants
+
+
+def documents(namespace: str, secrets: Iterable[str], grants: Grants) -> list[dict[str, Any]]:
     """ServiceAccount, Role, ClusterRole and their bindings for ``namespace``.
 
     Args:
         secrets: names of the secrets whose content the target reads: hub token, registry credentials.
+        grants: what the target needs for its root objects.
     """
-    found: list[dict[str, Any]] = list(yaml.safe_load_all(_FILE.read_text()))
-    for document in found:
+    every: list[dict[str, Any]] = list(yaml.safe_load_all(_FILE.read_text()))
+    for document in every:
         metadata = document["metadata"]
         if "namespace" in metadata:
             metadata["namespace"] = namespace
@@ -53,26 +64,28 @@ def documents(namespace: str, secrets: Iterable[str]) -> list[dict[str, Any]]:
             metadata["name"] = f"{NAME}-{namespace}"
         for subject in document.get("subjects", ()):
             subject["namespace"] = namespace
-        document |= _rules(document, namespace, secrets)
-    return found
+        if "rules" in document:
+            document["rules"] = [*grants.get(document["kind"], ()), *_rules(document, namespace, secrets)]
+    return every
 
 
-def _rules(document: dict[str, Any], namespace: str, secrets: Iterable[str]) -> dict[str, Any]:
+def _rules(document: dict[str, Any], namespace: str, secrets: Iterable[str]) -> list[Mapping[str, Any]]:
     """The rules with names filled in; one about secrets by name that names none would be about all of them."""
+    rules: list[Mapping[str, Any]] = document["rules"]
     if document["kind"] != "Role":
-        return {}
+        return rules
     names = {"namespaces": [namespace], "secrets": sorted(set(secrets))}
-    rules = []
-    for rule in document["rules"]:
+    named_rules: list[Mapping[str, Any]] = []
+    for rule in rules:
         named = names.get(rule["resources"][0])
         if named is None:
-            rules.append(rule)
+            named_rules.append(rule)
         elif named:
-            rules.append(rule | {"resourceNames": named})
-    return {"rules": rules}
+            named_rules.append({**rule, "resourceNames": named})
+    return named_rules
 
 
-def permissions(namespace: str, secrets: Iterable[str]) -> list[Permission]:
+def permissions(namespace: str, secrets: Iterable[str], grants: Grants) -> list[Permission]:
     """Everything that :func:`documents` grants, verb by verb."""
     return [
         Permission(
@@ -83,7 +96,7 @@ def permissions(namespace: str, secrets: Iterable[str]) -> list[Permission]:
             namespace=namespace if document["kind"] == "Role" else "",
             name=name,
         )
-        for document in documents(namespace, secrets)
+        for document in documents(namespace, secrets, grants)
         for rule in document.get("rules", ())
         for group in rule["apiGroups"]
         for resource in rule["resources"]

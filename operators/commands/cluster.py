@@ -2,36 +2,63 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 import yaml
 from rich.console import Console
-from wideloop.manifests.errors import WideloopError
-from wideloop.manifests.kubernetes import rbac as roles
+from wideloop.manifests.errors import Refused, WideloopError
+from wideloop.manifests.findings import unknown
+from wideloop.manifests.kubernetes import rbac as access_documents
 from wideloop.operators.request import DEFAULTS, Request
 from wideloop.operators.settings import settings
-from wideloop.operators.targets import open_target
+from wideloop.operators.targets import TARGETS, target_names
+
+if TYPE_CHECKING:
+    from wideloop.operators.targets.kubernetes.target import KubernetesTarget
+
+_TargetName = Annotated[str, typer.Option("--target", help="A target that runs on Kubernetes.")]
 
 
 def rbac(
     namespace: Annotated[str, typer.Option(help="Namespace of deployments.")],
+    target_name: _TargetName = "dynamo",
 ) -> None:
-    """Print the account and the least roles that the dynamo target needs, for kubectl apply -f -."""
-    typer.echo(yaml.safe_dump_all(roles.documents(namespace, settings().cluster.secrets), sort_keys=False), nl=False)
+    """Print the account and the least roles that a cluster target needs, for kubectl apply -f -."""
+    try:
+        grants = _cluster_target(target_name).platform.grants
+    except WideloopError as error:
+        raise _failed(error) from error
+    documents = access_documents.documents(namespace, settings().cluster.secrets, grants)
+    typer.echo(yaml.safe_dump_all(documents, sort_keys=False), nl=False)
 
 
 def preflight(
     engine: Annotated[str, typer.Option(help="As in the trigger form.")] = "dynamo-sglang",
     model: Annotated[str, typer.Option(help="Profile or hub id.")] = str(DEFAULTS["model"]),
     hardware: Annotated[str, typer.Option(help="Hardware profile.")] = "h200-16",
+    target_name: _TargetName = "dynamo",
 ) -> None:
     """Look at the cluster for one deployment and print a table: check, finding, what to do. Makes nothing."""
     try:
-        params = {"target": "dynamo", "engine": engine, "model": model, "hardware": hardware}
+        cluster_target = _cluster_target(target_name)
+        params = {"target": target_name, "engine": engine, "model": model, "hardware": hardware}
         spec = Request.from_params(params).spec("preflight")
-        findings = open_target("dynamo").preflight(spec)
+        findings = cluster_target(settings()).preflight(spec)
     except WideloopError as error:
-        Console(stderr=True).print(f"wideloop: {error}", highlight=False, soft_wrap=True, markup=False)
-        raise typer.Exit(2) from error
+        raise _failed(error) from error
     raise typer.Exit(any(f.severity == "error" for f in findings))
+
+
+def _cluster_target(name: str) -> type[KubernetesTarget]:
+    from wideloop.operators.targets.kubernetes.target import KubernetesTarget
+
+    cluster_targets = [n for n in target_names() if issubclass(TARGETS.load(n), KubernetesTarget)]
+    if name not in cluster_targets:
+        raise Refused([unknown("target", name, cluster_targets)])
+    return cast("type[KubernetesTarget]", TARGETS.load(name))
+
+
+def _failed(error: WideloopError) -> typer.Exit:
+    Console(stderr=True).print(f"wideloop: {error}", highlight=False, soft_wrap=True, markup=False)
+    return typer.Exit(2)

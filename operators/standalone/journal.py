@@ -31,7 +31,7 @@ def engine_figures(target_name: str, name: str) -> dict[str, Any]:
     figures: dict[str, Any] = {}
     for component in target.endpoints(name).control:
         try:
-            page = target.call(name, component, engine.metrics_path, method="GET")
+            page = "\n".join(target.call_all(name, component, engine.metrics_path, method="GET"))
         except TargetError as error:
             print(f"the metrics of {name} cannot be read: {error}")
             continue

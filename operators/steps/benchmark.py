@@ -102,13 +102,13 @@ def begin(subject: Subject) -> None:
     flush, body = engine.flush_call(_FLUSH_WAIT_S)
     try:
         for worker in workers:
-            answer = target.call(subject.deployment, worker, flush, body=body, timeout_s=_FLUSH_WAIT_S + 10)
-            refusal = engine.refusal(answer)
+            answers = target.call_all(subject.deployment, worker, flush, body=body, timeout_s=_FLUSH_WAIT_S + 10)
+            refusal = next(filter(None, map(engine.refusal, answers)), None)
             if refusal is not None:
                 raise TargetError(f"{worker} of {subject.deployment} did not flush its cache: {refusal}")
         if subject.record:
             for worker in workers:
-                target.call(subject.deployment, worker, engine.record_start_path)
+                target.call_all(subject.deployment, worker, engine.record_start_path)
     except TargetError:
         if target.status(subject.deployment).state == "failed":
             return  # It died since it was ready; ``finish`` says of what.

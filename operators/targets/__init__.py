@@ -1,25 +1,59 @@
-"""Where engines run. ``open_target(name)`` gives the implementation; nothing else names one."""
+"""Where engines run: the target seam, and the targets there are.
+
+``open_target(name)`` gives an implementation; nothing else names one. Other packages offer targets as entry points of
+the group ``wideloop.targets``; a test registers one with ``@TARGETS.register("example")``.
+"""
 
 from __future__ import annotations
 
-from wideloop.manifests.errors import Refused
-from wideloop.manifests.findings import unknown
+from wideloop.manifests.registry import Registry
 from wideloop.operators.settings import settings
-from wideloop.operators.targets.base import Target
+from wideloop.operators.targets.base import (
+    ClientStatus,
+    Endpoints,
+    Image,
+    Owned,
+    Owner,
+    Preparation,
+    Status,
+    Target,
+    Weights,
+)
 
-_NAMES = ("local", "dynamo")
+__all__ = [
+    "TARGETS",
+    "ClientStatus",
+    "Endpoints",
+    "Image",
+    "Owned",
+    "Owner",
+    "Preparation",
+    "Status",
+    "Target",
+    "Weights",
+    "configured_targets",
+    "open_target",
+    "target_names",
+]
+
+TARGETS: Registry[Target] = Registry(
+    "target",
+    "wideloop.targets",
+    {
+        "local": "wideloop.operators.targets.local.target:LocalTarget",
+        "dynamo": "wideloop.operators.targets.dynamo.target:DynamoTarget",
+    },
+)
 
 
 def target_names() -> tuple[str, ...]:
     """The targets there are."""
-    return _NAMES
+    return TARGETS.names()
 
 
 def configured_targets() -> tuple[str, ...]:
-    """Those of them that this process could have deployments on: a cluster only where it knows one."""
-    from wideloop.operators.targets.kubernetes.connection import is_configured
-
-    return tuple(n for n in _NAMES if n != "dynamo" or is_configured(settings().kubeconfig))
+    """Those of them that this process could have deployments on."""
+    return tuple(name for name in target_names() if TARGETS.load(name).is_configured(settings()))
 
 
 def open_target(name: str) -> Target:
@@ -28,15 +62,7 @@ def open_target(name: str) -> Target:
     Raises:
         Refused: there is none of that name.
     """
-    if name == "local":
-        from wideloop.operators.targets.local.target import LocalTarget
-
-        return LocalTarget(settings())
-    if name == "dynamo":
-        from wideloop.operators.targets.dynamo import DynamoTarget
-
-        return DynamoTarget(settings())
-    raise Refused([unknown("target", name, _NAMES)])
+    return TARGETS.load(name)(settings())
 
 
 #: The function's name until all callers use the new one.

@@ -13,11 +13,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator
 from wideloop.manifests.deployment import DeploymentSpec
 from wideloop.manifests.diagnosis import Diagnosis
-from wideloop.manifests.engines.base import Command, Engine
+from wideloop.manifests.engines import get_engine
+from wideloop.manifests.engines.base import Command, Component, Engine
 from wideloop.manifests.findings import Finding
+from wideloop.operators.settings import Settings
 
 
 class Owner(BaseModel):
@@ -84,12 +86,25 @@ class ClientStatus(BaseModel):
 
 
 class Endpoints(BaseModel):
-    """URLs of a deployment: the frontend, and each worker's control port by component name."""
+    """URLs of a deployment.
+
+    Attributes:
+        frontend: where clients ask.
+        control: by the component name of each worker, its control servers: one, or one for each data-parallel rank.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     frontend: str
-    control: dict[str, str]
+    control: dict[str, tuple[str, ...]]
+
+    @field_validator("control", mode="before")
+    @classmethod
+    def _one_or_several(cls, control: Any) -> Any:
+        """Endpoints that an earlier version stored have a single URL per worker."""
+        if not isinstance(control, dict):
+            return control
+        return {name: (urls,) if isinstance(urls, str) else urls for name, urls in control.items()}
 
 
 class Image(BaseModel):
@@ -117,6 +132,9 @@ class Weights(BaseModel):
 class Target(ABC):
     """A place where engines run.
 
+    Args:
+        settings: of this process.
+
     Attributes:
         name: as in ``DeploymentSpec.target``.
         patience_s: how long a waiting task polls by itself before it defers; short where engines
@@ -129,6 +147,23 @@ class Target(ABC):
     patience_s: float
     look_again_s: float = 2.0
     runtimes: tuple[str, ...] = ("native", "dynamo")
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    @classmethod
+    def is_configured(cls, settings: Settings) -> bool:  # noqa: ARG003
+        """Whether this process could have deployments there: a cluster only where it knows one."""
+        return True
+
+    def frontend(self, spec: DeploymentSpec) -> Component | None:  # noqa: ARG002
+        """The component that clients ask, where the target brings it; None where the engine's components hold it."""
+        return None
+
+    def components(self, spec: DeploymentSpec) -> tuple[Component, ...]:
+        """Every component of a deployment here: the frontend that the target brings, and those of the engine."""
+        frontend = self.frontend(spec)
+        return (*((frontend,) if frontend else ()), *get_engine(spec.engine).components(spec))
 
     @abstractmethod
     def prepare_image(self, engine: Engine, owner: Owner | None = None) -> Image:
@@ -198,12 +233,33 @@ class Target(ABC):
         body: dict[str, Any] | None = None,
         timeout_s: float = 30.0,
     ) -> str:
-        """One short HTTP request to a component: a worker's control port, or the frontend. Returns the answer's text.
+        """One short HTTP request to a component, returns the answer's text.
 
-        The caller needs no route to the component: the target finds one.
+        The component is the frontend, or a worker, whose first control server answers. The caller needs no route to
+        the component: the target finds one.
 
         Raises:
             TargetError: it refused or did not answer.
+        """
+
+    @abstractmethod
+    def call_all(
+        self,
+        name: str,
+        component: str,
+        path: str,
+        *,
+        method: Literal["GET", "POST"] = "POST",
+        body: dict[str, Any] | None = None,
+        timeout_s: float = 30.0,
+    ) -> tuple[str, ...]:
+        """The same request to every control server of a worker, in the order of :attr:`Endpoints.control`.
+
+        Emptying caches, recording and reading metrics concern every data-parallel rank, and some engines have a
+        server for each.
+
+        Raises:
+            TargetError: one of them refused or did not answer.
         """
 
     @abstractmethod

@@ -42,7 +42,7 @@ def measure(workspace: Workspace) -> list[Figure]:
     """
     with control_plane(workspace, _PROFILE) as kubeconfig:
         settings = _settings(workspace, kubeconfig)
-        where, here = DynamoTarget(settings), cluster(settings)
+        where, here = DynamoTarget(settings), cluster(settings, DynamoTarget.platform)
         # Where there are no nodes for it at all, a deployment does nothing but wait.
         nowhere = settings.cluster.model_copy(update={"cpu_node_selector": _NOWHERE, "gpu_node_selector": _NOWHERE})
         elsewhere = settings.model_copy(update={"cluster": nowhere})
@@ -50,7 +50,7 @@ def measure(workspace: Workspace) -> list[Figure]:
         workspace.say("starting deployments")
         starts = [_start(where, here, _spec(f"start-{k}", model_path)) for k in range(_DEPLOYMENTS)]
         workspace.say(f"{_WAITING} deployments wait for {_WAIT_S:.0f} s")
-        per_minute = asyncio.run(_wait(DynamoTarget(elsewhere), cluster(elsewhere), model_path))
+        per_minute = asyncio.run(_wait(DynamoTarget(elsewhere), cluster(elsewhere, DynamoTarget.platform), model_path))
     applied, running = (statistics.median(times) for times in zip(*starts, strict=True))
     return [
         Figure(
@@ -93,7 +93,7 @@ def _start(where: DynamoTarget, here: Cluster, spec: DeploymentSpec) -> tuple[fl
     applied = time.monotonic() - began
     wanted = len(get_engine(spec.engine).components(spec))
     while True:
-        pods = view.look(here.api, here.options, spec.name).engine_pods
+        pods = view.look(here.api, here.options, here.platform, spec.name).engine_pods
         running = [p for p in pods if p.get("status", {}).get("phase") == "Running"]
         seconds = time.monotonic() - began
         if len(running) == wanted:

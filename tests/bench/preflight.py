@@ -31,13 +31,15 @@ import json, resource, sys, time
 began = time.monotonic()
 from wideloop.operators.request import Request
 from wideloop.operators.settings import settings
+from wideloop.operators.targets.dynamo import DynamoTarget
 from wideloop.operators.targets.kubernetes.cluster import cluster
-from wideloop.operators.targets.dynamo.preflight import preflight
-here = cluster(settings())
+from wideloop.operators.targets.kubernetes.preflight import preflight
+platform = DynamoTarget.platform
+here = cluster(settings(), platform)
 params = {"target": "dynamo", "engine": "dynamo-sglang", "model": "DeepSeek-R1", "hardware": "h200-32"}
 spec = Request.from_params(params).spec("bench", "sha256:" + "0" * 64, "/model-cache/m")
 said = []
-findings = preflight(here.api, here.options, spec, say=said.append)
+findings = preflight(here.api, here.options, platform, spec, say=said.append)
 used = resource.getrusage(resource.RUSAGE_SELF)
 print(said[0], file=sys.stderr)
 print(json.dumps({

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 from wideloop.manifests import profiles
-from wideloop.manifests.kubernetes import rbac
+from wideloop.manifests.kubernetes import dynamo, rbac
 from wideloop.operators.settings import Settings
 
 from tests.airflow_server import SMALL, AirflowServer
@@ -46,7 +46,7 @@ def home(cluster: Cluster, agent: NodeAgent, operator: object) -> Iterator[Place
     """
     namespace = f"cycle-{secrets.token_hex(3)}"
     cluster.kubectl("create", "namespace", namespace)
-    account = rbac.documents(namespace, ())
+    account = rbac.documents(namespace, (), dynamo.grants())
     cluster.apply(account)
     hosts = profiles.hardware(PROFILE)
     names = agent.add_nodes(list(nodes.gpu_nodes(hosts.model_copy(update={"nodes": ROOM * hosts.nodes}), namespace)))

@@ -11,9 +11,9 @@ import pytest
 from wideloop.operators.airflow.triggers import TargetTrigger
 from wideloop.operators.settings import settings
 from wideloop.operators.steps import benchmark
-from wideloop.operators.targets.dynamo import deployments
-from wideloop.operators.targets.dynamo import target as target_module
 from wideloop.operators.targets.kubernetes import cluster as shared
+from wideloop.operators.targets.kubernetes import deployments
+from wideloop.operators.targets.kubernetes import target as target_module
 from wideloop.results.benchmark import read_levels
 
 from tests.cluster.agent.faults import Fault

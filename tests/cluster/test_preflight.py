@@ -13,14 +13,15 @@ import yaml
 from wideloop.manifests.deployment import DeploymentSpec
 from wideloop.manifests.errors import ApiUnreachable, Refused
 from wideloop.manifests.findings import Finding
-from wideloop.manifests.kubernetes import rbac
+from wideloop.manifests.kubernetes import dynamo, rbac
 from wideloop.manifests.kubernetes.dynamo import render
 from wideloop.manifests.kubernetes.labels import selector
 from wideloop.manifests.kubernetes.model_cache import files_claim, model_claim
 from wideloop.manifests.kubernetes.options import ClusterOptions
 from wideloop.operators.request import Request
-from wideloop.operators.targets.dynamo.preflight import preflight, run_checks
+from wideloop.operators.targets.dynamo import DynamoTarget
 from wideloop.operators.targets.kubernetes.api import Api
+from wideloop.operators.targets.kubernetes.preflight import preflight, run_checks
 
 from tests import registry
 from tests.cluster.agent import NodeAgent
@@ -31,6 +32,7 @@ from tests.tiny_hub import Hub, serving
 pytestmark = pytest.mark.cluster
 
 DIGEST = "sha256:" + "5" * 64
+PLATFORM = DynamoTarget.platform
 _GB = 10**9
 AddNodes = Callable[..., list[str]]
 
@@ -60,7 +62,7 @@ def options(namespace: str, cluster: Cluster) -> ClusterOptions:
 
 def judged(api: Api, options: ClusterOptions, spec: DeploymentSpec | None = None) -> dict[str, tuple[Finding, ...]]:
     """Findings by check."""
-    return {check.name: check.findings for check in run_checks(api, options, spec or spec_of())}
+    return {check.name: check.findings for check in run_checks(api, options, PLATFORM, spec or spec_of())}
 
 
 def test_a_cluster_that_has_everything(
@@ -68,7 +70,7 @@ def test_a_cluster_that_has_everything(
 ) -> None:
     add_nodes("h200-16")
     said: list[str] = []
-    assert preflight(api, options, spec_of(), say=said.append) == []
+    assert preflight(api, options, PLATFORM, spec_of(), say=said.append) == []
     rows = {line.split("|")[1].strip(): line.split("|")[2:4] for line in said[0].splitlines() if line.startswith("|")}
     assert rows["API server"][0].strip() == "ok"
     assert "prefill 1 x 8, decode 1 x 8 fit: 16 of 16 GPUs on 2 nodes are free" in said[0]
@@ -272,7 +274,7 @@ def test_a_claim_smaller_than_the_model(api: Api, options: ClusterOptions) -> No
 
 def hub_says(api: Api, options: ClusterOptions) -> str:
     spec = spec_of(engine="dynamo-sglang").model_copy(update={"model_path": "unknown"})
-    found = {check.name: check for check in run_checks(api, options, spec)}
+    found = {check.name: check for check in run_checks(api, options, PLATFORM, spec)}
     hub = found["Hugging Face hub"]
     return f"{hub.state}: {hub.found} " + " ".join(f.suggestion for f in hub.findings)
 
@@ -303,17 +305,17 @@ def test_images_by_digest_in_a_real_registry(api: Api, options: ClusterOptions, 
         digest = one.inspect(image)["Digest"]
         there = options.model_copy(update={"engine_image": f"{one.host}/benchmark:1.6.1", "client_image": image})
         spec = spec_of().model_copy(update={"image": digest})
-        found = {check.name: check for check in run_checks(api, there, spec)}
+        found = {check.name: check for check in run_checks(api, there, PLATFORM, spec)}
         assert found["engine image"].found == f"{one.host}/benchmark:1.6.1@{digest} is {digest}"
         assert found["client image"].state == "ok"
-        gone = {check.name: check for check in run_checks(api, there, spec_of())}["engine image"]
+        gone = {check.name: check for check in run_checks(api, there, PLATFORM, spec_of())}["engine image"]
         assert [f.rule for f in gone.findings] == ["is not in its registry"]
 
 
 @pytest.fixture
 def granted(options: ClusterOptions, cluster: Cluster, tmp_path: Path) -> Iterator[Callable[[bool], Api]]:
     """``granted(True)``: our account with what ``rbac.yaml`` grants; ``granted(False)``: the same with nothing."""
-    documents = rbac.documents(options.namespace, options.secrets)
+    documents = rbac.documents(options.namespace, options.secrets, dynamo.grants())
 
     def account(allowed: bool) -> Api:
         cluster.apply([d for d in documents if allowed or d["kind"] == "ServiceAccount"])
@@ -332,12 +334,12 @@ def test_an_account_with_nothing_and_one_with_what_is_needed(
 ) -> None:
     add_nodes("h200-16")
     said: list[str] = []
-    findings = preflight(granted(False), options, spec_of(), say=said.append)
+    findings = preflight(granted(False), options, PLATFORM, spec_of(), say=said.append)
     of_namespace, of_cluster = [f for f in findings if f.field == "permissions"]
     assert (of_namespace.severity, of_cluster.severity) == ("error", "warning")
     assert "create dynamographdeployments.nvidia.com" in of_namespace.rule
     assert "list nodes" in of_cluster.rule
-    found: dict[str, Any] = {c.name: c for c in run_checks(granted(True), options, spec_of())}
+    found: dict[str, Any] = {c.name: c for c in run_checks(granted(True), options, PLATFORM, spec_of())}
     assert found["permissions"].found.startswith("all ")
     assert {c.state for c in found.values()} == {"ok", "not checked"}
     assert "pods of other namespaces may not be seen" in found["GPUs"].found

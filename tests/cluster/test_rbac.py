@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from wideloop.manifests.engines import get_engine
 from wideloop.manifests.errors import ApiRefused
-from wideloop.manifests.kubernetes import rbac
+from wideloop.manifests.kubernetes import dynamo, rbac
 from wideloop.manifests.kubernetes.options import ClusterOptions
 from wideloop.manifests.kubernetes.task_job import Task, task_documents
 from wideloop.operators.targets.kubernetes.api import Api
@@ -40,7 +40,7 @@ def options(namespace: str, cluster: Cluster, add_nodes: Callable[[str], list[st
 @pytest.fixture
 def account(options: ClusterOptions, cluster: Cluster, tmp_path: Path) -> Iterator[Api]:
     """The API server as our account sees it."""
-    documents = rbac.documents(options.namespace, options.secrets)
+    documents = rbac.documents(options.namespace, options.secrets, dynamo.grants())
     cluster.apply(documents)
     path = cluster.account_kubeconfig(options.namespace, rbac.NAME, tmp_path / "account")
     yield Api(path, outage_s=10)
@@ -50,7 +50,7 @@ def account(options: ClusterOptions, cluster: Cluster, tmp_path: Path) -> Iterat
 
 
 def test_what_it_may_is_enough_to_prepare_a_model(account: Api, options: ClusterOptions) -> None:
-    assert check_permissions(account, options).state == "ok"
+    assert check_permissions(account, options, dynamo.grants()).state == "ok"
     said: list[str] = []
     assert prepare_weights(account, options, get_engine("simulated"), "Qwen3-30B-A3B", say=said.append).files > 0
     assert any("is complete" in line for line in said), "the log was followed"
@@ -100,7 +100,7 @@ def test_a_login_is_read_where_it_is_named_and_only_there(
     cluster.apply([secret], options.namespace)
     named = options.model_copy(update={"registry_secret": "login"})
     assert registry(account, named)._logins == {}, "a secret that the Role does not name stays unread"
-    cluster.apply(rbac.documents(options.namespace, named.secrets))
+    cluster.apply(rbac.documents(options.namespace, named.secrets, dynamo.grants()))
     assert registry(account, named)._logins == {"example.com": "eDp5"}
 
 

@@ -10,8 +10,7 @@ from wideloop.manifests.diagnosis import Diagnosis
 from wideloop.manifests.errors import ApiRefused
 from wideloop.operators.settings import settings
 from wideloop.operators.steps import deployment
-from wideloop.operators.targets.dynamo import deployments
-from wideloop.operators.targets.kubernetes import pod_start
+from wideloop.operators.targets.kubernetes import deployments, pod_start
 
 from tests.cluster.agent.faults import Fault
 from tests.cluster.agent.status import now

@@ -10,8 +10,8 @@ from wideloop.operators.airflow.triggers import TargetTrigger
 from wideloop.operators.steps import benchmark
 from wideloop.operators.targets import open_target
 from wideloop.operators.targets.dynamo import DynamoTarget
-from wideloop.operators.targets.dynamo import target as target_module
 from wideloop.operators.targets.kubernetes import pod_start, watch
+from wideloop.operators.targets.kubernetes import target as target_module
 
 from tests.cluster.cluster import wait_for
 from tests.cluster.place import OWNER, Place, empty_place, place  # noqa: F401 - fixtures

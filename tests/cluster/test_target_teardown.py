@@ -9,8 +9,7 @@ from wideloop.manifests.errors import TargetError
 from wideloop.manifests.kubernetes.task_job import Task, task_documents
 from wideloop.operators.steps import benchmark, deployment, janitor
 from wideloop.operators.targets.base import Owner
-from wideloop.operators.targets.dynamo import deployments
-from wideloop.operators.targets.kubernetes import objects
+from wideloop.operators.targets.kubernetes import deployments, objects
 from wideloop.operators.targets.kubernetes.job_run import _find_or_make
 
 from tests.cluster.agent.faults import Fault

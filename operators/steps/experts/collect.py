@@ -45,8 +45,8 @@ def _keep(target: Target, spec: DeploymentSpec, component: str, run: Run) -> str
     expected = ranks_writing(spec, worker)
     files = _latest(target.recordings(spec.name, component))
     if len(files) < expected:
-        target.call(spec.name, component, engine.record_stop_path)
-        target.call(spec.name, component, engine.record_dump_path, timeout_s=_DUMP_S)
+        target.call_all(spec.name, component, engine.record_stop_path)
+        target.call_all(spec.name, component, engine.record_dump_path, timeout_s=_DUMP_S)
         files = _awaited(target, spec.name, component, expected)
     keep, parts = artefacts(), ("cycles", run.cycle_id, "recordings", spec.name)
     raw = [keep.put_file(f, *parts, component, f.name) for f in files] if _bytes(files) <= _KEEP_RAW else []

@@ -65,7 +65,7 @@ def examine(target_name: str, name: str, run: Run) -> Examined:
 def _metrics(target: Target, spec: DeploymentSpec, component: str) -> str:
     """A worker's metrics page, empty where it cannot be had: its log says the most."""
     try:
-        return target.call(spec.name, component, get_engine(spec.engine).metrics_path, method="GET")
+        return "\n".join(target.call_all(spec.name, component, get_engine(spec.engine).metrics_path, method="GET"))
     except TargetError as error:
         print(f"the metrics of {component} of {spec.name} cannot be read: {error}")
         return ""

@@ -39,11 +39,11 @@ class Clients:
             TargetError: there is no such deployment, or the Job cannot be made.
         """
         api, options = self._cluster.api, self._cluster.options
-        seen = view.look(api, options, name)
-        if seen.graph is None:
+        seen = view.look(api, options, self._cluster.platform, name)
+        if seen.root is None:
             raise TargetError(f"there is no deployment {name} in namespace {options.namespace}")
-        job = client_job(name, client, command, options, image, owned_by(seen.graph))
-        inherited = seen.graph["metadata"].get("annotations") or {}
+        job = client_job(name, client, command, options, image, owned_by(seen.root))
+        inherited = seen.root["metadata"].get("annotations") or {}
         job["metadata"]["annotations"] = {
             **{key: inherited[key] for key in OWNERSHIP if key in inherited},
             _PODS: seen.signature,
@@ -65,7 +65,7 @@ class Clients:
             stuck = client_looks_stuck(held, client)
             if not (stuck and self._cluster.due("look", client_job_name(name, client), view.LOOK_EVERY_S)):
                 return ClientStatus(state="running", seconds=_seconds(held, held.client_job(client) or {}))
-        seen = view.look(api, options, name, clients=True)
+        seen = view.look(api, options, self._cluster.platform, name, clients=True)
         if client_looks_stuck(seen, client):
             seen = view.with_events(api, options, seen)
         return self._status(seen, client)
@@ -80,7 +80,7 @@ class Clients:
         require_ours(found)
         delete(api, job)
         deadline = time.monotonic() + self._release_timeout_s
-        while view.look(api, options, name).client_pods(client):
+        while view.look(api, options, self._cluster.platform, name).client_pods(client):
             if time.monotonic() > deadline:
                 raise TargetError(f"client {client} of {name} did not end within {self._release_timeout_s:.0f} s")
             time.sleep(_POLL_S)

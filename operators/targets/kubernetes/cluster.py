@@ -18,6 +18,7 @@ from wideloop.manifests.kubernetes.options import ClusterOptions
 from wideloop.operators.settings import Settings
 from wideloop.operators.targets.kubernetes.api import Api
 from wideloop.operators.targets.kubernetes.objects import UNREADABLE, collection, log_lines
+from wideloop.operators.targets.kubernetes.platform import Platform
 from wideloop.operators.targets.kubernetes.pods import restarts
 from wideloop.operators.targets.kubernetes.view import pods
 from wideloop.operators.targets.kubernetes.watch import Watch
@@ -36,12 +37,16 @@ class Cluster:
     """One namespace of one cluster, as one user sees it.
 
     Attributes:
-        answered: seconds that graphs (uid) took to answer a generation, by the pods (signature) that answered.
-        kept_ends: of graphs (uid), what was last written down of containers that ended.
+        platform: what manages the pods of deployments there.
+        answered: seconds that root objects (uid) took to answer a generation, by the pods (signature) that answered.
+        kept_ends: of root objects (uid), what was last written down of containers that ended.
     """
 
-    def __init__(self, kubeconfig: Path | None, context: str | None, options: ClusterOptions) -> None:
+    def __init__(
+        self, kubeconfig: Path | None, context: str | None, options: ClusterOptions, platform: Platform
+    ) -> None:
         self.api = Api(kubeconfig, context)
+        self.platform = platform
         self._options = options
         self._specs: dict[str, DeploymentSpec] = {}
         self._logs: dict[tuple[str, int, bool], tuple[str, ...]] = {}
@@ -63,7 +68,7 @@ class Cluster:
     @cached_property
     def watch(self) -> Watch:
         """The watch; it begins when somebody waits."""
-        return Watch(self.api, self.options)
+        return Watch(self.api, self.options, self.platform)
 
     def spec(self, name: str) -> DeploymentSpec:
         """The spec a deployment was applied with.
@@ -80,13 +85,13 @@ class Cluster:
         except (KeyError, ValueError) as error:
             raise TargetError(f"deployment {name} was not made by this version, delete it: {error}") from error
 
-    def spec_of(self, graph: Json) -> DeploymentSpec:
-        """The spec of a graph, asked for once: another spec is another graph."""
-        uid = graph["metadata"]["uid"]
+    def spec_of(self, root: Json) -> DeploymentSpec:
+        """The spec of a root object, asked for once: another spec is another object."""
+        uid = root["metadata"]["uid"]
         if uid not in self._specs:
             if len(self._specs) >= _MEMORY:
                 self._specs.clear()
-            self._specs[uid] = self.spec(graph["metadata"]["name"])
+            self._specs[uid] = self.spec(root["metadata"]["name"])
         return self._specs[uid]
 
     def last_log(self, pod: Json, previous: bool) -> tuple[str, ...]:
@@ -114,13 +119,18 @@ class Cluster:
         return True
 
 
-def cluster(settings: Settings) -> Cluster:
+def cluster(settings: Settings, platform: Platform) -> Cluster:
     """The cluster that the settings describe: one per process, as connections and threads survive no fork."""
-    return _cluster(
-        os.getpid(), settings.kubeconfig, settings.kube_context, settings.cluster.model_dump_json(exclude_unset=True)
-    )
+    options = settings.cluster.model_dump_json(exclude_unset=True)
+    return _cluster(os.getpid(), settings.kubeconfig, settings.kube_context, options, platform)
 
 
 @lru_cache
-def _cluster(pid: int, kubeconfig: Path | None, context: str | None, options: str) -> Cluster:  # noqa: ARG001
-    return Cluster(kubeconfig, context, ClusterOptions.model_validate_json(options))
+def _cluster(
+    pid: int,  # noqa: ARG001
+    kubeconfig: Path | None,
+    context: str | None,
+    options: str,
+    platform: Platform,
+) -> Cluster:
+    return Cluster(kubeconfig, context, ClusterOptions.model_validate_json(options), platform)

@@ -60,7 +60,7 @@ def client_looks_stuck(view: View, client: str) -> bool:
 
 def looks_stuck(view: View, roles: Collection[str]) -> bool:
     """Whether something takes so long that events should be asked for the reason."""
-    if view.graph is None or view.age_s < pod_start.GRACE_S:
+    if view.root is None or view.age_s < pod_start.GRACE_S:
         return False
     serves = view.files_pod is not None and not has_ended(view.files_pod) and not _pending(view.files_pod)
     return any(map(_pending, view.engine_pods)) or bool(_podless(view, roles) or view.silent_pods) or not serves
@@ -128,12 +128,12 @@ def _passed(view: View, since: str | None) -> float:
 
 def _no_pods(view: View, component: str) -> Diagnosis | None:
     """Why a component has no pod, when that is not only so for the moment in which one replaces another."""
-    if view.graph is None or view.age_s < pod_start.GRACE_S or view.events is None:
+    if view.root is None or view.age_s < pod_start.GRACE_S or view.events is None:
         return None
     refused = creation_failure(component, view.events)
     if refused is not None or view.engine_pods or view.ready_record:
         return refused
-    return pod_diagnoses.no_pods(component, view.graph)
+    return pod_diagnoses.no_pods(component, view.root, view.platform)
 
 
 def _about(view: View, pod: Json) -> list[Json]:

@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from wideloop.manifests.diagnosis import Diagnosis, FailureKind
+from wideloop.operators.targets.kubernetes.platform import Platform
 
 Json = dict[str, Any]
 
@@ -197,13 +198,13 @@ def pods_refused(component: str, refusal: str) -> Diagnosis:
     )
 
 
-def no_pods(component: str, root: Json) -> Diagnosis:
+def no_pods(component: str, root: Json, platform: Platform) -> Diagnosis:
     """A component of which no pod was made, with no event that gives a reason."""
     conditions = (root.get("status") or {}).get("conditions") or ()
     reported = "; ".join(f"{c['type']} {c.get('reason', '')}: {c.get('message', '')}" for c in conditions)
     return Diagnosis(
         kind="timed_out",
         component=component,
-        message=f"Dynamo's operator has made no pod of it. It reports: {reported or 'nothing'}",
-        action="Check that the operator runs and watches this namespace: `kubectl get pods -A | grep dynamo-operator`",
+        message=f"{platform.controller} has made no pod of it. It reports: {reported or 'nothing'}",
+        action=f"Check that it runs and watches this namespace: `{platform.find_controller}`",
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -13,16 +12,6 @@ from wideloop.manifests.kubernetes.labels import COMPONENT
 Json = dict[str, Any]
 
 _MAIN = "main"
-# A worker on several nodes is a group of pods, of which the leader serves HTTP. LeaderWorkerSet numbers a group's
-# pods; with Grove, Dynamo names those of leaders ``...-ldr-<random>`` and those of the others ``...-wkr-<random>``.
-_LWS_MEMBER = "leaderworkerset.sigs.k8s.io/worker-index"
-_FOLLOWER = re.compile(r"-wkr-[a-z0-9]+$")
-_GROVE_INDEX = "grove.io/podclique-pod-index"
-_GROUP_INDEX = (
-    "leaderworkerset.sigs.k8s.io/group-index",
-    "grove.io/podcliquescalinggroup-replica-index",
-    _GROVE_INDEX,
-)
 #: Who deletes the pods of a node that does not answer says so.
 _TAINTED = "DeletionByTaintManager"
 
@@ -49,34 +38,6 @@ class Ended(NamedTuple):
 def role(pod: Json) -> str | None:
     """The component that a pod belongs to: ``frontend``, a worker's role, ...; None when it is none of ours."""
     return (pod["metadata"].get("labels") or {}).get(COMPONENT)
-
-
-def component_pods(pods: Iterable[Json], of_role: str) -> list[Json]:
-    """The pods that speak for a role, one per replica, in the replicas' order; those being deleted are gone."""
-    found = [p for p in pods if role(p) == of_role and _leads(p) and not is_being_deleted(p)]
-    return sorted(found, key=lambda p: (_group(p), p["metadata"]["name"]))
-
-
-def group_of(pods: Iterable[Json], leader: Json) -> list[Json]:
-    """The pods of one replica, ``leader`` first: one for each of its nodes."""
-    same = [p for p in pods if role(p) == role(leader) and not _leads(p) and not is_being_deleted(p)]
-    members = [p for p in same if _group(p) == _group(leader)]
-    return [leader, *sorted(members, key=lambda p: str(p["metadata"]["name"]))]
-
-
-def rank(pod: Json) -> str:
-    """The place that a pod holds in its component: the same for pods that follow each other there.
-
-    The sets of Kubernetes give them the same name, Grove the same index in its clique.
-    """
-    name: str = pod["metadata"]["name"]
-    index = (pod["metadata"].get("labels") or {}).get(_GROVE_INDEX)
-    return name if index is None else f"{name.rpartition('-')[0]}-{index}"
-
-
-def is_follower(pod: Json) -> bool:
-    """Whether a pod is one of the nodes behind the leader of its worker."""
-    return not _leads(pod)
 
 
 def is_being_deleted(pod: Json) -> bool:
@@ -220,16 +181,6 @@ def _before_deletion(terminated: Json, pod: Json) -> bool:
         return False
     grace = timedelta(seconds=pod["metadata"].get("deletionGracePeriodSeconds") or 0)
     return parse_time(terminated["finishedAt"]) < parse_time(pod["metadata"]["deletionTimestamp"]) - grace
-
-
-def _leads(pod: Json) -> bool:
-    marks = pod["metadata"].get("labels") or {}
-    return marks.get(_LWS_MEMBER, "0") == "0" and not _FOLLOWER.search(pod["metadata"]["name"])
-
-
-def _group(pod: Json) -> int:
-    marks = pod["metadata"].get("labels") or {}
-    return next((int(marks[key]) for key in _GROUP_INDEX if str(marks.get(key, "")).isdigit()), 0)
 
 
 def _statuses(pod: Json) -> Iterator[Json]:

@@ -38,11 +38,12 @@ def judge(view: View, spec: DeploymentSpec, read_log: ReadLog, start_timeout_s: 
     Args:
         start_timeout_s: how long it may take to answer its first generation.
     """
-    if view.graph is None:
+    if view.root is None:
         return Judgement("absent", f"there is no deployment {view.name}")
-    if "deletionTimestamp" in view.graph["metadata"]:
+    if "deletionTimestamp" in view.root["metadata"]:
         return Judgement("absent", f"{view.name} is being deleted")
-    diagnosis = diagnose(view, get_engine(spec.engine), roles(spec), read_log)
+    roles = {component.role for component in view.platform.components(spec)}
+    diagnosis = diagnose(view, get_engine(spec.engine), roles, read_log)
     if diagnosis is not None:
         return failed(diagnosis)
     record = view.ready_record
@@ -59,11 +60,6 @@ def judge(view: View, spec: DeploymentSpec, read_log: ReadLog, start_timeout_s: 
     if not record and view.age_s > start_timeout_s:
         return failed(_late(view, start_timeout_s))
     return Judgement("pending", _progress(view))
-
-
-def roles(spec: DeploymentSpec) -> set[str]:
-    """The roles of a deployment's components."""
-    return {component.role for component in get_engine(spec.engine).components(spec)}
 
 
 def failed(diagnosis: Diagnosis) -> Judgement:
@@ -83,7 +79,7 @@ def _silent(view: View) -> Diagnosis:
 def _late(view: View, start_timeout_s: float) -> Diagnosis:
     return Diagnosis(
         kind="timed_out",
-        component="graph",
+        component="deployment",
         message=f"not every component was up within {start_timeout_s:.0f} s. {_progress(view)}",
         action="Read the components' logs; loading from slow storage needs a model cache that many nodes read fast",
     )
@@ -95,6 +91,6 @@ def _progress(view: View) -> str:
         return "no pods yet"
     late = [in_words(p) for p in pods if not ready(p)]
     if not late:
-        return "every pod is ready; Dynamo's operator does not say so yet"
+        return f"every pod is ready; {view.platform.controller} does not report it yet"
     more = f" and {len(late) - 2} more" if len(late) > 2 else ""
     return f"{len(pods) - len(late)} of {len(pods)} pods ready; {'; '.join(late[:2])}{more}"

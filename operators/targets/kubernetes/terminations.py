@@ -2,7 +2,7 @@
 
 Kubernetes counts the restarts of a container inside its pod. A worker over several nodes restarts otherwise:
 LeaderWorkerSet makes a group of pods anew as soon as a container of one was restarted, so a crash loop shows as pods
-that are always young and were never restarted twice. What was seen of an end is therefore kept on the graph, where it
+that are always young and were never restarted twice. Each termination is therefore kept on the root object, where it
 outlives the pod, its log and the process that saw it.
 """
 
@@ -19,18 +19,18 @@ from wideloop.manifests.diagnosis import Diagnosis
 from wideloop.manifests.engines.base import Component, Engine
 from wideloop.operators.targets.kubernetes import pod_diagnoses
 from wideloop.operators.targets.kubernetes.events import about_one, last
-from wideloop.operators.targets.kubernetes.pods import Ended, ended, is_follower, rank, role
+from wideloop.operators.targets.kubernetes.pods import Ended, ended, role
 from wideloop.operators.targets.kubernetes.view import View
 
 Json = dict[str, Any]
 #: (pod, whether that of its last run) -> lines.
 ReadLog = Callable[[Json, bool], tuple[str, ...]]
 
-#: Begin of the annotations of a graph that hold what was seen, one for each pod.
+#: Begin of the annotations of a root object that hold terminations, one for each pod.
 END = "wideloop/end-"
 #: Of an end that nobody can explain, this many in one place are enough.
 ENOUGH = 2
-#: A graph keeps no more of them: nobody has acted on the first ones.
+#: A root object keeps no more of them: nobody has acted on the first ones.
 _KEPT = 64
 _LINE = 200
 #: What ranks say when another one has ended before them.
@@ -41,7 +41,7 @@ class Termination(BaseModel):
     """How the container of one pod last ended.
 
     Attributes:
-        place: the rank's, see :func:`wideloop.operators.targets.kubernetes.pods.rank`.
+        place: the rank's, see :meth:`wideloop.operators.targets.kubernetes.platform.Platform.place`.
         pod: its uid. name: its name.
         failures: ends in this pod so far.
         at: when, as the API server writes it.
@@ -59,9 +59,9 @@ class Termination(BaseModel):
     diagnosis: Diagnosis
 
 
-def recorded(graph: Json | None) -> list[Termination]:
-    """What the graph holds."""
-    found = ((graph or {}).get("metadata", {}).get("annotations") or {}).items()
+def recorded(root: Json | None) -> list[Termination]:
+    """The terminations that the root object holds."""
+    found = ((root or {}).get("metadata", {}).get("annotations") or {}).items()
     return [Termination.model_validate_json(text) for key, text in sorted(found) if key.startswith(END)]
 
 
@@ -70,14 +70,14 @@ def record(ends: Iterable[Termination]) -> dict[str, str]:
     return {END + hashlib.sha256(end.pod.encode()).hexdigest()[:12]: end.model_dump_json() for end in ends}
 
 
-def forget(graph: Json) -> dict[str, None]:
-    """Annotations that take away what the graph holds."""
-    return {key: None for key in graph["metadata"].get("annotations") or {} if key.startswith(END)}
+def forget(root: Json) -> dict[str, None]:
+    """Annotations that remove them from the root object."""
+    return {key: None for key in root["metadata"].get("annotations") or {} if key.startswith(END)}
 
 
 def unrecorded(view: View, engine: Engine, read_log: ReadLog) -> list[Termination]:
-    """What the graph does not hold yet of what pods show."""
-    held = {end.pod: end for end in recorded(view.graph)}
+    """The terminations that pods show and the root object does not hold yet."""
+    held = {end.pod: end for end in recorded(view.root)}
     if len(held) >= _KEPT:
         return []
     return [end for end in _known(view, engine, read_log) if held.get(end.pod) != end]
@@ -104,8 +104,8 @@ def fatal(view: View, engine: Engine, read_log: ReadLog) -> Iterator[Diagnosis]:
 
 
 def _known(view: View, engine: Engine, read_log: ReadLog) -> list[Termination]:
-    """One end for each pod: the one that the graph holds, unless the pod has ended again or it can be explained now."""
-    found = {end.pod: end for end in recorded(view.graph)}
+    """One for each pod: what the root object holds, unless the pod has ended again or can be explained now."""
+    found = {end.pod: end for end in recorded(view.root)}
     gone = view.gone_pods
     for pod in (*view.engine_pods, *view.deleted_pods, *gone):
         end = ended(pod)
@@ -126,13 +126,13 @@ def _explained(end: Termination) -> bool:
 def _termination(view: View, pod: Json, end: Ended, engine: Engine, log: tuple[str, ...]) -> Termination:
     cause = _cause(view, pod, end, engine, log)
     return Termination(
-        place=f"{role(pod)}/{rank(pod)}",
+        place=f"{role(pod)}/{view.platform.place(pod)}",
         pod=pod["metadata"]["uid"],
         name=pod["metadata"]["name"],
         failures=end.failures,
         at=end.at,
-        follows=is_follower(pod),
-        # On the graph, and in the memory of who asked, lines that do not fill it.
+        follows=not view.platform.leads(pod),
+        # On the root object, and in the memory of who asked, lines that do not fill it.
         diagnosis=cause.model_copy(update={"log_tail": tuple(line[:_LINE] for line in cause.log_tail)}),
     )
 

@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 from wideloop.manifests.errors import ApiRefused
-from wideloop.manifests.kubernetes.dynamo import GROUP, KIND
 from wideloop.manifests.kubernetes.jobs import FILES, client_job_name
 from wideloop.manifests.kubernetes.labels import CLIENT, DEPLOYMENT, selector
 from wideloop.manifests.kubernetes.options import ClusterOptions
@@ -17,18 +16,14 @@ from wideloop.operators.targets.kubernetes import pods as pod_facts
 from wideloop.operators.targets.kubernetes.api import Api
 from wideloop.operators.targets.kubernetes.events import happened
 from wideloop.operators.targets.kubernetes.objects import collection
+from wideloop.operators.targets.kubernetes.platform import Platform
 
 Json = dict[str, Any]
 
-#: Kept on the graph: that it has answered a generation, with which pods, and how long that took.
+#: Annotation of the root object: that it has answered a generation, with which pods, and how long that took.
 READY = "wideloop/ready"
 #: Where the watch alone does not say enough, the API server is asked this often, seconds.
 LOOK_EVERY_S = 45.0
-
-
-def graphs(options: ClusterOptions) -> str:
-    """The path of all graph deployments."""
-    return collection(f"{GROUP}/{options.api_version}", KIND, options.namespace)
 
 
 def pods(options: ClusterOptions) -> str:
@@ -51,7 +46,8 @@ class View:
     """A deployment's objects.
 
     Attributes:
-        graph: the DynamoGraphDeployment; None when there is none.
+        root: the root object; None when there is none.
+        platform: what manages the pods.
         pods: of its components and of clients, and the one that serves its files.
         jobs: its clients.
         events: about any of these; None when nobody looked.
@@ -61,37 +57,38 @@ class View:
     """
 
     name: str
-    graph: Json | None
+    root: Json | None
     pods: Sequence[Json] = ()
     jobs: Sequence[Json] = ()
     events: Sequence[Json] | None = None
     now: datetime = field(default_factory=lambda: datetime.now(UTC))
     gone: Sequence[Json] = ()
     nodes: Mapping[str, str] = field(default_factory=dict)
+    platform: Platform = field(kw_only=True)
 
     @property
     def age_s(self) -> float:
-        """Seconds since the graph was made."""
-        return pod_facts.age_s(self.graph, self.now) if self.graph else 0.0
+        """Seconds since the root object was made."""
+        return pod_facts.age_s(self.root, self.now) if self.root else 0.0
 
     @property
     def engine_pods(self) -> list[Json]:
-        """Pods of the graph's components, but for those that are being deleted."""
+        """Pods of the components, but for those that are being deleted."""
         return [p for p in self._of_engines(self.pods) if not pod_facts.is_being_deleted(p)]
 
     @property
     def deleted_pods(self) -> list[Json]:
-        """Pods of the graph's components that are being deleted; those of an earlier graph of that name are not its."""
-        return [p for p in self._of_engines(self.pods) if pod_facts.is_being_deleted(p) and self._since_graph(p)]
+        """Pods of the components that are being deleted; those of an earlier root object of that name do not count."""
+        return [p for p in self._of_engines(self.pods) if pod_facts.is_being_deleted(p) and self._since_root(p)]
 
     @property
     def gone_pods(self) -> list[Json]:
-        """Pods of the graph's components that were seen to go."""
-        return [p for p in self._of_engines(self.gone) if self._since_graph(p)]
+        """Pods of the components that were seen to go."""
+        return [p for p in self._of_engines(self.gone) if self._since_root(p)]
 
     @property
     def silent_pods(self) -> list[Json]:
-        """Pods of the graph's components whose nodes may be gone."""
+        """Pods of the components whose nodes may be gone."""
         pods = [*self.engine_pods, *self.deleted_pods]
         return [p for p in pods if pod_facts.silent_since(p) or pod_facts.overdue_s(p, self.now) > 0]
 
@@ -106,30 +103,28 @@ class View:
         return pod_facts.signature(self.engine_pods)
 
     @property
-    def available_s(self) -> float:
-        """Seconds since every component is up, those of pods that replaced others too; zero when one is not."""
-        conditions = ((self.graph or {}).get("status") or {}).get("conditions") or ()
-        up = next((c for c in conditions if c["type"] == "Ready" and c["status"] == "True"), None)
-        if up is None:
-            return 0.0
-        times = [up["lastTransitionTime"], *filter(None, map(pod_facts.ready_since, self.engine_pods))]
-        return (self.now - max(map(pod_facts.parse_time, times))).total_seconds()
+    def up_since(self) -> str | None:
+        """When every component was up, by the word of the platform; None when one is not."""
+        return self.platform.up_since(self.root, self.engine_pods) if self.root else None
 
     @property
     def available(self) -> bool:
-        """Whether Dynamo's operator says that every component is up, about the graph as it is now."""
-        if self.graph is None:
-            return False
-        status = self.graph.get("status") or {}
-        current = status.get("observedGeneration", 0) >= self.graph["metadata"].get("generation", 0)
-        conditions = status.get("conditions") or ()
-        up = any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
-        return up and (current or "observedGeneration" not in status)
+        """Whether every component is up."""
+        return self.up_since is not None
+
+    @property
+    def available_s(self) -> float:
+        """Seconds since every component is up, those of pods that replaced others too; zero when one is not."""
+        up_since = self.up_since
+        if up_since is None:
+            return 0.0
+        times = [up_since, *filter(None, map(pod_facts.ready_since, self.engine_pods))]
+        return (self.now - max(map(pod_facts.parse_time, times))).total_seconds()
 
     @property
     def ready_record(self) -> Json:
         """What :data:`READY` holds; empty when no generation was answered yet."""
-        text = ((self.graph or {}).get("metadata", {}).get("annotations") or {}).get(READY)
+        text = ((self.root or {}).get("metadata", {}).get("annotations") or {}).get(READY)
         found: Json = json.loads(text) if text else {}
         return found
 
@@ -146,8 +141,8 @@ class View:
     def _of_engines(self, pods: Sequence[Json]) -> list[Json]:
         return [p for p in pods if pod_facts.role(p) not in (None, FILES) and not self.client_of(p)]
 
-    def _since_graph(self, pod: Json) -> bool:
-        made = (self.graph or {}).get("metadata", {}).get("creationTimestamp", "")
+    def _since_root(self, pod: Json) -> bool:
+        made = (self.root or {}).get("metadata", {}).get("creationTimestamp", "")
         return bool(pod["metadata"]["creationTimestamp"] >= made)
 
     @staticmethod
@@ -156,21 +151,21 @@ class View:
         return (pod["metadata"].get("labels") or {}).get(CLIENT)
 
 
-def look(api: Api, options: ClusterOptions, name: str, *, clients: bool = False) -> View:
+def look(api: Api, options: ClusterOptions, platform: Platform, name: str, *, clients: bool = False) -> View:
     """Ask the API server: two requests, and one more for ``clients``."""
     query = {"labelSelector": selector(name)}
-    graph = api.get(f"{graphs(options)}/{name}")
+    root = api.get(f"{platform.roots(options)}/{name}")
     found, _ = api.list(pods(options), query)
     ran = api.list(jobs(options), query)[0] if clients else []
-    return View(name, graph, found, ran)
+    return View(name, root, found, ran, platform=platform)
 
 
 def with_events(api: Api, options: ClusterOptions, seen: View) -> View:
     """The same with what events say: one request, as no selector knows the objects that an operator makes."""
-    if seen.graph is None:
+    if seen.root is None:
         return seen
     events, _ = api.list(collection("v1", "Event", options.namespace))
-    return replace(seen, events=about(seen.name, seen.graph, events))
+    return replace(seen, events=about(seen.name, seen.root, events))
 
 
 def with_nodes(api: Api, seen: View) -> View:
@@ -194,9 +189,9 @@ def _wrong_with(api: Api, node: str) -> str:
     return "" if up.get("status") == "True" else f"{up.get('reason', 'not ready')}: {up.get('message', '')}".strip(": ")
 
 
-def about(name: str, graph: Json, events: Sequence[Json]) -> list[Json]:
+def about(name: str, root: Json, events: Sequence[Json]) -> list[Json]:
     """The events about a deployment's objects, oldest first: all are called after it, and none is older than it."""
-    made = graph["metadata"]["creationTimestamp"]
+    made = root["metadata"]["creationTimestamp"]
     named = ((e, e.get("involvedObject", {}).get("name") or "", happened(e)) for e in events)
     found = [(when, e) for e, thing, when in named if when >= made and (thing == name or thing.startswith(f"{name}-"))]
     return [e for _, e in sorted(found, key=lambda pair: pair[0])]

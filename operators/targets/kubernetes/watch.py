@@ -21,6 +21,7 @@ from wideloop.manifests.kubernetes.labels import selector
 from wideloop.manifests.kubernetes.options import ClusterOptions
 from wideloop.operators.targets.kubernetes import view
 from wideloop.operators.targets.kubernetes.api import Api
+from wideloop.operators.targets.kubernetes.platform import Platform
 from wideloop.operators.targets.kubernetes.pods import ended
 from wideloop.operators.targets.kubernetes.view import View, deployment_of
 
@@ -41,16 +42,18 @@ class WatchExpired(Exception):
 
 
 class Watch:
-    """Deployments, pods and Jobs of ours in one namespace.
+    """Root objects, pods and Jobs of deployments in one namespace.
 
     Args:
+        platform: whose root objects are watched.
         linger_s: how long it goes on when nobody waits any more.
     """
 
-    def __init__(self, api: Api, options: ClusterOptions, *, linger_s: float = 120.0) -> None:
+    def __init__(self, api: Api, options: ClusterOptions, platform: Platform, *, linger_s: float = 120.0) -> None:
         self._api = api
         self._linger_s = linger_s
-        self._kinds = {"graphs": view.graphs(options), "pods": view.pods(options), "jobs": view.jobs(options)}
+        self._platform = platform
+        self._kinds = {"roots": platform.roots(options), "pods": view.pods(options), "jobs": view.jobs(options)}
         self._held: dict[str, dict[str, Json]] = {kind: {} for kind in self._kinds}
         self._gone: dict[str, deque[Json]] = defaultdict(lambda: deque(maxlen=_GONE))
         self._synced = dict.fromkeys(self._kinds, False)
@@ -74,13 +77,13 @@ class Watch:
             self._looked_at[name] = self._changes[name]
             if not self.synced:
                 return None
-            graph = self._held["graphs"].get(name)
-            if graph is None:
+            root = self._held["roots"].get(name)
+            if root is None:
                 return None
             pods = [p for p in self._held["pods"].values() if deployment_of(p) == name]
             jobs = [j for j in self._held["jobs"].values() if deployment_of(j) == name]
             gone = tuple(self._gone.get(name, ()))
-        return View(name, graph, pods, jobs, gone=gone)
+        return View(name, root, pods, jobs, gone=gone, platform=self._platform)
 
     async def changed(self, name: str, timeout_s: float) -> None:
         """Return once the deployment has changed since the last :meth:`look` at it, or after ``timeout_s``."""
@@ -198,7 +201,7 @@ class Watch:
     def _forget(self, kind: str, thing: Json) -> None:
         """A pod whose container had ended is kept, for nobody may have looked since: its node tells it at the last."""
         name = deployment_of(thing)
-        if kind == "graphs":
+        if kind == "roots":
             self._gone.pop(thing["metadata"]["name"], None)
         elif kind == "pods" and name is not None and ended(thing) is not None:
             self._gone[name].append(thing)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -48,7 +49,7 @@ class LocalTarget(Target):
     def __init__(
         self, settings: Settings, *, grace_s: float | None = None, start_timeout_s: float | None = None
     ) -> None:
-        self._settings = settings
+        super().__init__(settings)
         self._state = State(settings.local)
         self._grace_s = grace_s
         self._start_timeout_s = start_timeout_s
@@ -213,12 +214,29 @@ class LocalTarget(Target):
         body: dict[str, Any] | None = None,
         timeout_s: float = 30.0,
     ) -> str:
+        return request(self._servers(name, component)[0] + path, method=method, body=body, timeout_s=timeout_s)
+
+    def call_all(
+        self,
+        name: str,
+        component: str,
+        path: str,
+        *,
+        method: Literal["GET", "POST"] = "POST",
+        body: dict[str, Any] | None = None,
+        timeout_s: float = 30.0,
+    ) -> tuple[str, ...]:
+        urls = self._servers(name, component)
+        return tuple(request(url + path, method=method, body=body, timeout_s=timeout_s) for url in urls)
+
+    def _servers(self, name: str, component: str) -> tuple[str, ...]:
+        """The URLs at which a component takes requests."""
         endpoints = self.endpoints(name)
-        base = endpoints.frontend if component == "frontend" else endpoints.control.get(component)
-        if base is None:
-            known = ", ".join(("frontend", *endpoints.control))
-            raise TargetError(f"{name} has no component {component!r} to call; it has {known}")
-        return request(base + path, method=method, body=body, timeout_s=timeout_s)
+        urls = (endpoints.frontend,) if component == "frontend" else endpoints.control.get(component)
+        if not urls:
+            names = ", ".join(("frontend", *endpoints.control))
+            raise TargetError(f"{name} has no component {component!r} to call; it has {names}")
+        return urls
 
     def spec(self, name: str) -> DeploymentSpec:
         return self._require(name).spec
@@ -226,11 +244,10 @@ class LocalTarget(Target):
     def endpoints(self, name: str) -> Endpoints:
         ports = self._require(name).ports
         front = next(c for c, p in ports.items() if "http" in p)
-        # A server that is frontend and worker at once is controlled where it is asked.
-        control = {c: p.get("control", p.get("http")) for c, p in ports.items() if c != "frontend"}
+        control = {c: _control_ports(p) for c, p in ports.items() if c != "frontend"}
         return Endpoints(
-            frontend=f"http://{local_start.HOST}:{ports[front]['http']}",
-            control={c: f"http://{local_start.HOST}:{port}" for c, port in control.items() if port is not None},
+            frontend=_url(ports[front]["http"]),
+            control={c: tuple(map(_url, numbers)) for c, numbers in control.items() if numbers},
         )
 
     def logs(self, name: str, component: str, lines: int = 50) -> tuple[str, ...]:
@@ -296,3 +313,13 @@ class LocalTarget(Target):
         if deployment is None:
             raise TargetError(f"there is no deployment {name} on this host")
         return deployment
+
+
+def _control_ports(ports: Mapping[str, int]) -> list[int]:
+    """Numbers of the ports ``control``, ``control-1``, ...; a server that is frontend and worker has ``http`` only."""
+    numbers = [number for name, number in ports.items() if name.partition("-")[0] == "control"]
+    return numbers or [number for name, number in ports.items() if name == "http"]
+
+
+def _url(port: int) -> str:
+    return f"http://{local_start.HOST}:{port}"

@@ -1,0 +1,8 @@
+"""Everything that can be known of a cluster before a GPU of it is taken: one table of checks.
+
+:func:`preflight` is what a target calls; each module here looks at one side of a cluster.
+"""
+
+from wideloop.operators.targets.kubernetes.preflight.checks import preflight, run_checks
+
+__all__ = ["preflight", "run_checks"]

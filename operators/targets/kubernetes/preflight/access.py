@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from wideloop.manifests.errors import ApiRefused
 from wideloop.manifests.findings import Finding
 from wideloop.manifests.kubernetes.options import ClusterOptions
-from wideloop.manifests.kubernetes.rbac import Permission, permissions
+from wideloop.manifests.kubernetes.rbac import Grants, Permission, permissions
 from wideloop.operators.targets.kubernetes.api import Api
 from wideloop.operators.targets.kubernetes.preflight.check_result import CheckResult
 
@@ -60,9 +60,9 @@ def _namespace(value: str, rule: str, suggestion: str) -> Finding:
     return Finding(field="namespace", value=value, rule=rule, suggestion=suggestion)
 
 
-def check_permissions(api: Api, options: ClusterOptions) -> CheckResult:
-    """Each verb that the Role of ``rbac.yaml`` grants; what belongs to no namespace only helps to see early."""
-    asked = permissions(options.namespace, options.secrets)
+def check_permissions(api: Api, options: ClusterOptions, grants: Grants) -> CheckResult:
+    """Each verb that ``wideloop rbac`` grants; what belongs to no namespace only helps to see early."""
+    asked = permissions(options.namespace, options.secrets, grants)
     missing = _missing(api, asked)
     if not missing:
         return CheckResult("permissions", f"all {len(asked)} that are needed")

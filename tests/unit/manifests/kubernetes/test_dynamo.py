@@ -7,8 +7,8 @@ import pytest
 from wideloop.manifests.deployment import MAX_NAME, DeploymentSpec, Knobs
 from wideloop.manifests.errors import Refused
 from wideloop.manifests.kubernetes.dynamo import render
+from wideloop.manifests.kubernetes.dynamo.names import GROVE_LIMIT, frontend_service, grove_length
 from wideloop.manifests.kubernetes.labels import SPEC_KEY, is_ours, owner_annotations
-from wideloop.manifests.kubernetes.naming import GROVE_LIMIT, frontend_service, grove_length
 from wideloop.manifests.kubernetes.options import ClusterOptions
 
 from tests.unit.manifests.kubernetes.golden_cases import CASES, DIGEST, PLACEMENT

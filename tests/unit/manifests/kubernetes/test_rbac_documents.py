@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from wideloop.manifests.kubernetes import dynamo
 from wideloop.manifests.kubernetes.rbac import documents, permissions
 
 
 def by_kind(namespace: str, *secrets: str) -> dict[str, dict]:
-    return {d["kind"]: d for d in documents(namespace, secrets)}
+    return {d["kind"]: d for d in documents(namespace, secrets, dynamo.grants())}
 
 
 def test_everything_is_for_the_namespace_that_is_given() -> None:
@@ -35,7 +36,7 @@ def test_no_role_has_a_wildcard_and_that_of_the_cluster_changes_nothing() -> Non
 
 
 def test_the_list_has_every_verb_of_every_rule() -> None:
-    asked = permissions("n", ["token"])
+    asked = permissions("n", ["token"], dynamo.grants())
     assert len(asked) == len(set(asked))
     texts = {str(p) for p in asked}
     assert {"create pods/proxy", "patch dynamographdeployments.nvidia.com", "get secrets token", "list nodes"} <= texts
@@ -43,6 +44,6 @@ def test_the_list_has_every_verb_of_every_rule() -> None:
 
 
 def test_what_is_never_asked_for_is_not_granted() -> None:
-    texts = {str(p) for p in permissions("n", ["token"])}
+    texts = {str(p) for p in permissions("n", ["token"], dynamo.grants())}
     assert "list events" in texts
     assert not texts & {"watch events", "list persistentvolumeclaims", "delete persistentvolumeclaims"}

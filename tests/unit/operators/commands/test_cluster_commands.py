@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 from typer.testing import CliRunner
-from wideloop.manifests.kubernetes import rbac
+from wideloop.manifests.kubernetes import dynamo, rbac
 from wideloop.operators.commands.cli import app
 from wideloop.operators.settings import settings
 
@@ -26,7 +26,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> CliRunner:
 def test_rbac_prints_what_kubectl_applies(run: CliRunner) -> None:
     done = run.invoke(app, ["rbac", "--namespace", "team"])
     assert done.exit_code == 0
-    assert list(yaml.safe_load_all(done.stdout)) == rbac.documents("team", ["my-token"])
+    assert list(yaml.safe_load_all(done.stdout)) == rbac.documents("team", ["my-token"], dynamo.grants())
 
 
 def test_preflight_without_a_kubeconfig_says_which_and_what_works(run: CliRunner) -> None:

@@ -63,7 +63,7 @@ def ready(model: Path) -> None:
     deployment.apply(fake_engine.spec("one", model), CYCLE.owner)
     until(lambda: deployment.outcome("local", "one"))
     # The fake frontend answers by itself; a real one only through its workers.
-    for url in open_target("local").endpoints("one").control.values():
+    for (url,) in open_target("local").endpoints("one").control.values():
         until(functools.partial(accepts, int(url.rpartition(":")[2])))
 
 

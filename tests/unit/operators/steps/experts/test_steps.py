@@ -52,6 +52,9 @@ class Place:
     def logs(self, name, component, lines=50):
         return self.log
 
+    def call_all(self, name, component, path, **options):
+        return (self.call(name, component, path, **options),)
+
     def call(self, name, component, path, *, method="POST", body=None, timeout_s=30.0):
         self.called.append((component, path))
         if component == "frontend":

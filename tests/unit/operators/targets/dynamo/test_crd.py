@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from wideloop.manifests.kubernetes.options import ClusterOptions
-from wideloop.operators.targets.dynamo.preflight.platform import CRD, check_crd
+from wideloop.operators.targets.dynamo.crd import CRD, check_crd
 from wideloop.operators.targets.kubernetes.api import Api
 
 from tests.unit.operators.targets.kubernetes.scripted_api import Script, answer, refusal, serve, write_kubeconfig

@@ -8,12 +8,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from wideloop.manifests.kubernetes.labels import labels
+from wideloop.operators.targets.dynamo.platform import DynamoPlatform
 from wideloop.operators.targets.kubernetes.view import View
 
 Json = dict[str, Any]
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 NAME = "baseline-1"
+DYNAMO = DynamoPlatform()
 _uids = itertools.count()
 
 
@@ -101,4 +103,4 @@ def event(about: str, reason: str, message: str, *, ago: float = 1, kind: str = 
 def view(*pods: Json, of: Json | None = None, events: Sequence[Json] | None = None, jobs: Sequence[Json] = ()) -> View:
     """One whose files are served, unless ``pods`` has a pod that does, or does not."""
     served = () if any("files" in p["metadata"]["labels"].values() for p in pods) else (running_pod("files"),)
-    return View(NAME, of or graph(age=300), [*pods, *served], jobs, events, NOW)
+    return View(NAME, of or graph(age=300), [*pods, *served], jobs, events, NOW, platform=DYNAMO)

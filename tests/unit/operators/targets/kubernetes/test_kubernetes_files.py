@@ -12,6 +12,7 @@ from wideloop.operators.targets.kubernetes import files as files_module
 from wideloop.operators.targets.kubernetes.cluster import Cluster
 from wideloop.operators.targets.kubernetes.files import Files
 
+from tests.unit.operators.targets.kubernetes.cluster_objects import DYNAMO
 from tests.unit.operators.targets.kubernetes.scripted_api import (
     Script,
     answer,
@@ -34,7 +35,7 @@ def script() -> Script:
 def files(script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Files]:
     monkeypatch.setattr(files_module, "_PAUSE_S", 0.01)
     with serve(script) as port:
-        cluster = Cluster(write_kubeconfig(tmp_path / "kubeconfig", port), None, ClusterOptions(namespace="ns"))
+        cluster = Cluster(write_kubeconfig(tmp_path / "kubeconfig", port), None, ClusterOptions(namespace="ns"), DYNAMO)
         yield Files(cluster, "baseline-1", tmp_path / "here")
 
 

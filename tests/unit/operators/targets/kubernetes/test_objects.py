@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from wideloop.manifests.errors import ApiRefused, TargetError
 from wideloop.manifests.kubernetes.options import ClusterOptions
-from wideloop.operators.targets.dynamo.deployments import Deployments
-from wideloop.operators.targets.dynamo.preflight.platform import CRD
+from wideloop.operators.targets.dynamo.crd import CRD
 from wideloop.operators.targets.kubernetes import objects
 from wideloop.operators.targets.kubernetes.cluster import Cluster
+from wideloop.operators.targets.kubernetes.deployments import Deployments
 from wideloop.operators.targets.kubernetes.files import Files
 
-from tests.unit.operators.targets.kubernetes.cluster_objects import NAME, at, graph, pod
+from tests.unit.operators.targets.kubernetes.cluster_objects import DYNAMO, NAME, at, graph, pod
 from tests.unit.operators.targets.kubernetes.scripted_api import Script, answer, refusal, serve, write_kubeconfig
 
 ALL = "/apis/nvidia.com/v1beta1/namespaces/ns/dynamographdeployments"
@@ -34,7 +34,7 @@ def script() -> Script:
 def cluster(script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     monkeypatch.setattr(objects, "_POLL_S", 0.01)
     with serve(script) as port:
-        yield Cluster(write_kubeconfig(tmp_path / "kubeconfig", port), None, ClusterOptions(namespace="ns"))
+        yield Cluster(write_kubeconfig(tmp_path / "kubeconfig", port), None, ClusterOptions(namespace="ns"), DYNAMO)
 
 
 def nothing_else(script: Script) -> None:
@@ -88,7 +88,7 @@ def test_a_cluster_without_dynamo_has_no_deployments_and_says_so_at_once(
     deployments.delete(NAME, Files(cluster, NAME, tmp_path / "here"))
     assert time.monotonic() - began < 5
     assert not [path for _, path in script.asked if path.startswith(ALL)]
-    assert len([r for r in caplog.records if "Dynamo is not installed" in r.message]) == 1
+    assert len([r for r in caplog.records if "Dynamo's operator is not installed" in r.message]) == 1
 
 
 def test_who_may_not_see_the_definition_still_finds_deployments(cluster: Cluster, script: Script) -> None:

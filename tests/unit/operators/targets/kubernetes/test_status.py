@@ -13,6 +13,7 @@ from wideloop.operators.targets.kubernetes.status import Judgement, judge
 from wideloop.operators.targets.kubernetes.view import READY, View, about
 
 from tests.unit.operators.targets.kubernetes.cluster_objects import (
+    DYNAMO,
     NAME,
     NOW,
     at,
@@ -38,7 +39,7 @@ def answered(*pods: dict[str, Any], seconds: float = 42) -> dict[str, Any]:
 
 
 def test_nothing_there_is_absent_and_so_is_what_is_being_deleted() -> None:
-    assert judged(View(NAME, None, now=NOW)).state == "absent"
+    assert judged(View(NAME, None, now=NOW, platform=DYNAMO)).state == "absent"
     assert judged(view(of=graph(deletionTimestamp=at(1)))).state == "absent"
 
 
@@ -134,22 +135,22 @@ def test_the_pods_that_speak_are_the_leaders_in_the_order_of_their_groups() -> N
         return running_pod(name=name, marks={"grove.io/podcliquescalinggroup-replica-index": str(group)})
 
     two_groups = [lws(1, 0), lws(0, 1), lws(0, 0), lws(1, 1)]
-    assert [p["metadata"]["name"] for p in pod_facts.component_pods(two_groups, "decode")] == ["x-9-0", "x-8-0"]
+    assert [p["metadata"]["name"] for p in DYNAMO.leaders(two_groups, "decode")] == ["x-9-0", "x-8-0"]
     cliques = [grove(1, "ldr"), grove(0, "wkr"), grove(0, "ldr"), grove(1, "wkr")]
-    assert [p["metadata"]["name"] for p in pod_facts.component_pods(cliques, "decode")] == [
+    assert [p["metadata"]["name"] for p in DYNAMO.leaders(cliques, "decode")] == [
         f"{NAME}-0-decode-0-decode-ldr-x9",
         f"{NAME}-0-decode-1-decode-ldr-x8",
     ]
     for pods in (two_groups, cliques):
-        first, second = pod_facts.component_pods(pods, "decode")
-        members = [pod_facts.group_of([*pods, running_pod("prefill")], leader) for leader in (first, second)]
+        first, second = DYNAMO.leaders(pods, "decode")
+        members = [DYNAMO.group_of([*pods, running_pod("prefill")], leader) for leader in (first, second)]
         assert [len(m) for m in members] == [2, 2]
         assert members[0][0] is first and members[0][1] not in members[1]
 
 
 def test_a_replica_on_one_node_has_no_other_pods() -> None:
     replicas = [running_pod(name=f"{NAME}-decode-{k}") for k in "abc"]
-    assert pod_facts.group_of(replicas, replicas[1]) == [replicas[1]]
+    assert DYNAMO.group_of(replicas, replicas[1]) == [replicas[1]]
 
 
 @given(st.permutations(range(4)))

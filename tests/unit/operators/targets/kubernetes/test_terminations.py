@@ -7,10 +7,11 @@ import pytest
 from wideloop.manifests.diagnosis import Diagnosis
 from wideloop.manifests.engines import get_engine
 from wideloop.operators.targets.kubernetes import terminations
-from wideloop.operators.targets.kubernetes.pods import ended, rank
+from wideloop.operators.targets.kubernetes.pods import ended
 from wideloop.operators.targets.kubernetes.view import View
 
 from tests.unit.operators.targets.kubernetes.cluster_objects import (
+    DYNAMO,
     NAME,
     at,
     event,
@@ -164,7 +165,7 @@ def test_the_log_of_a_pod_that_is_gone_is_not_asked_for() -> None:
     def read_log(pod: Json, previous: bool) -> tuple[str, ...]:
         raise AssertionError(pod["metadata"]["name"])
 
-    seen = View(NAME, graph(age=300), gone=[restarted(last=died(message=OUT_OF_MEMORY))])
+    seen = View(NAME, graph(age=300), gone=[restarted(last=died(message=OUT_OF_MEMORY))], platform=DYNAMO)
     assert [d.kind for d in diagnoses(seen, read_log)] == ["out_of_memory"]
 
 
@@ -181,7 +182,9 @@ def test_a_cause_that_events_tell_later_replaces_a_mere_crash() -> None:
 
 def test_pods_of_an_earlier_graph_of_that_name_do_not_count() -> None:
     of = graph(age=5, annotations={})
-    seen = View(NAME, of, [restarted(age=100)], gone=[restarted(age=90, last=died(message=OUT_OF_MEMORY))])
+    seen = View(
+        NAME, of, [restarted(age=100)], gone=[restarted(age=90, last=died(message=OUT_OF_MEMORY))], platform=DYNAMO
+    )
     assert terminations.unrecorded(seen, SERVING, said(OUT_OF_MEMORY)) == []
 
 
@@ -200,7 +203,7 @@ def test_a_pod_of_grove_that_takes_the_place_of_one_that_ended_counts_on() -> No
     first, second = (
         clique_pod(random, state={"running": {}}, last=died(), restarts=1) for random in ("x7k2p", "q9w4z")
     )
-    assert rank(first) == rank(second) != rank(clique_pod("m3n8r", index=2))
+    assert DYNAMO.place(first) == DYNAMO.place(second) != DYNAMO.place(clique_pod("m3n8r", index=2))
     of = remembering([first])
     assert "2 ends in 2 pods" in diagnoses(view(second, of=of))[0].message
     assert diagnoses(view(clique_pod("m3n8r", index=2, state={"running": {}}, last=died(), restarts=1), of=of)) == []

@@ -12,7 +12,7 @@ from wideloop.operators.targets.kubernetes import view, watch
 from wideloop.operators.targets.kubernetes.api import Api
 from wideloop.operators.targets.kubernetes.watch import Watch
 
-from tests.unit.operators.targets.kubernetes.cluster_objects import NAME, exited, graph, pod, running_pod
+from tests.unit.operators.targets.kubernetes.cluster_objects import DYNAMO, NAME, exited, graph, pod, running_pod
 from tests.unit.operators.targets.kubernetes.scripted_api import (
     Reply,
     Script,
@@ -48,8 +48,8 @@ class Stage:
     def __init__(self) -> None:
         self.script = Script()
         self.over = threading.Event()
-        for path in (view.graphs(OPTIONS), view.jobs(OPTIONS), PODS):
-            self.script.on("GET", path, listed(graph() if path == view.graphs(OPTIONS) else running_pod()))
+        for path in (DYNAMO.roots(OPTIONS), view.jobs(OPTIONS), PODS):
+            self.script.on("GET", path, listed(graph() if path == DYNAMO.roots(OPTIONS) else running_pod()))
             self.script.on("GET", f"{path}?watch", self.quiet())
 
     def quiet(self, *events: Any) -> Reply:
@@ -57,7 +57,9 @@ class Stage:
 
     def run(self, folder: Path, test: Callable[[Watch], Any]) -> None:
         with serve(self.script) as port:
-            observed = Watch(Api(write_kubeconfig(folder / "kubeconfig", port), outage_s=0.2), OPTIONS, linger_s=1.5)
+            observed = Watch(
+                Api(write_kubeconfig(folder / "kubeconfig", port), outage_s=0.2), OPTIONS, DYNAMO, linger_s=1.5
+            )
             try:
                 asyncio.run(test(observed))
             finally:
@@ -182,8 +184,8 @@ def test_a_pod_that_had_ended_is_remembered_when_it_goes(tmp_path: Path) -> None
         seen = observed.look(NAME)
         assert seen is not None
         assert [p["metadata"]["name"] for p in seen.gone] == ["a"]
-        observed._take("graphs", event("DELETED", graph(), "4"))
-        observed._take("graphs", event("ADDED", graph(), "5"))
+        observed._take("roots", event("DELETED", graph(), "4"))
+        observed._take("roots", event("ADDED", graph(), "5"))
         seen = observed.look(NAME)
         assert seen is not None and seen.gone == ()
 

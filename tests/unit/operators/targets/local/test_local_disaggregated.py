@@ -136,7 +136,7 @@ def test_a_standby_becomes_two_roles_that_answer_through_the_router_and_leave_no
 
     target.delete("one")
     assert running(host.settings) == 0
-    for url in (endpoints.frontend, *endpoints.control.values()):
+    for url in (endpoints.frontend, *(url for urls in endpoints.control.values() for url in urls)):
         with socket.socket() as probe:
             assert probe.connect_ex(("127.0.0.1", int(url.rpartition(":")[2]))) != 0, f"{url} is still served"
 

@@ -12,6 +12,7 @@ from wideloop.operators.targets.kubernetes.preflight.sources import check_images
 from wideloop.operators.targets.kubernetes.registry import Registry
 
 from tests.unit.manifests.kubernetes.golden_cases import CASES, DIGEST
+from tests.unit.operators.targets.kubernetes.cluster_objects import DYNAMO
 
 
 @pytest.mark.parametrize("build", [False, True])
@@ -25,6 +26,6 @@ def test_they_are_those_that_pods_will_run(build: bool, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(Registry, "digest", digest)
     assert [check.state for check in check_images(Api(), options, CASES[0].spec())] == ["ok", "ok"]
-    assert asked == [f"r/engine:1@{DIGEST}", Cluster(None, None, options).client_image]
+    assert asked == [f"r/engine:1@{DIGEST}", Cluster(None, None, options, DYNAMO).client_image]
     inputs = image_build.recipe(benchmark.ENVIRONMENT, {}).inputs
     assert asked[1] == (f"r/client:inputs-{inputs}" if build else "r/client:1")

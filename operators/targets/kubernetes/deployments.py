@@ -11,9 +11,8 @@ from datetime import datetime
 from typing import Any
 
 from wideloop.manifests.deployment import DeploymentSpec
-from wideloop.manifests.errors import ApiRefused, TargetBusy, TargetError
+from wideloop.manifests.errors import TargetBusy, TargetError
 from wideloop.manifests.kubernetes import jobs as documents
-from wideloop.manifests.kubernetes.dynamo import render
 from wideloop.manifests.kubernetes.labels import (
     DEPLOYMENT,
     INSTALLATION,
@@ -24,7 +23,6 @@ from wideloop.manifests.kubernetes.labels import (
     selector,
 )
 from wideloop.operators.targets.base import Owned, Owner
-from wideloop.operators.targets.dynamo.preflight.platform import CRD
 from wideloop.operators.targets.kubernetes import view
 from wideloop.operators.targets.kubernetes.cluster import Cluster
 from wideloop.operators.targets.kubernetes.files import Files
@@ -65,8 +63,8 @@ class Deployments:
         options = self._cluster.options
         keep = owner.keep_until.isoformat() if owner.keep_until else None
         annotations = owner_annotations(owner.dag_id, owner.run_id, keep, owner.installation)
-        graph, *others = render(spec, options, annotations)
-        found = self._cluster.api.get(path_of(graph))
+        root, *others = self._cluster.platform.render(spec, options, annotations)
+        found = self._cluster.api.get(path_of(root))
         if found is not None:
             require_ours(found)
             if not (runs and self._cluster.spec_of(found) == spec):
@@ -78,7 +76,7 @@ class Deployments:
             # First, for it makes the folder that engines write to.
             apply(self._cluster.api, files.server(annotations))
             files.wait_up()
-            made = apply(self._cluster.api, graph)
+            made = apply(self._cluster.api, root)
             owned_by = documents.owned_by(made)
             for document in others:
                 document["metadata"]["ownerReferences"] = owned_by
@@ -92,10 +90,7 @@ class Deployments:
     def owned(self) -> list[Owned]:
         """Every deployment of which anything exists, whatever became of the rest of it."""
         things: dict[str, list[Json]] = defaultdict(list)
-        graphs = self._has_graphs()
-        if not graphs:
-            _log.warning("%s has no DynamoGraphDeployments: Dynamo is not installed there", self._cluster.api.source)
-        for path in self._everything(graphs=graphs):
+        for path in self._everything():
             for thing in self._cluster.api.list(path, {"labelSelector": f"{selector()},{DEPLOYMENT}"})[0]:
                 things[thing["metadata"]["labels"][DEPLOYMENT]].append(thing)
         return [_owned(name, found) for name, found in sorted(things.items())]
@@ -104,14 +99,14 @@ class Deployments:
         """Remove everything of a deployment; returns when its pods are gone, and with them their GPUs free.
 
         Raises:
-            TargetError: the deployment is not ours, its pods do not end, or Dynamo's operator does not let it go.
+            TargetError: the deployment is not ours, its pods do not end, or its root object is not removed.
         """
         api, options = self._cluster.api, self._cluster.options
-        graph = f"{view.graphs(options)}/{name}"
-        found = api.get(graph) if self._has_graphs() else None
+        root = f"{self._cluster.platform.roots(options)}/{name}"
+        found = api.get(root) if self._cluster.platform.is_installed(api) else None
         if found is not None:
             require_ours(found)
-            delete(api, graph, propagation="Foreground", uid=found["metadata"]["uid"])
+            delete(api, root, propagation="Foreground", uid=found["metadata"]["uid"])
         query = {"labelSelector": selector(name)}
         for job in api.list(view.jobs(options), query)[0]:
             delete(api, f"{view.jobs(options)}/{job['metadata']['name']}")
@@ -122,17 +117,18 @@ class Deployments:
                 delete(api, f"{path}/{thing['metadata']['name']}")
         self._wait_gone(name, engines_only=False)
         if found is not None:
-            self._wait_graph_gone(graph, found["metadata"]["uid"])
+            self._wait_root_gone(root, found["metadata"]["uid"])
 
-    def _wait_graph_gone(self, path: str, uid: str) -> None:
-        """A graph that is still being deleted would take with it what is made under its name meanwhile."""
+    def _wait_root_gone(self, path: str, uid: str) -> None:
+        """A root object that is still being deleted would take with it what is made under its name meanwhile."""
         deadline = time.monotonic() + self._release_timeout_s
         while (found := self._cluster.api.get(path)) is not None and found["metadata"]["uid"] == uid:
             if time.monotonic() > deadline:
+                platform = self._cluster.platform
                 raise TargetError(
                     f"{path.rpartition('/')[2]} is still being deleted after {self._release_timeout_s:.0f} s; it waits "
                     f"for {', '.join(found['metadata'].get('finalizers') or ()) or 'nothing'}. Its pods are gone. Look "
-                    "whether Dynamo's operator runs: `kubectl get pods -A | grep dynamo-operator`"
+                    f"whether {platform.controller} runs: `{platform.find_controller}`"
                 )
             time.sleep(_POLL_S)
 
@@ -174,23 +170,13 @@ class Deployments:
             run = f"{owner.dag_id}/{owner.run_id}" if owner else None
             raise TargetBusy(holder, run, owner.keep_until if owner else None)
 
-    def _has_graphs(self) -> bool:
-        """Whether the cluster knows Dynamo's kind at all.
-
-        That the API server does not serve it may also mean that it is starting, so requests for graphs are repeated
-        for minutes; whether its definition exists, it knows at once.
-        """
-        try:
-            return self._cluster.api.get(CRD) is not None
-        except ApiRefused as error:
-            if error.status != 403:
-                raise
-            return True
-
-    def _everything(self, *, graphs: bool) -> Iterator[str]:
-        options = self._cluster.options
-        if graphs:
-            yield view.graphs(options)
+    def _everything(self) -> Iterator[str]:
+        """The paths of all kinds of objects that a deployment consists of."""
+        api, options, platform = self._cluster.api, self._cluster.options, self._cluster.platform
+        if platform.is_installed(api):
+            yield platform.roots(options)
+        else:
+            _log.warning("%s has no kind %s: %s is not installed there", api.source, platform.kind, platform.controller)
         yield view.jobs(options)
         yield view.pods(options)
         yield collection("v1", "ConfigMap", options.namespace)

@@ -7,17 +7,21 @@ operator adds the ranks of a worker over several nodes and, where none is set, h
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from wideloop.manifests.deployment import DeploymentSpec, WorkerSpec
 from wideloop.manifests.engines import get_engine
 from wideloop.manifests.errors import refuse
-from wideloop.manifests.kubernetes.checks import findings
 from wideloop.manifests.kubernetes.config import config_map
+from wideloop.manifests.kubernetes.demand import Demand, pod_demand
+from wideloop.manifests.kubernetes.dynamo.checks import findings
+from wideloop.manifests.kubernetes.dynamo.names import component_name
+from wideloop.manifests.kubernetes.dynamo.ports import PORTS, probes
 from wideloop.manifests.kubernetes.labels import FINGERPRINT, labels
-from wideloop.manifests.kubernetes.naming import component_name
 from wideloop.manifests.kubernetes.options import ClusterOptions
 from wideloop.manifests.kubernetes.pods import pod_template
+from wideloop.manifests.kubernetes.rbac import Grants, read_grants
 
 GROUP = "nvidia.com"
 KIND = "DynamoGraphDeployment"
@@ -39,12 +43,8 @@ def render(
         Refused: these options do not allow this deployment, or a placement cannot be read.
     """
     refuse(findings(spec, options))
-    engine = get_engine(spec.engine)
     config = config_map(spec, options)
-    templates: dict[str, dict[str, Any]] = {}
-    for component in engine.components(spec):
-        if component.role not in templates:
-            templates[component.role] = pod_template(spec, options, engine, component, config["data"])
+    templates = _templates(spec, options, config["data"])
     body = _v1beta1 if options.api_version == "v1beta1" else _v1alpha1
     graph = {
         "apiVersion": f"{GROUP}/{options.api_version}",
@@ -68,6 +68,41 @@ def render(
     for document in documents:
         document["metadata"].setdefault("annotations", {}).update(annotations or {})
     return documents
+
+
+def demands(graph: Mapping[str, Any]) -> list[Demand]:
+    """The pods of a DynamoGraphDeployment v1beta1: one for each node of each replica."""
+
+    def pods(component: Mapping[str, Any]) -> int:
+        return int(component["replicas"] * component.get("multinode", {}).get("nodeCount", 1))
+
+    return [pod_demand(c["name"], pods(c), c["podTemplate"]["spec"]) for c in graph["spec"]["components"]]
+
+
+def grants() -> Grants:
+    """What the account of Airflow needs for DynamoGraphDeployments, beyond what every cluster target needs."""
+    return read_grants(Path(__file__).with_name("rbac.yaml"))
+
+
+def _templates(spec: DeploymentSpec, options: ClusterOptions, config: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """The pod template of each role."""
+    engine = get_engine(spec.engine)
+    # Grove takes the priority class from the deployment as a whole.
+    priority = None if options.grove else options.priority_class
+    templates: dict[str, dict[str, Any]] = {}
+    for component in engine.components(spec):
+        if component.role not in templates:
+            is_worker = _worker(spec, component.role) is not None
+            templates[component.role] = pod_template(
+                spec,
+                options,
+                component,
+                config,
+                ports=PORTS,
+                probes=probes(worker=is_worker, simulated=engine.simulated),
+                priority_class=priority,
+            )
+    return templates
 
 
 def _v1beta1(spec: DeploymentSpec, options: ClusterOptions, templates: Mapping[str, dict[str, Any]]) -> dict[str, Any]:

@@ -1,7 +1,4 @@
-"""Everything that can be known of a cluster before a GPU of it is taken: one table of checks.
-
-``preflight`` is what a target calls; each other module here looks at one side of a cluster.
-"""
+"""The order of the checks, and the table of what they find."""
 
 from __future__ import annotations
 
@@ -10,14 +7,13 @@ from collections.abc import Callable, Iterator
 from wideloop.manifests.deployment import DeploymentSpec
 from wideloop.manifests.errors import ApiRefused, Refused
 from wideloop.manifests.findings import Finding
-from wideloop.manifests.kubernetes import checks
-from wideloop.manifests.kubernetes.demand import beside, demands
-from wideloop.manifests.kubernetes.dynamo import render
+from wideloop.manifests.kubernetes.demand import beside
 from wideloop.manifests.kubernetes.options import ClusterOptions
-from wideloop.operators.targets.dynamo.preflight.platform import check_admission, check_crd, check_name
 from wideloop.operators.targets.kubernetes.api import Api
+from wideloop.operators.targets.kubernetes.platform import Platform
 from wideloop.operators.targets.kubernetes.preflight.accelerators import check_accelerators
 from wideloop.operators.targets.kubernetes.preflight.access import check_access, check_namespace, check_permissions
+from wideloop.operators.targets.kubernetes.preflight.admission import check_admission, check_name
 from wideloop.operators.targets.kubernetes.preflight.check_result import CheckResult, table
 from wideloop.operators.targets.kubernetes.preflight.configuration import check_configuration
 from wideloop.operators.targets.kubernetes.preflight.limits import check_priority, check_quota
@@ -27,15 +23,15 @@ from wideloop.operators.targets.kubernetes.preflight.storage import check_storag
 
 
 def preflight(
-    api: Api, options: ClusterOptions, spec: DeploymentSpec, *, say: Callable[[str], None] = print
+    api: Api, options: ClusterOptions, platform: Platform, spec: DeploymentSpec, *, say: Callable[[str], None] = print
 ) -> list[Finding]:
     """All findings about a deployment on this cluster; says the table of what was looked at."""
-    made = [*run_checks(api, options, spec)]
+    made = [*run_checks(api, options, platform, spec)]
     say(table(made))
     return [finding for check in made for finding in check.findings]
 
 
-def run_checks(api: Api, options: ClusterOptions, spec: DeploymentSpec) -> Iterator[CheckResult]:
+def run_checks(api: Api, options: ClusterOptions, platform: Platform, spec: DeploymentSpec) -> Iterator[CheckResult]:
     """The checks, those first without which others would only repeat the same complaint."""
     access = check_access(api)
     yield access
@@ -45,26 +41,25 @@ def run_checks(api: Api, options: ClusterOptions, spec: DeploymentSpec) -> Itera
     yield namespace
     if namespace.state == "error":
         return
-    yield check_permissions(api, options)
+    yield check_permissions(api, options, platform.grants)
     yield from check_configuration(spec)
     try:
-        # Its older shape has the same pods, and only this one is read here.
-        graph = render(spec, options.model_copy(update={"api_version": "v1beta1"}))[0]
-        applied = render(spec, options)[0]
+        wanted = platform.demands(spec, options)
+        root = platform.render(spec, options)[0]
     except Refused as refused:
         yield CheckResult("rendering", "", refused.findings)
         return
-    doubts = tuple(checks.findings(spec, options))
-    yield CheckResult("rendering", f"{len(graph['spec']['components'])} components; names have Grove's length", doubts)
-    wanted = demands(graph)
-    crd = check_crd(api, options)
-    yield crd
+    doubts = tuple(platform.findings(spec, options))
+    yield CheckResult("rendering", f"{len(wanted)} components, and every name is short enough", doubts)
+    installed = platform.check_installed(api, options)
+    if installed is not None:
+        yield installed
     exists = False
-    if crd.state != "error":
-        name, exists = check_name(api, applied)
+    if installed is None or installed.state != "error":
+        name, exists = check_name(api, root)
         yield name
         if not exists:
-            yield check_admission(api, options, applied)
+            yield check_admission(api, platform, root)
     yield from _allowed(
         "GPUs",
         lambda: check_accelerators(
