@@ -7,12 +7,18 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+#: The load generator of every workload that was stored before workloads named theirs.
+_FIRST_CLIENT = ("aiperf", "0.13.0")
+
 
 class Workload(BaseModel):
-    """A closed-loop load: fixed lengths, one level of concurrency after the other.
+    """A closed-loop load: fixed lengths, one level of concurrency after the other, sent by one load generator.
 
     Lengths are in tokens. ``requests_per_slot`` is the number of requests each concurrent slot
     sends at a level, so a level sends ``concurrency * requests_per_slot`` requests.
+
+    A workload that was stored before the client was part of it reads as one of aiperf 0.13.0, the only client there
+    was.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -23,11 +29,19 @@ class Workload(BaseModel):
     requests_per_slot: int = Field(3, ge=1)
     warmup_requests: int = Field(8, ge=0)
     seed: int = 1
+    client: str = Field(_FIRST_CLIENT[0], min_length=1, description="name of the load generator")
+    client_version: str = Field(_FIRST_CLIENT[1], min_length=1, description="version of the load generator")
 
     @property
     def fingerprint(self) -> str:
-        """Equal for equal workloads: 12 hex digits."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:12]
+        """Equal for equal workloads of the same client: 12 hex digits.
+
+        The client and its version are part of it, except for aiperf 0.13.0: its workloads keep the fingerprints that
+        they had before clients were told apart, so measurements stored then stay comparable with today's.
+        """
+        first = (self.client, self.client_version) == _FIRST_CLIENT
+        content = self.model_dump_json(exclude={"client", "client_version"} if first else None)
+        return hashlib.sha256(content.encode()).hexdigest()[:12]
 
 
 class Slo(BaseModel):

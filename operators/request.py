@@ -12,6 +12,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from wideloop.manifests import profiles
+from wideloop.manifests.clients import get_load_generator
+from wideloop.manifests.clients.base import LoadGenerator
 from wideloop.manifests.deployment import DeploymentSpec, Knobs, RecorderMode, WorkerSpec
 from wideloop.manifests.engines import get_engine
 from wideloop.manifests.errors import Refused, refuse
@@ -32,6 +34,7 @@ DEFAULTS: dict[str, Any] = {
     "engine_version": None,
     "model": "Qwen3-235B-A22B-FP8",
     "hardware": "h100-8",
+    "client": "aiperf",
     "isl": 2048,
     "osl": 64,
     "concurrency": [16, 48],
@@ -103,7 +106,7 @@ class Request(BaseModel):
         """Read the params of a DAG run.
 
         Raises:
-            Refused: there is no such param, or a value is outside what its field takes.
+            Refused: there is no such param or load generator, or a value is outside what its field takes.
         """
         refuse_unknown(params, (*DEFAULTS, *RUN_OPTIONS))
         p = DEFAULTS | dict(params)
@@ -121,6 +124,8 @@ class Request(BaseModel):
                     requests_per_slot=p["requests_per_slot"],
                     warmup_requests=p["warmup_requests"],
                     seed=p["seed"],
+                    client=p["client"],
+                    client_version=get_load_generator(p["client"]).version,
                 ),
                 slo=Slo(ttft_p99_ms=p["slo_ttft_p99_ms"], tpot_p99_ms=p["slo_tpot_p99_ms"]),
                 knobs=Knobs(
@@ -154,6 +159,11 @@ class Request(BaseModel):
     @property
     def hardware_profile(self) -> HardwareProfile:
         return profiles.hardware(self.hardware)
+
+    @property
+    def generator(self) -> LoadGenerator:
+        """The load generator that measures this request's deployments."""
+        return get_load_generator(self.workload.client)
 
     @property
     def simulated(self) -> bool:

@@ -23,7 +23,9 @@ class Settings(BaseSettings):
         artefacts_url: root of the artefact store, anything ``ObjectStoragePath`` takes.
         local_deployments: how many deployments the local target's accelerators hold at once.
         sglang_python: the interpreter of a GPU host's own SGLang, for engine ``sglang`` on the local target.
-        benchmark_python: an interpreter with aiperf; None: the environment that is built from its lock file.
+        benchmark_python: the interpreter of a host's own load generators of environment ``benchmark``; None: that
+            environment is built from its lock file.
+        pythons: the same for other environments, by name, e.g. ``WIDELOOP_PYTHONS='{"name": "/path/to/python"}'``.
         sglang_options: flags that every SGLang server of this host gets besides those of its deployment.
         kubeconfig: of the Kubernetes cluster; None: the pod's service account, ``KUBECONFIG``, ``~/.kube/config``.
         kube_context: of the kubeconfig; None: its current one.
@@ -40,6 +42,7 @@ class Settings(BaseSettings):
     local_deployments: int = Field(1, ge=1)
     sglang_python: Path | None = None
     benchmark_python: Path | None = None
+    pythons: dict[str, Path] = {}
     sglang_options: str = ""
     kubeconfig: Path | None = None
     kube_context: str | None = None
@@ -63,7 +66,8 @@ class Settings(BaseSettings):
 
     def interpreter(self, environment: str) -> Path | None:
         """The interpreter that the users of this host name for an environment, None where it is ours to build."""
-        return {"sglang": self.sglang_python, "benchmark": self.benchmark_python}.get(environment)
+        named = {"sglang": self.sglang_python, "benchmark": self.benchmark_python}
+        return named.get(environment) or self.pythons.get(environment)
 
     def engine_options(self, environment: str) -> tuple[str, ...]:
         """Flags that users of this host add to the engine of that environment."""
@@ -78,6 +82,12 @@ class Settings(BaseSettings):
     def local(self) -> Path:
         """State of the local target's deployments."""
         return self.home / "local"
+
+
+def interpreter_setting(environment: str) -> str:
+    """What a user sets to name the interpreter of an environment, for messages."""
+    field = f"{environment}_python"
+    return f"WIDELOOP_{field.upper()}" if field in Settings.model_fields else f"WIDELOOP_PYTHONS[{environment!r}]"
 
 
 @lru_cache

@@ -1,6 +1,6 @@
 """What the load generator measured, level by level, and whether it can be believed.
 
-aiperf's own summaries average over ramp and drain, so the figures are computed from its request records.
+Load generators' own summaries average over ramp and drain, so the figures are computed from their request records.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
-from wideloop.manifests.benchmark import level_name
 from wideloop.manifests.errors import ClientFailed
 from wideloop.manifests.workload import Workload
-from wideloop.results.client_files import Phase, UnusableError, log_tail, read_phases
+from wideloop.results.clients import get_result_reader
+from wideloop.results.clients.base import LevelRequests, UnusableError
 from wideloop.results.plateau import FULL, Count, Floats, Plateau, Requests, find_plateau, rate, standard_error
 from wideloop.results.records import Gate
 
@@ -34,7 +34,7 @@ class LevelResult(BaseModel):
 
     Attributes:
         requests: how many ended, well or not; ``expected`` is how many should have.
-        cancelled: aiperf gave up before the end, after too many errors or at a signal.
+        cancelled: the client gave up before the end, after too many errors or at a signal.
         worst_error: the most frequent error, how often and what it said.
         duration_s: from the first request to the last answer.
         plateau_s: length of the plateau, 0 without one.
@@ -79,26 +79,29 @@ class LevelResult(BaseModel):
 def read_levels(folder: Path, workload: Workload, log: Sequence[str] = ()) -> tuple[LevelResult, ...]:
     """The levels of ``workload`` the client measured into ``folder``, in the workload's order.
 
-    After a level that aiperf gave up there are no further ones.
+    After a level that the client gave up there are no further ones.
 
     Args:
         log: what the client printed, for the error message.
 
     Raises:
         ClientFailed: files are missing, cut short or not of this workload, or no request was answered.
+        Refused: no reader is known for the files of ``workload.client``.
     """
+    reader = get_result_reader(workload.client)
     levels: list[LevelResult] = []
     try:
-        phases = read_phases(folder)
+        requests = reader.read(folder)
         for index, concurrency in enumerate(workload.concurrency):
-            name = level_name(index)
-            if name not in phases:
-                raise UnusableError(f"there is no phase {name} ({concurrency} concurrent requests)")
-            levels.append(_level(phases[name], concurrency, workload))
+            if index not in requests:
+                raise UnusableError(f"there is no level {index} ({concurrency} concurrent requests)")
+            levels.append(_level(requests[index], concurrency, workload))
             if levels[-1].cancelled:
                 break
     except UnusableError as problem:
-        raise ClientFailed(f"the client's files in {folder} are no use: {problem}{log_tail(folder, log)}") from None
+        lines = [*log[-10:], *reader.log_lines(folder)]
+        tail = "".join(f"\n    | {line[:300]}" for line in lines)
+        raise ClientFailed(f"{workload.client}'s files in {folder} cannot be used: {problem}{tail}") from None
     return tuple(levels)
 
 
@@ -151,20 +154,20 @@ def gates(level: LevelResult, workload: Workload) -> tuple[Gate, ...]:
     )
 
 
-def _level(phase: Phase, concurrency: int, workload: Workload) -> LevelResult:
+def _level(sent: LevelRequests, concurrency: int, workload: Workload) -> LevelResult:
     expected = concurrency * workload.requests_per_slot
-    if phase.ended > expected:
-        raise UnusableError(f"a level has {phase.ended} requests where this workload has {expected}: it is another's")
-    if not len(phase.answered):
-        raise UnusableError(f"none of {phase.ended} requests was answered: {phase.worst_error or 'all are missing'}")
+    if sent.ended > expected:
+        raise UnusableError(f"a level has {sent.ended} requests where this workload has {expected}: it is another's")
+    if not len(sent.answered):
+        raise UnusableError(f"none of {sent.ended} requests was answered: {sent.worst_error or 'all are missing'}")
     return LevelResult(
         concurrency=concurrency,
-        requests=phase.ended,
+        requests=sent.ended,
         expected=expected,
-        errors=phase.errors,
-        cancelled=phase.cancelled,
-        worst_error=phase.worst_error,
-        **_figures(phase.answered, concurrency, workload.osl),
+        errors=sent.errors,
+        cancelled=sent.cancelled,
+        worst_error=sent.worst_error,
+        **_figures(sent.answered, concurrency, workload.osl),
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import httpx
 import psutil
 import pytest
+from wideloop.manifests.clients.aiperf import Aiperf
 from wideloop.manifests.engines import get_engine
 from wideloop.operators.commands.demo import airflow_process
 from wideloop.operators.commands.demo.airflow_home import POOL, USER, AirflowHome
@@ -49,7 +50,7 @@ class AirflowServer:
     """
 
     def __init__(self, folder: Path, project: Settings, environment: Mapping[str, str] | None = None) -> None:
-        LocalTarget(project).prepare_image(get_engine(SIMULATED))
+        LocalTarget(project).prepare_image(get_engine(SIMULATED), Aiperf())
         environments = folder / "venvs"
         environments.mkdir()
         for name in ENVIRONMENTS:

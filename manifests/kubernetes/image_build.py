@@ -15,10 +15,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from wideloop.manifests import benchmark
 from wideloop.manifests.errors import Refused, refuse
 from wideloop.manifests.findings import unknown
-from wideloop.manifests.kubernetes.options import ClusterOptions
+from wideloop.manifests.kubernetes.options import TOOLS_ENVIRONMENT, ClusterOptions
 from wideloop.manifests.kubernetes.task_job import Task, task_documents
 
 _WIDELOOP = Path(__file__).parents[2]
@@ -49,7 +48,7 @@ class Recipe(NamedTuple):
     """What an image is made from.
 
     Attributes:
-        environment: an engine's, or the benchmark client's.
+        environment: an engine's, or a load generator's.
         archive: the build context as a tar file; the same bytes for the same content.
         build_args: over the defaults in the Dockerfile.
     """
@@ -112,15 +111,16 @@ def inputs_tag(image: str, made_from: Recipe) -> str:
     return f"{head}{slash}{last.partition(':')[0]}:inputs-{made_from.inputs}"
 
 
-def client_image(options: ClusterOptions) -> str:
-    """What clients and the pods that serve files run in; one that is built here goes by the hash of its inputs.
+def client_image(options: ClusterOptions, environment: str = TOOLS_ENVIRONMENT) -> str:
+    """What clients of an environment run in; an image that is built here goes by the hash of its inputs.
+
+    The pods that serve files run in that of :data:`TOOLS_ENVIRONMENT`.
 
     Raises:
-        Refused: as :func:`recipe`.
+        Refused: as :func:`recipe`, or the options name no image for that environment.
     """
-    if not options.build:
-        return options.client_image
-    return inputs_tag(options.client_image, recipe(benchmark.ENVIRONMENT, options.build_args))
+    image = options.client_image_of(environment)
+    return inputs_tag(image, recipe(environment, options.build_args)) if options.build else image
 
 
 def documents(options: ClusterOptions, image: str, made_from: Recipe) -> list[dict[str, Any]]:

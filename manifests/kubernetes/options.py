@@ -5,6 +5,11 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+from wideloop.manifests.errors import Refused
+from wideloop.manifests.findings import Finding
+
+#: The environment that the project's own pods on a cluster run in: the pod that serves files, and downloads.
+TOOLS_ENVIRONMENT = "benchmark"
 
 ApiVersion = Literal["v1beta1", "v1alpha1"]
 
@@ -20,7 +25,9 @@ class ClusterOptions(BaseModel):
         engine_image: what engines run in, Dynamo and the engine together.
         engine_options: flags that every worker gets besides those of its deployment, e.g. of this cluster's network.
         engine_runtime_version: Dynamo's version inside ``engine_image``; needed when its tag is not that version.
-        client_image: what benchmark clients and the files pod run in.
+        client_image: what the files pod, downloads and the load generators of environment ``benchmark`` run in.
+        client_images: images of the load generators of other environments, by environment; with ``build``, one that is
+            not named here is pushed to the repository of ``client_image``.
         model_claim: claim that holds the models, mounted read-only at ``model_mount``.
         files_claim: claim (ReadWriteMany) for what engines and clients write, mounted at ``files_mount``.
         kernel_cache: compiled kernels are kept on the files claim, so that the next deployment starts warm.
@@ -39,7 +46,7 @@ class ClusterOptions(BaseModel):
         client_cpu, client_memory: what a load generator asks for.
         worker_cpu, worker_memory: what each pod of a worker asks for; None: nothing.
         grove: False has the operator use LeaderWorkerSet instead of Grove.
-        build: both images are built in the cluster and pushed to where ``engine_image`` and ``client_image`` point;
+        build: images are built in the cluster and pushed to where ``engine_image`` and ``client_image`` point;
             False: they are there, and only verified.
         build_args: of the engine's image, e.g. ``SGLANG_IMAGE_TAG`` (``manifests/images``).
         build_timeout_s, download_timeout_s: when a build, or a download of weights, counts as stuck.
@@ -62,6 +69,7 @@ class ClusterOptions(BaseModel):
     engine_options: tuple[str, ...] = ()
     engine_runtime_version: str | None = None
     client_image: str = "wideloop-benchmark:latest"
+    client_images: dict[str, str] = {}
     image_pull_secret: str | None = None
     model_claim: str = "model-cache"
     model_mount: str = "/model-cache"
@@ -115,6 +123,28 @@ class ClusterOptions(BaseModel):
         if "@" in self.engine_image or not digest.startswith("sha256:"):
             return self.engine_image
         return f"{self.engine_image}@{digest}"
+
+    def client_image_of(self, environment: str) -> str:
+        """The image, as it is named, that load generators of an environment run in.
+
+        Raises:
+            Refused: none is named for it, and none is built.
+        """
+        if environment in self.client_images:
+            return self.client_images[environment]
+        if self.build or environment == TOOLS_ENVIRONMENT:
+            return self.client_image
+        raise Refused(
+            [
+                Finding(
+                    field="client_images",
+                    value=self.client_images,
+                    rule=f"names no image for environment {environment!r}, which the load generator runs in",
+                    suggestion="Set WIDELOOP_CLUSTER__CLIENT_IMAGES to "
+                    f'{{"{environment}": "registry/name:tag"}}, or have images built: WIDELOOP_CLUSTER__BUILD=true',
+                )
+            ]
+        )
 
     @property
     def kernel_cache_dir(self) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, get_args
 
 from airflow.sdk import Param
+from wideloop.manifests.clients import load_generator_names
 from wideloop.manifests.deployment import MAX_NAME, NAME_PATTERN, RecorderMode
 from wideloop.manifests.engines import engine_names
 from wideloop.manifests.profiles import hardware_names, model_names
@@ -20,7 +21,7 @@ _RECORDER, _EPLB = "Expert recorder", "Expert balance (EPLB)"
 
 
 def where() -> dict[str, Param]:
-    """Target, engine, model and hardware."""
+    """Target, engine, model, hardware and load generator."""
     return {
         "target": _param(
             "target",
@@ -64,6 +65,14 @@ def where() -> dict[str, Param]:
             "GPU type, nodes, fabric, and how prefill and decode workers share them.",
             type="string",
             enum=list(hardware_names()),
+        ),
+        "client": _param(
+            "client",
+            _WHERE,
+            "Load generator",
+            "What sends the workload. Measurements of different load generators are not compared with each other.",
+            type="string",
+            enum=list(load_generator_names()),
         ),
     }
 

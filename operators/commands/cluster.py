@@ -43,8 +43,8 @@ def preflight(
     try:
         cluster_target = _cluster_target(target_name)
         params = {"target": target_name, "engine": engine, "model": model, "hardware": hardware}
-        spec = Request.from_params(params).spec("preflight")
-        findings = cluster_target(settings()).preflight(spec)
+        request = Request.from_params(params)
+        findings = cluster_target(settings()).preflight(request.spec("preflight"), request.generator)
     except WideloopError as error:
         raise _failed(error) from error
     raise typer.Exit(any(f.severity == "error" for f in findings))

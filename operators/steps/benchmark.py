@@ -7,7 +7,7 @@ import json
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
-from wideloop.manifests.benchmark import ENVIRONMENT, client_command
+from wideloop.manifests.clients import get_load_generator
 from wideloop.manifests.diagnosis import Diagnosis
 from wideloop.manifests.engines import get_engine
 from wideloop.manifests.errors import ClientFailed, DeploymentFailed, TargetError
@@ -113,7 +113,8 @@ def begin(subject: Subject) -> None:
         if target.status(subject.deployment).state == "failed":
             return  # It died since it was ready; ``finish`` says of what.
         raise
-    command = client_command(
+    generator = get_load_generator(subject.workload.client)
+    command = generator.command(
         subject.workload,
         url=target.endpoints(subject.deployment).frontend,
         model=spec.model.name,
@@ -121,7 +122,7 @@ def begin(subject: Subject) -> None:
         out_dir=target.client_dir(subject.deployment, subject.client),
         cache_dir=target.client_cache_dir,
     )
-    target.run_client(subject.deployment, subject.client, command, ENVIRONMENT)
+    target.run_client(subject.deployment, subject.client, command, generator.environment)
 
 
 def finish(subject: Subject, run: Run) -> Measured:
@@ -158,7 +159,8 @@ def stop(subject: Subject) -> None:
 
 def _measurements(subject: Subject, run: Run, target: Target, client: ClientStatus) -> tuple[Measurement, ...]:
     spec = target.spec(subject.deployment)
-    folder = target.collect(subject.deployment, subject.client)
+    generator = get_load_generator(subject.workload.client)
+    folder = target.collect(subject.deployment, subject.client, generator.result_suffixes)
     # First, because it says more about a client that failed than its exit status does.
     levels = read_levels(folder, subject.workload, client.log_tail)
     if client.state != "succeeded":
@@ -168,8 +170,8 @@ def _measurements(subject: Subject, run: Run, target: Target, client: ClientStat
     parts = ("cycles", run.cycle_id, "benchmarks", subject.deployment)
     uris = [
         keep.put_file(file, *parts, *file.relative_to(folder).parts)
-        for file in sorted(folder.rglob("*.json*"))
-        if "inputs" not in file.name
+        for file in sorted(folder.rglob("*"))
+        if file.is_file() and generator.keeps(file.name)
     ]
     artefact = uris[0].rsplit(subject.deployment, 1)[0] + subject.deployment if uris else ""
     every, decoding = gpus(spec)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
+from wideloop.manifests.clients.base import LoadGenerator
 from wideloop.manifests.deployment import DeploymentSpec
 from wideloop.manifests.diagnosis import Diagnosis
 from wideloop.manifests.errors import DeploymentFailed, refuse
@@ -23,8 +24,8 @@ class Outcome(BaseModel):
     start_seconds: float | None = None
 
 
-def apply(spec: DeploymentSpec, owner: Owner) -> None:
-    """Check once more, now with the target's eyes, and start.
+def apply(spec: DeploymentSpec, owner: Owner, generator: LoadGenerator) -> None:
+    """Check once more, now with the target's eyes, and start; ``generator`` will measure the deployment.
 
     Raises:
         Refused: the spec cannot work here; nothing was started.
@@ -32,7 +33,7 @@ def apply(spec: DeploymentSpec, owner: Owner) -> None:
     """
     target = open_target(spec.target)
     # A target may look at the same things, for a table of its own.
-    refuse({str(f): f for f in check(spec) + target.preflight(spec)}.values())
+    refuse({str(f): f for f in check(spec) + target.preflight(spec, generator)}.values())
     target.apply(spec, owner)
 
 

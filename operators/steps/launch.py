@@ -43,7 +43,7 @@ def launch(
     if hours is not None:
         owner = owner.model_copy(update={"keep_until": datetime.now(UTC) + timedelta(hours=float(hours))})
     with stage(run, kind, ends=False):
-        apply(spec, owner)
+        apply(spec, owner, request.generator)
     return name
 
 
@@ -51,7 +51,8 @@ def launch_trial(params: Mapping[str, Any], asked: Try, run: Run, image: str | N
     """Apply a trial's configuration; a trial started by hand finds its own image and weights."""
     image = image or prepare.ensure_image(params, run)
     model_path = model_path or prepare.ensure_weights(params, run)
-    apply(spec_for(params, asked, run, image, model_path), run.owner)
+    generator = Request.from_params(params).generator
+    apply(spec_for(params, asked, run, image, model_path), run.owner, generator)
     return asked.deployment
 
 

@@ -10,6 +10,7 @@ from wideloop.manifests.deployment import DeploymentSpec
 from wideloop.manifests.engines import engine_names, get_engine
 from wideloop.manifests.errors import Refused, StoreUnavailable, refuse
 from wideloop.manifests.findings import Finding, unknown
+from wideloop.manifests.workload import Workload
 from wideloop.operators.request import Request
 from wideloop.operators.settings import settings
 from wideloop.operators.steps.run import Run, artefacts, open_store
@@ -111,6 +112,7 @@ def goes_on_with(request: Request, run: Run, store: Store) -> Cycle | None:
     if known is None:
         raise Refused([unknown("cycle_id", run.for_cycle, [c.cycle_id for c in store.cycles()])])
     now = request.model_dump(mode="json")
+    stored = known.request | {"workload": _workload_of(known)}
     refuse(
         Finding(
             field=field,
@@ -118,10 +120,15 @@ def goes_on_with(request: Request, run: Run, store: Store) -> Cycle | None:
             rule=f"differs from what cycle {known.cycle_id} was asked for",
             suggestion=f"Give {value!r}, or leave cycle_id empty for a cycle of its own",
         )
-        for field, value in known.request.items()
+        for field, value in stored.items()
         if field not in _MAY_DIFFER and now.get(field) != value
     )
     return known
+
+
+def _workload_of(cycle: Cycle) -> dict[str, Any]:
+    """The workload that a cycle was asked for, with the fields that it had not when it was stored."""
+    return Workload.model_validate(cycle.request["workload"]).model_dump(mode="json")
 
 
 def _new_cycle(request: Request, spec: DeploymentSpec, run: Run) -> Cycle:

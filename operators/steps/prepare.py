@@ -14,10 +14,10 @@ from wideloop.results.records import Asset
 
 
 def ensure_image(params: Mapping[str, Any], run: Run) -> str:
-    """Build or find the engine's image on the target; returns its digest."""
+    """Build or find the images of engine and load generator on the target; returns the digest of the engine's."""
     request = Request.from_params(params)
     with stage(run, "image"):
-        image = open_target(request.target).prepare_image(get_engine(request.engine), run.owner)
+        image = open_target(request.target).prepare_image(get_engine(request.engine), request.generator, run.owner)
         detail = {"versions": image.versions, "engine": request.engine, "target": request.target}
         key = f"{request.target}/{request.engine}"
         with open_store() as store:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, field_validator
+from wideloop.manifests.clients.base import LoadGenerator
 from wideloop.manifests.deployment import DeploymentSpec
 from wideloop.manifests.diagnosis import Diagnosis
 from wideloop.manifests.engines import get_engine
@@ -166,8 +167,8 @@ class Target(ABC):
         return (*((frontend,) if frontend else ()), *get_engine(spec.engine).components(spec))
 
     @abstractmethod
-    def prepare_image(self, engine: Engine, owner: Owner | None = None) -> Image:
-        """Make sure that what the engine and the benchmark client run in is there and works.
+    def prepare_image(self, engine: Engine, generator: LoadGenerator, owner: Owner | None = None) -> Image:
+        """Make sure that what the engine and the load generator run in is there and works.
 
         Cheap when verified before. The digest is that of the engine's image. ``owner`` is the run that waits for it.
 
@@ -197,8 +198,8 @@ class Target(ABC):
         return False
 
     @abstractmethod
-    def preflight(self, spec: DeploymentSpec) -> list[Finding]:
-        """What would go wrong, found before anything is started."""
+    def preflight(self, spec: DeploymentSpec, generator: LoadGenerator) -> list[Finding]:
+        """What would go wrong, found before anything is started; ``generator`` will measure the deployment."""
 
     def stand_by(self, spec: DeploymentSpec, owner: Owner) -> None:  # noqa: B027
         """Do now what a later :meth:`apply` of that name need not wait for; may do nothing.
@@ -285,15 +286,22 @@ class Target(ABC):
 
     @abstractmethod
     def run_client(self, name: str, client: str, command: Command, environment: str) -> None:
-        """Start ``command`` beside the deployment unless a client of that name was started before."""
+        """Start ``command`` beside the deployment unless a client of that name was started before.
+
+        Args:
+            environment: what it runs in, as in ``LoadGenerator.environment``.
+
+        Raises:
+            TargetError: there is no such deployment, or no such environment.
+        """
 
     @abstractmethod
     def client_status(self, name: str, client: str) -> ClientStatus:
         """How a client is doing."""
 
     @abstractmethod
-    def collect(self, name: str, client: str) -> Path:
-        """A local folder with what the client wrote."""
+    def collect(self, name: str, client: str, suffixes: Sequence[str] = ()) -> Path:
+        """A local folder with the files that the client wrote and that end with one of ``suffixes`` (none: all)."""
 
     @abstractmethod
     def stop_client(self, name: str, client: str) -> None:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import psutil
-from wideloop.manifests.benchmark import ENVIRONMENT, client_command
+from wideloop.manifests.clients import get_load_generator
 from wideloop.manifests.engines import get_engine
 from wideloop.manifests.workload import Workload
 from wideloop.operators.request import Request
@@ -66,7 +66,8 @@ def _client(here: Settings, target: LocalTarget, name: str, workload: Workload) 
     """One run of the client as a child of this process, which is how its CPU time becomes known."""
     spec = target.spec(_NAME)
     out = here.home / "out" / name.rpartition(": ")[2].replace(" ", "-").replace(",", "")
-    command = client_command(
+    generator = get_load_generator(workload.client)
+    command = generator.command(
         workload,
         url=target.endpoints(_NAME).frontend,
         model=spec.model.name,
@@ -74,7 +75,7 @@ def _client(here: Settings, target: LocalTarget, name: str, workload: Workload) 
         out_dir=str(out),
         cache_dir=target.client_cache_dir,
     )
-    binaries = environment_python(here, ENVIRONMENT).parent
+    binaries = environment_python(here, generator.environment).parent
     env = {**os.environ, **command.env, "PATH": f"{binaries}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
     log = here.home / f"{out.name}.log"
     before, engine_before, began = _children_cpu_s(), _engine_cpu_s(here), time.monotonic()

@@ -37,9 +37,10 @@ from wideloop.operators.targets.kubernetes.preflight import preflight
 platform = DynamoTarget.platform
 here = cluster(settings(), platform)
 params = {"target": "dynamo", "engine": "dynamo-sglang", "model": "DeepSeek-R1", "hardware": "h200-32"}
-spec = Request.from_params(params).spec("bench", "sha256:" + "0" * 64, "/model-cache/m")
+request = Request.from_params(params)
+spec = request.spec("bench", "sha256:" + "0" * 64, "/model-cache/m")
 said = []
-findings = preflight(here.api, here.options, platform, spec, say=said.append)
+findings = preflight(here.api, here.options, platform, spec, request.generator, say=said.append)
 used = resource.getrusage(resource.RUSAGE_SELF)
 print(said[0], file=sys.stderr)
 print(json.dumps({

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from wideloop.manifests.clients.aiperf import Aiperf
 from wideloop.manifests.engines import get_engine
 from wideloop.manifests.errors import Refused, TargetError
 from wideloop.manifests.kubernetes.labels import selector
@@ -86,7 +87,7 @@ def test_both_images_are_built_once_and_their_digests_are_the_registrys(
     api: Api, options: ClusterOptions, images: registry.Registry, cluster: Cluster, tmp_path: Path
 ) -> None:
     said: list[str] = []
-    made = prepare_image(api, options, SIMULATED, say=said.append)
+    made = prepare_image(api, options, SIMULATED, Aiperf(), say=said.append)
     assert images.inspect(options.engine_image)["Digest"] == made.digest
     assert set(made.versions) == set(SIMULATED.imports)
     assert made.versions["dynamo.frontend"] == "1.6.1"
@@ -99,7 +100,7 @@ def test_both_images_are_built_once_and_their_digests_are_the_registrys(
     assert left(cluster, options.namespace) == ["configmap/wideloop-images"]
 
     before = api.requests
-    again = prepare_image(api, options, SIMULATED, say=said.append)
+    again = prepare_image(api, options, SIMULATED, Aiperf(), say=said.append)
     assert again == made.model_copy(update={"reused": True})
     assert api.requests - before < 10, "nothing runs for what was built and verified before"
 
@@ -162,24 +163,25 @@ def test_an_image_that_lacks_an_import_is_not_verified(
         imports = ("dynamo.frontend", "deep_ep")
 
     with pytest.raises(TargetError, match="No module named 'deep_ep'"):
-        prepare_image(api, options, Wants(), say=lambda _: None)
+        prepare_image(api, options, Wants(), Aiperf(), say=lambda _: None)
     assert left(cluster, options.namespace) == ["configmap/wideloop-images"]
 
 
 def test_an_image_that_was_built_elsewhere_is_found_by_its_digest_or_refused(
     api: Api, options: ClusterOptions, images: registry.Registry
 ) -> None:
-    made = prepare_image(api, options, SIMULATED, say=lambda _: None)
+    made = prepare_image(api, options, SIMULATED, Aiperf(), say=lambda _: None)
     given = options.model_copy(update={"build": False})
-    assert prepare_image(api, given, SIMULATED, say=lambda _: None) == made.model_copy(update={"reused": True})
+    verified = prepare_image(api, given, SIMULATED, Aiperf(), say=lambda _: None)
+    assert verified == made.model_copy(update={"reused": True})
     by_digest = given.model_copy(update={"engine_image": f"{options.engine_image}@{made.digest}"})
-    assert prepare_image(api, by_digest, SIMULATED, say=lambda _: None).digest == made.digest
+    assert prepare_image(api, by_digest, SIMULATED, Aiperf(), say=lambda _: None).digest == made.digest
     absent = given.model_copy(update={"engine_image": f"{images.host}/simulated:0.0.1"})
     with pytest.raises(Refused, match="is not in its registry"):
-        prepare_image(api, absent, SIMULATED, say=lambda _: None)
+        prepare_image(api, absent, SIMULATED, Aiperf(), say=lambda _: None)
     nowhere = given.model_copy(update={"engine_image": "127.0.0.1:9/simulated:1.6.1"})
     with pytest.raises(Refused, match=r"has no digest, and the registry 127.0.0.1:9 does not answer"):
-        prepare_image(api, nowhere, SIMULATED, say=lambda _: None)
+        prepare_image(api, nowhere, SIMULATED, Aiperf(), say=lambda _: None)
 
 
 @pytest.mark.parametrize(
@@ -203,7 +205,7 @@ def test_a_registry_that_refuses_our_login(
         cluster.kubectl("patch", "secret", "login", "-n", options.namespace, "-p", json.dumps(patch))
         without = options
     with pytest.raises(TargetError, match=f"refused .* with 401: .*{said}"):
-        prepare_image(api, without, SIMULATED, say=lambda _: None)
+        prepare_image(api, without, SIMULATED, Aiperf(), say=lambda _: None)
     assert left(cluster, options.namespace) == []
 
 
@@ -213,7 +215,7 @@ def test_a_registry_that_takes_no_push(
     with registry.serving(tmp_path / "closed", agent.network.gateway, read_only=True) as closed:
         there = {"client_image": f"{closed.host}/benchmark:1", "plain_http_registries": (closed.host, images.host)}
         with pytest.raises(TargetError) as failed:
-            prepare_image(api, options.model_copy(update=there), SIMULATED, say=lambda _: None)
+            prepare_image(api, options.model_copy(update=there), SIMULATED, Aiperf(), say=lambda _: None)
     assert "wideloop-image-benchmark" in str(failed.value)
     assert "buildah push ended with" in str(failed.value)
     assert left(cluster, options.namespace) == []
@@ -233,7 +235,7 @@ def test_a_smoke_test_that_finds_no_gpu_says_so(
     nobody = options.model_copy(update={"gpu_node_selector": {"pool": "gpus"}})
     try:
         with pytest.raises(TargetError, match="unschedulable"):
-            prepare_image(api, nobody, Real(), say=lambda _: None)
+            prepare_image(api, nobody, Real(), Aiperf(), say=lambda _: None)
     finally:
         cluster.kubectl("uncordon", *[name.removeprefix("node/") for name in names])
     assert left(cluster, options.namespace) in ([], ["configmap/wideloop-images"])

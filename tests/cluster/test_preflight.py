@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from wideloop.manifests.clients.aiperf import Aiperf
 from wideloop.manifests.deployment import DeploymentSpec
 from wideloop.manifests.errors import ApiUnreachable, Refused
 from wideloop.manifests.findings import Finding
@@ -62,7 +63,7 @@ def options(namespace: str, cluster: Cluster) -> ClusterOptions:
 
 def judged(api: Api, options: ClusterOptions, spec: DeploymentSpec | None = None) -> dict[str, tuple[Finding, ...]]:
     """Findings by check."""
-    return {check.name: check.findings for check in run_checks(api, options, PLATFORM, spec or spec_of())}
+    return {check.name: check.findings for check in run_checks(api, options, PLATFORM, spec or spec_of(), Aiperf())}
 
 
 def test_a_cluster_that_has_everything(
@@ -70,7 +71,7 @@ def test_a_cluster_that_has_everything(
 ) -> None:
     add_nodes("h200-16")
     said: list[str] = []
-    assert preflight(api, options, PLATFORM, spec_of(), say=said.append) == []
+    assert preflight(api, options, PLATFORM, spec_of(), Aiperf(), say=said.append) == []
     rows = {line.split("|")[1].strip(): line.split("|")[2:4] for line in said[0].splitlines() if line.startswith("|")}
     assert rows["API server"][0].strip() == "ok"
     assert "prefill 1 x 8, decode 1 x 8 fit: 16 of 16 GPUs on 2 nodes are free" in said[0]
@@ -274,7 +275,7 @@ def test_a_claim_smaller_than_the_model(api: Api, options: ClusterOptions) -> No
 
 def hub_says(api: Api, options: ClusterOptions) -> str:
     spec = spec_of(engine="dynamo-sglang").model_copy(update={"model_path": "unknown"})
-    found = {check.name: check for check in run_checks(api, options, PLATFORM, spec)}
+    found = {check.name: check for check in run_checks(api, options, PLATFORM, spec, Aiperf())}
     hub = found["Hugging Face hub"]
     return f"{hub.state}: {hub.found} " + " ".join(f.suggestion for f in hub.findings)
 
@@ -305,10 +306,10 @@ def test_images_by_digest_in_a_real_registry(api: Api, options: ClusterOptions, 
         digest = one.inspect(image)["Digest"]
         there = options.model_copy(update={"engine_image": f"{one.host}/benchmark:1.6.1", "client_image": image})
         spec = spec_of().model_copy(update={"image": digest})
-        found = {check.name: check for check in run_checks(api, there, PLATFORM, spec)}
+        found = {check.name: check for check in run_checks(api, there, PLATFORM, spec, Aiperf())}
         assert found["engine image"].found == f"{one.host}/benchmark:1.6.1@{digest} is {digest}"
         assert found["client image"].state == "ok"
-        gone = {check.name: check for check in run_checks(api, there, PLATFORM, spec_of())}["engine image"]
+        gone = {check.name: check for check in run_checks(api, there, PLATFORM, spec_of(), Aiperf())}["engine image"]
         assert [f.rule for f in gone.findings] == ["is not in its registry"]
 
 
@@ -334,12 +335,12 @@ def test_an_account_with_nothing_and_one_with_what_is_needed(
 ) -> None:
     add_nodes("h200-16")
     said: list[str] = []
-    findings = preflight(granted(False), options, PLATFORM, spec_of(), say=said.append)
+    findings = preflight(granted(False), options, PLATFORM, spec_of(), Aiperf(), say=said.append)
     of_namespace, of_cluster = [f for f in findings if f.field == "permissions"]
     assert (of_namespace.severity, of_cluster.severity) == ("error", "warning")
     assert "create dynamographdeployments.nvidia.com" in of_namespace.rule
     assert "list nodes" in of_cluster.rule
-    found: dict[str, Any] = {c.name: c for c in run_checks(granted(True), options, PLATFORM, spec_of())}
+    found: dict[str, Any] = {c.name: c for c in run_checks(granted(True), options, PLATFORM, spec_of(), Aiperf())}
     assert found["permissions"].found.startswith("all ")
     assert {c.state for c in found.values()} == {"ok", "not checked"}
     assert "pods of other namespaces may not be seen" in found["GPUs"].found

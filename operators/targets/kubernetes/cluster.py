@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wideloop.manifests.deployment import DeploymentSpec
-from wideloop.manifests.errors import TargetError
+from wideloop.manifests.errors import Refused, TargetError
 from wideloop.manifests.kubernetes import image_build
 from wideloop.manifests.kubernetes.config import config_map_name
 from wideloop.manifests.kubernetes.labels import SPEC_KEY
@@ -61,9 +61,20 @@ class Cluster:
         return self._options if named else self._options.model_copy(update={"namespace": self.api.namespace})
 
     @cached_property
-    def client_image(self) -> str:
-        """What clients and the pod that serves files run in."""
+    def files_image(self) -> str:
+        """What the pod that serves files runs in."""
         return image_build.client_image(self.options)
+
+    def client_image(self, environment: str) -> str:
+        """What clients of an environment run in.
+
+        Raises:
+            TargetError: the options name no image for it.
+        """
+        try:
+            return image_build.client_image(self.options, environment)
+        except Refused as error:
+            raise TargetError(str(error)) from error
 
     @cached_property
     def watch(self) -> Watch:

@@ -57,7 +57,7 @@ class Files:
 
     def server(self, annotations: dict[str, str]) -> Json:
         """The document of the pod that serves the folder."""
-        return files_pod(self._deployment, self._cluster.options, self._cluster.client_image, annotations)
+        return files_pod(self._deployment, self._cluster.options, self._cluster.files_image, annotations)
 
     def fetch(self, folder: str, *suffixes: str) -> list[Path]:
         """Copy the files below ``folder`` that end with one of ``suffixes`` (none: all), oldest first.

@@ -7,7 +7,8 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from wideloop.manifests import benchmark, smoke_test
+from wideloop.manifests import smoke_test
+from wideloop.manifests.clients.base import LoadGenerator
 from wideloop.manifests.engines.base import Engine
 from wideloop.manifests.errors import ApiRefused, Refused, TargetError
 from wideloop.manifests.findings import Finding
@@ -28,11 +29,12 @@ def prepare_image(
     api: Api,
     options: ClusterOptions,
     engine: Engine,
+    generator: LoadGenerator,
     owner: Owner | None = None,
     *,
     say: Callable[[str], None] = print,
 ) -> Image:
-    """Build what is missing of the engine's and the client's image, or find them; returns the engine's.
+    """Build what is missing of the engine's and the load generator's image, or find them; returns the engine's.
 
     Args:
         owner: the run that waits for it.
@@ -42,7 +44,8 @@ def prepare_image(
         TargetError: a build or a smoke test failed, or the registry refuses us.
     """
     images = _Images(api, options, owner, say)
-    images.provide(options.client_image, benchmark.ENVIRONMENT, benchmark.IMPORTS, gpu="")
+    client_image = options.client_image_of(generator.environment)
+    images.provide(client_image, generator.environment, generator.imports, gpu="")
     gpu = "" if engine.simulated else RESOURCES[engine.vendors[0]]
     return images.provide(options.engine_image, engine.environment, engine.imports, gpu=gpu)
 

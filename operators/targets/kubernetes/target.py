@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
 
-from wideloop.manifests import benchmark
+from wideloop.manifests.clients.base import LoadGenerator
 from wideloop.manifests.deployment import DeploymentSpec
 from wideloop.manifests.engines import get_engine
 from wideloop.manifests.engines.base import Command, Component, Engine
@@ -50,8 +50,6 @@ from wideloop.operators.targets.kubernetes.weights import prepare_weights
 
 #: A deployment that is up is asked for a generation this often, until it answers one.
 _ASK_EVERY_S = 10.0
-#: aiperf's results; what it leaves beside them is its own copy of the prompts.
-_RESULTS = (".json", ".jsonl", ".csv", ".log", ".txt", ".yaml")
 _RECORDING = ".pt"
 
 
@@ -86,8 +84,8 @@ class KubernetesTarget(Target):
 
     # ---- image and weights
 
-    def prepare_image(self, engine: Engine, owner: Owner | None = None) -> Image:
-        return prepare_image(self._cluster.api, self._cluster.options, engine, owner)
+    def prepare_image(self, engine: Engine, generator: LoadGenerator, owner: Owner | None = None) -> Image:
+        return prepare_image(self._cluster.api, self._cluster.options, engine, generator, owner)
 
     def prepare_weights(self, engine: Engine, model: str, owner: Owner | None = None) -> Weights:
         return prepare_weights(self._cluster.api, self._cluster.options, engine, model, owner)
@@ -100,8 +98,8 @@ class KubernetesTarget(Target):
 
     # ---- deployments
 
-    def preflight(self, spec: DeploymentSpec) -> list[Finding]:
-        return preflight(self._cluster.api, self._cluster.options, self.platform, spec)
+    def preflight(self, spec: DeploymentSpec, generator: LoadGenerator) -> list[Finding]:
+        return preflight(self._cluster.api, self._cluster.options, self.platform, spec, generator)
 
     def apply(self, spec: DeploymentSpec, owner: Owner) -> None:
         try:
@@ -280,16 +278,14 @@ class KubernetesTarget(Target):
         return f"{self._cluster.options.files_mount}/.client-cache"
 
     def run_client(self, name: str, client: str, command: Command, environment: str) -> None:
-        if environment != benchmark.ENVIRONMENT:
-            raise TargetError(f"no image is known for environment {environment!r}; {benchmark.ENVIRONMENT!r} has one")
-        self._clients.run(name, client, command, self._cluster.client_image)
+        self._clients.run(name, client, command, self._cluster.client_image(environment))
 
     def client_status(self, name: str, client: str) -> ClientStatus:
         return self._clients.status(name, client)
 
-    def collect(self, name: str, client: str) -> Path:
+    def collect(self, name: str, client: str, suffixes: Sequence[str] = ()) -> Path:
         files = self._files(name)
-        files.fetch(f"clients/{client}", *_RESULTS)
+        files.fetch(f"clients/{client}", *suffixes)
         return files.local(f"clients/{client}")
 
     def stop_client(self, name: str, client: str) -> None:

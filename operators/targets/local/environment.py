@@ -13,7 +13,7 @@ from wideloop import manifests
 from wideloop.manifests.errors import TargetError
 from wideloop.manifests.smoke_test import SCRIPT, versions
 from wideloop.operators.bootstrap import PROJECT, READY
-from wideloop.operators.settings import Settings
+from wideloop.operators.settings import Settings, interpreter_setting
 from wideloop.operators.targets.base import Image
 from wideloop.operators.targets.files import read_as, write_whole
 from wideloop.operators.targets.local import installed
@@ -38,7 +38,7 @@ def lock_digest(environment: str) -> str:
     if not lock.is_file():
         raise TargetError(
             f"no lock file {lock.name} among {sorted(p.name for p in _LOCKS.glob('*.txt'))}: where the host has its "
-            f"own {environment}, set WIDELOOP_{environment.upper()}_PYTHON to the interpreter it is installed in"
+            f"own {environment}, set {interpreter_setting(environment)} to the interpreter it is installed in"
         )
     return "sha256:" + hashlib.sha256(lock.read_bytes()).hexdigest()
 
@@ -52,12 +52,12 @@ def environment_python(settings: Settings, environment: str) -> Path:
     named = settings.interpreter(environment)
     if named is not None:
         if not named.exists():
-            raise TargetError(f"WIDELOOP_{environment.upper()}_PYTHON names {named}, which does not exist")
+            raise TargetError(f"{interpreter_setting(environment)} names {named}, which does not exist")
         return named
     python = settings.environments / environment / "bin" / "python"
     if not python.exists():
         has_lock = (_LOCKS / f"{environment}.txt").is_file()
-        own = "" if has_lock else f"; where the host has its own, set WIDELOOP_{environment.upper()}_PYTHON"
+        own = "" if has_lock else f"; where the host has its own, set {interpreter_setting(environment)}"
         raise TargetError(f"the environment {environment!r} has not been built below {settings.environments}{own}")
     return python
 

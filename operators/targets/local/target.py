@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from wideloop.manifests import benchmark
+from wideloop.manifests.clients.base import LoadGenerator
 from wideloop.manifests.deployment import DeploymentSpec
 from wideloop.manifests.diagnosis import Diagnosis
 from wideloop.manifests.engines import get_engine, sglang_outdated
@@ -56,9 +56,14 @@ class LocalTarget(Target):
 
     # ---- image and weights
 
-    def prepare_image(self, engine: Engine, owner: Owner | None = None) -> Image:  # noqa: ARG002
+    def prepare_image(
+        self,
+        engine: Engine,
+        generator: LoadGenerator,
+        owner: Owner | None = None,  # noqa: ARG002
+    ) -> Image:
         image = prepare_environment(self._settings, engine.environment, engine.imports)
-        client = prepare_environment(self._settings, benchmark.ENVIRONMENT, benchmark.IMPORTS)
+        client = prepare_environment(self._settings, generator.environment, generator.imports)
         versions = client.versions | image.versions
         return image.model_copy(update={"versions": versions, "reused": image.reused and client.reused})
 
@@ -67,7 +72,7 @@ class LocalTarget(Target):
 
     # ---- deployments
 
-    def preflight(self, spec: DeploymentSpec) -> list[Finding]:
+    def preflight(self, spec: DeploymentSpec, generator: LoadGenerator) -> list[Finding]:
         findings = []
         if not (Path(spec.model_path) / "config.json").is_file():
             findings.append(
@@ -78,14 +83,16 @@ class LocalTarget(Target):
                     suggestion="Run wideep_weights, or give the directory that holds the model's files",
                 )
             )
-        # The client's too: without it, what took minutes to start could not be measured.
-        for environment in (get_engine(spec.engine).environment, benchmark.ENVIRONMENT):
+        # The load generator's too: without it, what took minutes to start could not be measured.
+        needed = (
+            ("engine", spec.engine, get_engine(spec.engine).environment),
+            ("client", generator.name, generator.environment),
+        )
+        for field, value, environment in needed:
             try:
                 environment_python(self._settings, environment)
             except TargetError as error:
-                findings.append(
-                    Finding(field="engine", value=spec.engine, rule=str(error), suggestion="Run wideep_image first")
-                )
+                findings.append(Finding(field=field, value=value, rule=str(error), suggestion="Run wideep_image first"))
         if not findings and not get_engine(spec.engine).simulated:
             findings = self._gpu_findings(spec)
         return findings
@@ -300,7 +307,7 @@ class LocalTarget(Target):
         state = "succeeded" if code == 0 else "failed"
         return ClientStatus(state=state, exit_code=code, seconds=seconds, log_tail=process.tail(_LOG_TAIL))
 
-    def collect(self, name: str, client: str) -> Path:
+    def collect(self, name: str, client: str, suffixes: Sequence[str] = ()) -> Path:  # noqa: ARG002
         return Path(self.client_dir(name, client))
 
     def stop_client(self, name: str, client: str) -> None:

@@ -153,7 +153,7 @@ def test_files_of_no_use_are_refused_with_what_is_wrong(
 def test_files_of_another_workload_are_refused(recorded: Path) -> None:
     with pytest.raises(ClientFailed, match="has 6"):
         read_levels(recorded, TWO.model_copy(update={"concurrency": (2, 8)}))
-    with pytest.raises(ClientFailed, match="no phase level2"):
+    with pytest.raises(ClientFailed, match="no level 2"):
         read_levels(recorded, TWO.model_copy(update={"concurrency": (4, 8, 16)}))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from wideloop.manifests.clients.base import LoadGenerator
 from wideloop.manifests.deployment import DeploymentSpec
 from wideloop.manifests.errors import ApiRefused, Refused
 from wideloop.manifests.findings import Finding
@@ -23,15 +24,23 @@ from wideloop.operators.targets.kubernetes.preflight.storage import check_storag
 
 
 def preflight(
-    api: Api, options: ClusterOptions, platform: Platform, spec: DeploymentSpec, *, say: Callable[[str], None] = print
+    api: Api,
+    options: ClusterOptions,
+    platform: Platform,
+    spec: DeploymentSpec,
+    generator: LoadGenerator,
+    *,
+    say: Callable[[str], None] = print,
 ) -> list[Finding]:
     """All findings about a deployment on this cluster; says the table of what was looked at."""
-    made = [*run_checks(api, options, platform, spec)]
+    made = [*run_checks(api, options, platform, spec, generator)]
     say(table(made))
     return [finding for check in made for finding in check.findings]
 
 
-def run_checks(api: Api, options: ClusterOptions, platform: Platform, spec: DeploymentSpec) -> Iterator[CheckResult]:
+def run_checks(
+    api: Api, options: ClusterOptions, platform: Platform, spec: DeploymentSpec, generator: LoadGenerator
+) -> Iterator[CheckResult]:
     """The checks, those first without which others would only repeat the same complaint."""
     access = check_access(api)
     yield access
@@ -70,7 +79,7 @@ def run_checks(api: Api, options: ClusterOptions, platform: Platform, spec: Depl
     if not exists:  # Else it counts in what the quota has used.
         yield from _allowed("quota", lambda: [check_quota(api, options, [*wanted, *beside(options)])])
     yield from _allowed("priority class", lambda: [c for c in (check_priority(api, options),) if c])
-    yield from check_images(api, options, spec)
+    yield from check_images(api, options, spec, generator)
     yield check_hub(api, options, spec)
 
 

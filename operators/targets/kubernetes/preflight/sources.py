@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import base64
 
+from wideloop.manifests.clients.base import LoadGenerator
 from wideloop.manifests.deployment import DeploymentSpec
 from wideloop.manifests.engines import get_engine
-from wideloop.manifests.errors import ApiRefused, TargetError
+from wideloop.manifests.errors import ApiRefused, Refused, TargetError
 from wideloop.manifests.findings import Finding
 from wideloop.manifests.hub import hub_model
 from wideloop.manifests.kubernetes.image_build import client_image
@@ -20,16 +21,21 @@ _HUB = "https://huggingface.co"
 _KEY = "HF_TOKEN"
 
 
-def check_images(api: Api, options: ClusterOptions, spec: DeploymentSpec) -> list[CheckResult]:
-    """The engine's image, by digest, and the client's."""
+def check_images(
+    api: Api, options: ClusterOptions, spec: DeploymentSpec, generator: LoadGenerator
+) -> list[CheckResult]:
+    """The engine's image, by digest, and the load generator's."""
     try:
         asked = registry(api, options)
+        of_client = client_image(options, generator.environment)
+    except Refused as error:
+        return [CheckResult("client image", "", error.findings)]
     except TargetError as error:
         return [
             CheckResult("images", "", (_finding("registry_secret", options.login_secret, str(error), "Make it anew"),))
         ]
     checks = []
-    for name, image in (("engine image", options.image(spec.image)), ("client image", client_image(options))):
+    for name, image in (("engine image", options.image(spec.image)), ("client image", of_client)):
         try:
             digest = asked.digest(image)
         except RegistryUnreachable as error:

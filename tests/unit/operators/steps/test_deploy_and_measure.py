@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 import wideloop.manifests.engines
+from wideloop.manifests.clients.aiperf import Aiperf
 from wideloop.manifests.errors import ClientFailed, DeploymentFailed, Refused, TargetError
 from wideloop.manifests.workload import Workload
 from wideloop.operators.settings import settings
@@ -60,7 +61,7 @@ def until(condition: Callable[[], object], seconds: float = 20) -> None:
 
 
 def ready(model: Path) -> None:
-    deployment.apply(fake_engine.spec("one", model), CYCLE.owner)
+    deployment.apply(fake_engine.spec("one", model), CYCLE.owner, Aiperf())
     until(lambda: deployment.outcome("local", "one"))
     # The fake frontend answers by itself; a real one only through its workers.
     for (url,) in open_target("local").endpoints("one").control.values():
@@ -92,7 +93,7 @@ def measure(subject: benchmark.Subject = SUBJECT) -> benchmark.Measured:
 
 def test_a_deployment_is_awaited_until_it_answers(model: Path) -> None:
     fake_engine.model(model, frontend="refuse")
-    deployment.apply(fake_engine.spec("one", model), CYCLE.owner)
+    deployment.apply(fake_engine.spec("one", model), CYCLE.owner, Aiperf())
     assert deployment.outcome("local", "one") is None
     deployment.delete("local", "one")
     deployment.delete("local", "one")
@@ -104,18 +105,18 @@ def test_a_deployment_is_awaited_until_it_answers(model: Path) -> None:
 
 def test_what_the_target_would_choke_on_is_refused_before_anything_starts(model: Path) -> None:
     with pytest.raises(Refused, match="model_path"):
-        deployment.apply(fake_engine.spec("one", model / "nowhere"), CYCLE.owner)
+        deployment.apply(fake_engine.spec("one", model / "nowhere"), CYCLE.owner, Aiperf())
     assert open_target("local").list_owned() == []
 
 
 def test_running_out_of_memory_is_an_outcome_and_any_other_death_an_error(model: Path) -> None:
     fake_engine.model(model, decode_0="out-of-memory")
-    deployment.apply(fake_engine.spec("one", model), CYCLE.owner)
+    deployment.apply(fake_engine.spec("one", model), CYCLE.owner, Aiperf())
     until(lambda: open_target("local").status("one").state == "failed")
     found = deployment.outcome("local", "one")
     assert found is not None and found.state == "infeasible" and found.diagnosis is not None
     fake_engine.model(model, decode_0="die")
-    deployment.apply(fake_engine.spec("one", model), CYCLE.owner)
+    deployment.apply(fake_engine.spec("one", model), CYCLE.owner, Aiperf())
     until(lambda: open_target("local").status("one").state == "failed")
     with pytest.raises(DeploymentFailed, match="lost my peer"):
         deployment.outcome("local", "one")

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from wideloop.manifests import benchmark
+from wideloop.manifests.clients.aiperf import Aiperf
 from wideloop.manifests.errors import TargetError
 from wideloop.operators import bootstrap
 from wideloop.operators.settings import Settings
@@ -113,10 +113,10 @@ def test_an_image_brings_the_clients_environment_too(
     shutil.rmtree(home.environments / "benchmark")
     (lock.parent / "benchmark.txt").write_text("client==1\n")
     monkeypatch.setattr(module, "_build", environment)
-    monkeypatch.setattr(benchmark, "IMPORTS", ("csv",))
+    monkeypatch.setattr(Aiperf, "imports", ("csv",))
     shutil.rmtree(home.environments / "fake")
-    image = here.prepare_image(FakeEngine())
+    image = here.prepare_image(FakeEngine(), Aiperf())
     assert (image.digest, set(image.versions), image.reused) == (lock_digest("fake"), {"json", "csv"}, False)
-    assert here.prepare_image(FakeEngine()).reused
+    assert here.prepare_image(FakeEngine(), Aiperf()).reused
     shutil.rmtree(home.environments / "benchmark")
-    assert not here.prepare_image(FakeEngine()).reused
+    assert not here.prepare_image(FakeEngine(), Aiperf()).reused

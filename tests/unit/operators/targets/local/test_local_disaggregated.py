@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from wideloop.manifests import profiles
+from wideloop.manifests.clients.aiperf import Aiperf
 from wideloop.manifests.deployment import DeploymentSpec, Knobs, WorkerSpec
 from wideloop.manifests.engines import get_engine
 from wideloop.operators.settings import Settings
@@ -105,7 +106,7 @@ def target(host: Host) -> LocalTarget:
 
 
 def test_a_standby_becomes_two_roles_that_answer_through_the_router_and_leave_nothing(host: Host, target: LocalTarget):
-    assert target.preflight(host.spec()) == []
+    assert target.preflight(host.spec(), Aiperf()) == []
     target.stand_by(host.spec(), OWNER)
     before = pids(host.settings, "one")
     assert set(before) == {"prefill-0", "decode-0"}
@@ -163,12 +164,12 @@ def test_what_the_host_lacks_is_said_before_anything_starts(
     host: Host, target: LocalTarget, gpus: str, packages: list[str], rule: str
 ):
     host.has(gpus, packages)
-    (found,) = target.preflight(host.spec())
+    (found,) = target.preflight(host.spec(), Aiperf())
     assert rule in found.rule and found.severity == "error" and found.suggestion
 
 
 def test_another_transfer_library_needs_another_package(host: Host):
     options = "--disaggregation-transfer-backend mooncake --disaggregation-ib-device mlx5_0"
     other = LocalTarget(host.settings.model_copy(update={"sglang_options": options}))
-    (found,) = other.preflight(host.spec())
+    (found,) = other.preflight(host.spec(), Aiperf())
     assert "mooncake-transfer-engine" in found.rule

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from wideloop.manifests.clients.aiperf import Aiperf
 from wideloop.manifests.errors import Refused, TargetBusy, TargetError
 from wideloop.operators.settings import Settings
 from wideloop.operators.targets.base import Owner
@@ -365,11 +366,11 @@ def test_a_deployment_that_comes_up_while_one_looks_is_no_orphan(
 def test_preflight_names_what_is_missing_and_what_would_provide_it(
     home: Settings, here: LocalTarget, tmp_path: Path
 ) -> None:
-    assert here.preflight(spec("one", model(tmp_path / "m"))) == []
+    assert here.preflight(spec("one", model(tmp_path / "m")), Aiperf()) == []
     shutil.rmtree(home.environments)
-    found = here.preflight(spec("one", tmp_path / "nowhere"))
+    found = here.preflight(spec("one", tmp_path / "nowhere"), Aiperf())
     assert [(f.field, f.value) for f in found] == [
-        ("model_path", str(tmp_path / "nowhere")), ("engine", "fake"), ("engine", "fake")
+        ("model_path", str(tmp_path / "nowhere")), ("engine", "fake"), ("client", "aiperf")
     ]  # fmt: skip
     assert ["fake" in found[1].rule, "benchmark" in found[2].rule] == [True, True]
     assert all(f.suggestion and f.severity == "error" for f in found)

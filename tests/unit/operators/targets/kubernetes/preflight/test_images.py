@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from wideloop.manifests import benchmark
+from wideloop.manifests.clients.aiperf import Aiperf
 from wideloop.manifests.kubernetes import image_build
 from wideloop.manifests.kubernetes.options import ClusterOptions
 from wideloop.operators.targets.kubernetes.api import Api
@@ -25,7 +25,7 @@ def test_they_are_those_that_pods_will_run(build: bool, monkeypatch: pytest.Monk
         return DIGEST
 
     monkeypatch.setattr(Registry, "digest", digest)
-    assert [check.state for check in check_images(Api(), options, CASES[0].spec())] == ["ok", "ok"]
-    assert asked == [f"r/engine:1@{DIGEST}", Cluster(None, None, options, DYNAMO).client_image]
-    inputs = image_build.recipe(benchmark.ENVIRONMENT, {}).inputs
+    assert [check.state for check in check_images(Api(), options, CASES[0].spec(), Aiperf())] == ["ok", "ok"]
+    assert asked == [f"r/engine:1@{DIGEST}", Cluster(None, None, options, DYNAMO).client_image("benchmark")]
+    inputs = image_build.recipe(Aiperf.environment, {}).inputs
     assert asked[1] == (f"r/client:inputs-{inputs}" if build else "r/client:1")

@@ -1,4 +1,4 @@
-"""The load generator's files: what was sent in each phase and what came of every request.
+"""aiperf's files: what was sent in each phase and what came of every request.
 
 aiperf 0.13 leaves ``phase_manifest.json`` (counts per phase) and ``profile_export.jsonl`` (one line per
 request). Both are written for programs; nothing is read from text meant for people.
@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from wideloop.manifests.clients.aiperf import level_index
+from wideloop.results.clients.base import LevelRequests, ResultReader, UnusableError
 from wideloop.results.plateau import Floats, Requests
 
 MANIFEST_FILE = "phase_manifest.json"
@@ -21,57 +21,37 @@ RECORDS_FILE = "profile_export.jsonl"
 LOG_FILE = "logs/aiperf.log"
 
 
-class UnusableError(Exception):
-    """What is wrong with the files, in one sentence."""
+class AiperfReader(ResultReader):
+    """Reads the files of aiperf 0.13."""
 
+    def read(self, folder: Path) -> dict[int, LevelRequests]:
+        records = _records(folder)
+        levels: dict[int, LevelRequests] = {}
+        for name, sent in _manifest(folder, records).items():
+            requests = _checked(name, sent, records.get(name, []))
+            index = level_index(name)
+            if index is not None:
+                levels[index] = requests
+        return levels
 
-@dataclass(frozen=True)
-class Phase:
-    """What one phase sent.
-
-    Attributes:
-        ended: requests that ended, well or not.
-        errors: those of them that failed or were cancelled.
-        worst_error: the most frequent failure, how often and what it said.
-        cancelled: aiperf gave up before the end, after too many errors or at a signal.
-        answered: the requests that were answered.
-    """
-
-    ended: int
-    errors: int
-    worst_error: str
-    cancelled: bool
-    answered: Requests
-
-
-def read_phases(folder: Path) -> dict[str, Phase]:
-    """Every phase in ``folder`` by its name.
-
-    Raises:
-        UnusableError: a file is missing, cut short, or not one of aiperf 0.13.
-    """
-    records = _records(folder)
-    phases: dict[str, Phase] = {}
-    for name, sent in _manifest(folder, records).items():
-        try:
-            phases[name] = _phase(sent, records.get(name, []))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise UnusableError(f"phase {name} is not one of aiperf 0.13 ({error!r})") from None
-        count, ended = int(sent["total_request_count"]), phases[name].ended
-        if count != ended:
-            raise UnusableError(f"{RECORDS_FILE} has {ended} of the {count} requests of phase {name}")
-    return phases
-
-
-def log_tail(folder: Path, printed: Sequence[str] = ()) -> str:
-    """The end of what the client printed and logged, to be appended to a message."""
-    lines = list(printed[-10:])
-    file = folder / LOG_FILE
-    if file.is_file():
-        logged = file.read_text(errors="replace").splitlines()
+    def log_lines(self, folder: Path) -> list[str]:
+        file = folder / LOG_FILE
+        if not file.is_file():
+            return []
         # Dozens of warnings about empty columns bury the error they follow from.
-        lines += [line for line in logged if " - WARNING - " not in line][-10:]
-    return "".join(f"\n    | {line[:300]}" for line in lines)
+        lines = file.read_text(errors="replace").splitlines()
+        return [line for line in lines if " - WARNING - " not in line][-10:]
+
+
+def _checked(name: str, sent: dict[str, Any], records: list[dict[str, Any]]) -> LevelRequests:
+    """The requests of one phase; as many as the manifest says were sent."""
+    try:
+        requests, count = _phase(sent, records), int(sent["total_request_count"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UnusableError(f"phase {name} is not one of aiperf 0.13 ({error!r})") from None
+    if count != requests.ended:
+        raise UnusableError(f"{RECORDS_FILE} has {requests.ended} of the {count} requests of phase {name}")
+    return requests
 
 
 def _manifest(folder: Path, records: dict[str, list[dict[str, Any]]]) -> dict[str, dict[str, Any]]:
@@ -104,9 +84,9 @@ def _records(folder: Path) -> dict[str, list[dict[str, Any]]]:
     return phases
 
 
-def _phase(sent: dict[str, Any], records: list[dict[str, Any]]) -> Phase:
+def _phase(sent: dict[str, Any], records: list[dict[str, Any]]) -> LevelRequests:
     answered = [r for r in records if not _failed(r)]
-    return Phase(
+    return LevelRequests(
         ended=len(records),
         errors=len(records) - len(answered),
         worst_error=_worst_error(records),

@@ -1,4 +1,4 @@
-"""The load generator's command line: a whole curve over concurrency levels by one start of aiperf.
+"""aiperf: a whole curve over concurrency levels by one start.
 
 aiperf 0.13 costs about 3 CPU seconds per start, so a curve is one start: a warm-up phase, then one
 profiling phase per level. It reads a configuration and a data set from files, which the command
@@ -11,16 +11,12 @@ import json
 import math
 from typing import Any
 
+from wideloop.manifests.clients.base import LoadGenerator
 from wideloop.manifests.engines.base import Command
 from wideloop.manifests.workload import Workload
 
-ENVIRONMENT = "benchmark"
-"""Its lock file is ``manifests/environments/benchmark.txt``."""
-
-IMPORTS = ("aiperf.cli",)
-"""Modules that must import in that environment."""
-
 WARMUP = "warmup"
+_LEVEL = "level"
 CONFIG_FILE = "client.json"
 REQUESTS_FILE = "requests.jsonl"
 
@@ -41,9 +37,57 @@ exec aiperf profile -f "$1/{CONFIG_FILE}"
 # The two variables: aiperf takes a tokenizer directory for a hub name when either is set, and fails.
 
 
+class Aiperf(LoadGenerator):
+    """aiperf 0.13 of NVIDIA's AI Dynamo project."""
+
+    name = "aiperf"
+    version = "0.13.0"
+    environment = "benchmark"
+    imports = ("aiperf.cli",)
+    #: What aiperf leaves beside these is its own copy of the prompts.
+    result_suffixes = (".json", ".jsonl", ".csv", ".log", ".txt", ".yaml")
+
+    def command(
+        self,
+        workload: Workload,
+        *,
+        url: str,
+        model: str,
+        tokenizer_dir: str,
+        out_dir: str,
+        cache_dir: str | None = None,
+    ) -> Command:
+        """As :meth:`LoadGenerator.command`.
+
+        ``cache_dir`` keeps tokenised prompts (default: aiperf's own, under the home directory). The first start fills
+        it; the key holds lengths, number, seed and tokenizer.
+        """
+        config = client_config(workload, url=url, model=model, tokenizer_dir=tokenizer_dir, out_dir=out_dir)
+        row = json.dumps({"input_length": workload.isl, "output_length": workload.osl})
+        rows = workload.warmup_requests + workload.requests_per_slot * sum(workload.concurrency)
+        env = {
+            # aiperf forgets its copy of the data set in the temporary directory; here it goes with the artefacts.
+            "AIPERF_DATASET_MMAP_BASE_PATH": out_dir,
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+        }
+        if cache_dir is not None:
+            env["AIPERF_DATASET_MMAP_CACHE_DIR"] = cache_dir
+        return Command(argv=("sh", "-c", _WRITE_AND_RUN, "sh", out_dir, row, str(rows), json.dumps(config)), env=env)
+
+    def keeps(self, file_name: str) -> bool:
+        """Configuration and records; not the prompts (``inputs.json``), which are larger than all the rest."""
+        return ".json" in file_name and "inputs" not in file_name
+
+
 def level_name(index: int) -> str:
     """The phase name of the ``index``-th entry of ``Workload.concurrency`` (levels may repeat)."""
-    return f"level{index}"
+    return f"{_LEVEL}{index}"
+
+
+def level_index(phase: str) -> int | None:
+    """The reverse of :func:`level_name`; None for a phase that is no level, such as the warm-up."""
+    number = phase.removeprefix(_LEVEL)
+    return int(number) if phase.startswith(_LEVEL) and number.isdigit() else None
 
 
 def request_timeout_s(workload: Workload) -> float:
@@ -58,10 +102,7 @@ def client_config(workload: Workload, *, url: str, model: str, tokenizer_dir: st
     prompt is used twice and the warm-up warms no prefix that is measured later.
 
     Args:
-        url: base URL of the OpenAI-style frontend, e.g. ``http://127.0.0.1:8000``.
-        model: served model name.
-        tokenizer_dir: directory with the model's tokenizer files.
-        out_dir: absolute directory for everything the client writes.
+        url, model, tokenizer_dir, out_dir: as in :meth:`LoadGenerator.command`.
     """
     levels = workload.concurrency
     phases = [
@@ -94,37 +135,6 @@ def client_config(workload: Workload, *, url: str, model: str, tokenizer_dir: st
         "runtime": {"ui": "none", "workers": math.ceil(max(levels) / USERS_PER_WORKER)},
     }
     return {"schemaVersion": "2.0", "randomSeed": workload.seed, "benchmark": benchmark}
-
-
-def client_command(
-    workload: Workload,
-    *,
-    url: str,
-    model: str,
-    tokenizer_dir: str,
-    out_dir: str,
-    cache_dir: str | None = None,
-) -> Command:
-    """The command that measures every level of ``workload`` and leaves aiperf's files in ``out_dir``.
-
-    It finds ``aiperf`` on the PATH of its environment, :data:`ENVIRONMENT`.
-
-    Args:
-        url, model, tokenizer_dir, out_dir: as in :func:`client_config`.
-        cache_dir: where tokenised prompts are kept between starts (default: aiperf's own, under the home
-            directory). The first start fills it; the key holds lengths, number, seed and tokenizer.
-    """
-    config = client_config(workload, url=url, model=model, tokenizer_dir=tokenizer_dir, out_dir=out_dir)
-    row = json.dumps({"input_length": workload.isl, "output_length": workload.osl})
-    rows = workload.warmup_requests + workload.requests_per_slot * sum(workload.concurrency)
-    env = {
-        # aiperf forgets its copy of the data set in the temporary directory; here it goes with the artefacts.
-        "AIPERF_DATASET_MMAP_BASE_PATH": out_dir,
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-    }
-    if cache_dir is not None:
-        env["AIPERF_DATASET_MMAP_CACHE_DIR"] = cache_dir
-    return Command(argv=("sh", "-c", _WRITE_AND_RUN, "sh", out_dir, row, str(rows), json.dumps(config)), env=env)
 
 
 def _phase(name: str, kind: str, concurrency: int, requests: int) -> dict[str, Any]:

@@ -6,7 +6,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from wideloop.manifests.benchmark import client_command, client_config
+from wideloop import manifests
+from wideloop.manifests.clients.aiperf import Aiperf, client_config, level_index, level_name
 from wideloop.manifests.workload import Workload
 
 WORKLOAD = Workload(isl=512, osl=32, concurrency=(4, 64, 4), requests_per_slot=3, warmup_requests=8, seed=7)
@@ -64,7 +65,7 @@ def test_the_command_writes_its_files_and_becomes_aiperf_without_offline_variabl
     fake = tools / "aiperf"
     fake.write_text('#!/bin/sh\nprintf "%s\\n" "$$" "$@" "${HF_HUB_OFFLINE-unset}" "${TRANSFORMERS_OFFLINE-unset}"\n')
     fake.chmod(0o755)
-    command = client_command(WORKLOAD, out_dir=str(out), cache_dir=str(tmp_path / "cache"), **PLACE)
+    command = Aiperf().command(WORKLOAD, out_dir=str(out), cache_dir=str(tmp_path / "cache"), **PLACE)
     env = {"PATH": f"{tools}:{os.environ['PATH']}", "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", **command.env}
     with subprocess.Popen(command.argv, env=env, stdout=subprocess.PIPE, text=True) as process:
         said, _ = process.communicate(timeout=30)
@@ -78,3 +79,18 @@ def test_the_command_writes_its_files_and_becomes_aiperf_without_offline_variabl
     assert json.loads(rows[0]) == {"input_length": 512, "output_length": 32}
     assert written["benchmark"]["dataset"]["path"] == str(out / "requests.jsonl")
     assert command.env["AIPERF_DATASET_MMAP_CACHE_DIR"] == str(tmp_path / "cache")
+
+
+def test_its_version_is_the_one_that_its_environment_is_locked_to() -> None:
+    lock = Path(manifests.__file__).parent / "environments" / f"{Aiperf.environment}.txt"
+    assert f"aiperf=={Aiperf.version}" in [line.partition(" ")[0] for line in lock.read_text().splitlines()]
+
+
+def test_only_the_phases_of_levels_are_levels() -> None:
+    assert [level_index(level_name(i)) for i in (0, 12)] == [0, 12]
+    assert [level_index(name) for name in ("warmup", "level", "levelx", "another0")] == [None] * 4
+
+
+def test_its_copies_of_the_prompts_are_not_kept() -> None:
+    names = ("profile_export.jsonl", "phase_manifest.json", "client.json", "inputs.json", "dataset.mmap")
+    assert [Aiperf().keeps(name) for name in names] == [True, True, True, False, False]
