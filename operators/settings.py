@@ -29,6 +29,9 @@ class Settings(BaseSettings):
         sglang_options: flags that every SGLang server of this host gets besides those of its deployment.
         kubeconfig: of the Kubernetes cluster; None: the pod's service account, ``KUBECONFIG``, ``~/.kube/config``.
         kube_context: of the kubeconfig; None: its current one.
+        kubernetes_conn_id: Airflow connection to the cluster, instead of ``kubeconfig`` and ``kube_context``.
+        hf_conn_id: Airflow connection whose password is the token for downloads to this host; None: ``HF_TOKEN``, or
+            the file that ``hf auth login`` writes.
         cluster: what is decided once for all deployments on that cluster. Without a namespace, the context's.
         cluster_deployments: how many deployments may exist there at once; None: as many as the cluster takes.
     """
@@ -46,6 +49,8 @@ class Settings(BaseSettings):
     sglang_options: str = ""
     kubeconfig: Path | None = None
     kube_context: str | None = None
+    kubernetes_conn_id: str | None = None
+    hf_conn_id: str | None = None
     cluster: ClusterOptions = ClusterOptions()
     cluster_deployments: int | None = Field(None, ge=1)
 

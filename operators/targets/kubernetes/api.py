@@ -39,12 +39,19 @@ class Api:
     """One cluster as one user sees it. Safe to share between threads.
 
     Args:
-        kubeconfig, context: as in :func:`connect`.
+        kubeconfig, context, conn_id: as in :func:`connect`.
         outage_s: how long the API server may be away before a request gives up.
     """
 
-    def __init__(self, kubeconfig: Path | None = None, context: str | None = None, *, outage_s: float = 120.0) -> None:
-        self._named = (kubeconfig, context)
+    def __init__(
+        self,
+        kubeconfig: Path | None = None,
+        context: str | None = None,
+        conn_id: str | None = None,
+        *,
+        outage_s: float = 120.0,
+    ) -> None:
+        self._named = (kubeconfig, context, conn_id)
         self._outage_s = outage_s
         self._lock = threading.Lock()
         self._connection: Connection | None = None

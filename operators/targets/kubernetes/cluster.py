@@ -43,9 +43,14 @@ class Cluster:
     """
 
     def __init__(
-        self, kubeconfig: Path | None, context: str | None, options: ClusterOptions, platform: Platform
+        self,
+        kubeconfig: Path | None,
+        context: str | None,
+        options: ClusterOptions,
+        platform: Platform,
+        conn_id: str | None = None,
     ) -> None:
-        self.api = Api(kubeconfig, context)
+        self.api = Api(kubeconfig, context, conn_id)
         self.platform = platform
         self._options = options
         self._specs: dict[str, DeploymentSpec] = {}
@@ -133,15 +138,16 @@ class Cluster:
 def cluster(settings: Settings, platform: Platform) -> Cluster:
     """The cluster that the settings describe: one per process, as connections and threads survive no fork."""
     options = settings.cluster.model_dump_json(exclude_unset=True)
-    return _cluster(os.getpid(), settings.kubeconfig, settings.kube_context, options, platform)
+    connection = (settings.kubeconfig, settings.kube_context, settings.kubernetes_conn_id)
+    return _cluster(os.getpid(), connection, options, platform)
 
 
 @lru_cache
 def _cluster(
     pid: int,  # noqa: ARG001
-    kubeconfig: Path | None,
-    context: str | None,
+    connection: tuple[Path | None, str | None, str | None],
     options: str,
     platform: Platform,
 ) -> Cluster:
-    return Cluster(kubeconfig, context, ClusterOptions.model_validate_json(options), platform)
+    kubeconfig, context, conn_id = connection
+    return Cluster(kubeconfig, context, ClusterOptions.model_validate_json(options), platform, conn_id)

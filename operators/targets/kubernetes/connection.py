@@ -1,4 +1,4 @@
-"""How this process reaches the API server: kubeconfig, context, or the pod it runs in."""
+"""How this process reaches the API server: Airflow connection, kubeconfig and context, or the pod it runs in."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from wideloop.manifests.errors import Refused
 from wideloop.manifests.findings import Finding, unknown
+from wideloop.operators.targets.connections import from_connection
 
 if TYPE_CHECKING:
     from kubernetes.client import ApiClient
@@ -24,15 +25,18 @@ class Connection(NamedTuple):
     source: str
 
 
-def connect(kubeconfig: Path | None, context: str | None) -> Connection:
+def connect(kubeconfig: Path | None, context: str | None, conn_id: str | None = None) -> Connection:
     """The connection that the settings describe.
 
-    Without a kubeconfig: the pod's service account when this process runs in one, else ``KUBECONFIG`` or
-    ``~/.kube/config``. Nothing is sent yet.
+    With ``conn_id``, that of Airflow's connection of this name. Without it and without a kubeconfig: the pod's service
+    account when this process runs in one, else ``KUBECONFIG`` or ``~/.kube/config``. Nothing is sent yet.
 
     Raises:
-        Refused: there is no such file or context, or it cannot be read.
+        Refused: there is no such connection, file or context, or it cannot be read.
     """
+    if conn_id:
+        client, namespace = from_connection("kubernetes", "WIDELOOP_KUBERNETES_CONN_ID", conn_id)
+        return Connection(client, namespace, f"Airflow connection {conn_id}")
     if kubeconfig is None and _in_a_pod():
         return _in_cluster()
     named = _named(kubeconfig)
@@ -42,9 +46,11 @@ def connect(kubeconfig: Path | None, context: str | None) -> Connection:
     return _from_files(os.pathsep.join(map(str, files)), named, context)
 
 
-def is_configured(kubeconfig: Path | None) -> bool:
+def is_configured(kubeconfig: Path | None, conn_id: str | None = None) -> bool:
     """Whether there is anything to connect with: a setting, a pod's service account, or a kubeconfig."""
-    return kubeconfig is not None or _in_a_pod() or any(file.is_file() for file in _files(_named(None)))
+    return (
+        bool(conn_id) or kubeconfig is not None or _in_a_pod() or any(file.is_file() for file in _files(_named(None)))
+    )
 
 
 def _in_a_pod() -> bool:

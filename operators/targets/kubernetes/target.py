@@ -80,7 +80,7 @@ class KubernetesTarget(Target):
 
     @classmethod
     def is_configured(cls, settings: Settings) -> bool:
-        return is_configured(settings.kubeconfig)
+        return is_configured(settings.kubeconfig, settings.kubernetes_conn_id)
 
     # ---- image and weights
 

@@ -21,6 +21,7 @@ from wideloop.manifests.hub import hub_model
 from wideloop.manifests.model import ModelSpec
 from wideloop.operators.settings import Settings
 from wideloop.operators.targets.base import Weights
+from wideloop.operators.targets.connections import from_connection
 from wideloop.operators.targets.files import read_as, write_whole
 from wideloop.operators.targets.local.environment import environment_python
 
@@ -82,7 +83,7 @@ def _provide(settings: Settings, engine: Engine, model: str, folder: Path) -> No
 
         source = hub_model(model)
         # Resumes what an earlier try left in ``partial``.
-        snapshot_download(source.repository, revision=source.revision, local_dir=partial)
+        snapshot_download(source.repository, revision=source.revision, local_dir=partial, token=_hub_token(settings))
     else:
         shutil.rmtree(partial, ignore_errors=True)
         environ = {**os.environ, **command.env}
@@ -90,6 +91,13 @@ def _provide(settings: Settings, engine: Engine, model: str, folder: Path) -> No
         if done.returncode:
             raise TargetError(f"making the model directory of {model} failed:\n{done.stderr[-2000:]}")
     partial.rename(folder)
+
+
+def _hub_token(settings: Settings) -> str | None:
+    """The token of the Airflow connection that the settings name; None: the hub client's own (``HF_TOKEN``, a file)."""
+    if settings.hf_conn_id is None:
+        return None
+    return from_connection("huggingface", "WIDELOOP_HF_CONN_ID", settings.hf_conn_id) or None
 
 
 def verify(settings: Settings, folder: Path, *, needs_weights: bool) -> Weights:
