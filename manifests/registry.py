@@ -27,6 +27,7 @@ class Registry(Generic[Interface]):
         kind: what an implementation is called in messages, and the field that names one, e.g. ``engine``.
         group: entry-point group in which other packages offer theirs, e.g. ``wideloop.engines``.
         registered: classes that this process registered, by name; they take precedence over all others.
+        lazy: ``"module:Class"`` by name: what this project ships, imported on first use.
 
     Example:
         >>> shapes: Registry[object] = Registry("shape", "example.shapes", {"path": "pathlib:PurePosixPath"})
@@ -42,7 +43,7 @@ class Registry(Generic[Interface]):
         self.kind = kind
         self.group = group
         self.registered: dict[str, type[Interface]] = {}
-        self._shipped = dict(shipped)
+        self.lazy = dict(shipped)
 
     def register(self, name: str) -> Callable[[Class], Class]:
         """Class decorator that makes the class available under ``name``."""
@@ -53,9 +54,13 @@ class Registry(Generic[Interface]):
 
         return decorate
 
+    def register_lazily(self, name: str, implementation: str) -> None:
+        """Make ``"module:Class"`` available under ``name``: for a layer above the one that has the registry."""
+        self.lazy[name] = implementation
+
     def names(self) -> tuple[str, ...]:
         """Every name that :meth:`load` takes, sorted."""
-        return tuple(sorted({*self.registered, *self._shipped, *self._offered}))
+        return tuple(sorted({*self.registered, *self.lazy, *self._offered}))
 
     def load(self, name: str) -> type[Interface]:
         """The class registered as ``name``.
@@ -65,8 +70,8 @@ class Registry(Generic[Interface]):
         """
         if name in self.registered:
             return self.registered[name]
-        if name in self._shipped:
-            module, _, attribute = self._shipped[name].partition(":")
+        if name in self.lazy:
+            module, _, attribute = self.lazy[name].partition(":")
             implementation: type[Interface] = getattr(import_module(module), attribute)
             return implementation
         if name in self._offered:

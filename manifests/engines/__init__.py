@@ -1,20 +1,27 @@
-"""The engines, by name."""
+"""The engines, by name.
+
+Another package adds one by the decorator ``@ENGINES.register("name")``, or by an entry point of the group
+``wideloop.engines``. ``wideloop.tuning`` adds the simulated one, which is made of its models.
+"""
 
 from __future__ import annotations
 
 from wideloop.manifests.engines.base import Engine
-from wideloop.manifests.engines.dynamo_sglang import DynamoSglangEngine
-from wideloop.manifests.engines.sglang import SglangEngine
-from wideloop.manifests.engines.simulated import SimulatedEngine
-from wideloop.manifests.errors import Refused
-from wideloop.manifests.findings import unknown
+from wideloop.manifests.registry import Registry
 
-_ENGINES: dict[str, type[Engine]] = {e.name: e for e in (SimulatedEngine, SglangEngine, DynamoSglangEngine)}
+ENGINES: Registry[Engine] = Registry(
+    "engine",
+    "wideloop.engines",
+    {
+        "sglang": "wideloop.manifests.engines.sglang:SglangEngine",
+        "dynamo-sglang": "wideloop.manifests.engines.dynamo_sglang:DynamoSglangEngine",
+    },
+)
 
 
 def engine_names() -> tuple[str, ...]:
     """Names that :func:`get_engine` accepts, sorted."""
-    return tuple(sorted(_ENGINES))
+    return ENGINES.names()
 
 
 def get_engine(name: str) -> Engine:
@@ -23,9 +30,7 @@ def get_engine(name: str) -> Engine:
     Raises:
         Refused: unknown name.
     """
-    if name not in _ENGINES:
-        raise Refused([unknown("engine", name, _ENGINES)])
-    return _ENGINES[name]()
+    return ENGINES.load(name)()
 
 
 #: The function's name until all callers use the new one.

@@ -167,6 +167,14 @@ class Engine(ABC):
         """What ``spec`` needs in the engine's environment besides :attr:`imports`, with the host's ``options``."""
         return ()
 
+    def option_findings(self, field: str, options: Sequence[str], version: str) -> list[Finding]:  # noqa: ARG002
+        """What the engine of that version refuses among ``options``, which users add to its command lines.
+
+        Args:
+            field: what the findings call the options: the setting that holds them.
+        """
+        return []
+
     def doomed(self, log: Sequence[str]) -> bool:  # noqa: ARG002
         """Whether a component whose log ends so will die, though it takes its time about it."""
         return False

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from wideloop.manifests.deployment import DeploymentSpec, WorkerSpec
 from wideloop.manifests.diagnosis import Diagnosis
-from wideloop.manifests.engines import sglang_defaults, sglang_failures, sglang_flags
+from wideloop.manifests.engines import sglang_defaults, sglang_failures, sglang_flags, sglang_outdated
 from wideloop.manifests.engines.base import Component, Engine
+from wideloop.manifests.findings import Finding
 
 
 class SglangFamily(Engine):
@@ -21,6 +22,9 @@ class SglangFamily(Engine):
             return worker.changed(knobs=sglang_defaults.resolve(spec.hardware.gpu, worker))
 
         return spec.changed(workers=tuple(map(resolved, spec.workers)))
+
+    def option_findings(self, field: str, options: Sequence[str], version: str) -> list[Finding]:
+        return sglang_outdated.findings(field, options, version)
 
     def capture_sizes(self, max_bs: int) -> tuple[int, ...]:
         return sglang_defaults.capture_list(max_bs)

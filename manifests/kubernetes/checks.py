@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from wideloop.manifests.deployment import DeploymentSpec
-from wideloop.manifests.engines import sglang_outdated
+from wideloop.manifests.engines import get_engine
 from wideloop.manifests.findings import Finding
 from wideloop.manifests.kubernetes.options import ClusterOptions
 
@@ -13,7 +13,8 @@ from wideloop.manifests.kubernetes.options import ClusterOptions
 def findings(spec: DeploymentSpec, options: ClusterOptions) -> list[Finding]:
     """Errors stop a launch; warnings name what is probably not meant."""
     warnings = [*_hub(spec, options), *_nvlink(spec, options)]
-    return warnings + sglang_outdated.findings("engine_options", options.engine_options, spec.engine_version)
+    engine = get_engine(spec.engine)
+    return warnings + engine.option_findings("engine_options", options.engine_options, spec.engine_version)
 
 
 def _hub(spec: DeploymentSpec, options: ClusterOptions) -> Iterator[Finding]:

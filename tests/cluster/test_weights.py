@@ -11,13 +11,13 @@ import pytest
 from wideloop.manifests import hub as known_models
 from wideloop.manifests import profiles
 from wideloop.manifests.engines import get_engine
-from wideloop.manifests.engines.simulated import SimulatedEngine
 from wideloop.manifests.errors import Refused, TargetError
 from wideloop.manifests.hub import HubModel
 from wideloop.manifests.kubernetes.labels import selector
 from wideloop.manifests.kubernetes.options import ClusterOptions
 from wideloop.operators.targets.kubernetes.api import Api
 from wideloop.operators.targets.kubernetes.weights import prepare_weights
+from wideloop.tuning.simulator.engine import SimulatedEngine
 
 from tests.cluster.agent import NodeAgent
 from tests.cluster.cluster import Cluster

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from wideloop.manifests.clients.base import LoadGenerator
 from wideloop.manifests.deployment import DeploymentSpec
 from wideloop.manifests.diagnosis import Diagnosis
-from wideloop.manifests.engines import get_engine, sglang_outdated
+from wideloop.manifests.engines import get_engine
 from wideloop.manifests.engines.base import Command, Engine
 from wideloop.manifests.errors import TargetBusy, TargetError
 from wideloop.manifests.findings import Finding
@@ -105,7 +105,8 @@ class LocalTarget(Target):
         findings = [f for f in (installed.other_version(spec, python),) if f is not None]
         added = self._settings.engine_options(engine.environment)
         findings += installed.missing(spec, python, engine.needs(spec, added))
-        findings += sglang_outdated.findings("WIDELOOP_SGLANG_OPTIONS", added, spec.engine_version)
+        variable = f"WIDELOOP_{engine.environment.upper()}_OPTIONS"
+        findings += engine.option_findings(variable, added, spec.engine_version)
         if self._holding():
             return findings
         return findings + gpus.findings(spec, gpus.read(), gpus.cuda_of(packages), self._state.pids())

@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import wideloop.manifests.engines
 from wideloop.manifests.clients.aiperf import Aiperf
+from wideloop.manifests.engines import ENGINES
 from wideloop.manifests.errors import ClientFailed, DeploymentFailed, Refused, TargetError
 from wideloop.manifests.workload import Workload
 from wideloop.operators.settings import settings
@@ -38,7 +38,7 @@ SUBJECT = benchmark.Subject(
 @pytest.fixture
 def model(cycle: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A model directory whose fake engine answers; the environments of engine and client are there."""
-    monkeypatch.setitem(wideloop.manifests.engines._ENGINES, "fake", fake_engine.FakeEngine)
+    monkeypatch.setitem(ENGINES.registered, "fake", fake_engine.FakeEngine)
     fake_engine.environment(settings())
     fake_engine.environment(settings(), "benchmark")
     client('cp "$(dirname "$0")"/../files/* "$(dirname "$3")"')

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-import wideloop.manifests.engines
+from wideloop.manifests.engines import ENGINES
 from wideloop.manifests.errors import TargetError
 from wideloop.operators.settings import settings
 from wideloop.operators.steps import janitor, run
@@ -22,7 +22,7 @@ from tests.unit.operators.targets import fake_engine
 
 @pytest.fixture
 def apply(wideloop_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
-    monkeypatch.setitem(wideloop.manifests.engines._ENGINES, "fake", fake_engine.FakeEngine)
+    monkeypatch.setitem(ENGINES.registered, "fake", fake_engine.FakeEngine)
     monkeypatch.setenv("WIDELOOP_LOCAL_DEPLOYMENTS", "3")
     fake_engine.environment(settings())
     folder = fake_engine.model(wideloop_home / "model")
@@ -108,7 +108,7 @@ def test_a_cluster_is_visited_only_where_one_is_known(wideloop_home, tmp_path, m
     assert configured_targets() == ("local",)
     (tmp_path / "config").touch()
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
-    assert configured_targets() == ("local", "dynamo")
+    assert configured_targets() == ("dynamo", "local")
 
 
 def test_what_another_installation_deployed_is_left_to_it(apply) -> None:

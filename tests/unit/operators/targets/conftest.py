@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import wideloop.manifests.engines
+from wideloop.manifests.engines import ENGINES
 from wideloop.operators.settings import Settings
 from wideloop.operators.targets.local.process import end_marked
 from wideloop.operators.targets.local.target import LocalTarget
@@ -15,7 +15,7 @@ from tests.unit.operators.targets import fake_engine, local_processes
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
     """Settings of an empty home, with the fake engine and its environment; nothing below it keeps running."""
-    monkeypatch.setitem(wideloop.manifests.engines._ENGINES, "fake", fake_engine.FakeEngine)
+    monkeypatch.setitem(ENGINES.registered, "fake", fake_engine.FakeEngine)
     settings = Settings(home=tmp_path / "home")
     fake_engine.environment(settings)
     fake_engine.environment(settings, "benchmark")

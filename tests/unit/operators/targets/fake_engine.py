@@ -10,11 +10,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import wideloop.manifests.engines
 from wideloop.manifests import profiles
 from wideloop.manifests.deployment import DeploymentSpec, WorkerSpec
 from wideloop.manifests.diagnosis import Diagnosis
-from wideloop.manifests.engines import sglang_defaults
+from wideloop.manifests.engines import ENGINES, sglang_defaults
 from wideloop.manifests.engines.base import Command, Component, Engine, Site
 from wideloop.manifests.findings import Finding
 from wideloop.operators.settings import Settings
@@ -54,7 +53,7 @@ class FakeEngine(Engine):
 
 
 def register() -> None:
-    wideloop.manifests.engines._ENGINES["fake"] = FakeEngine
+    ENGINES.register("fake")(FakeEngine)
 
 
 def environment(settings: Settings, name: str = "fake") -> None:

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-import wideloop.manifests.engines
 from wideloop.manifests.deployment import DeploymentSpec
+from wideloop.manifests.engines import ENGINES
 from wideloop.manifests.engines.base import Command, Component, Site
 from wideloop.operators.settings import Settings
 from wideloop.operators.targets.local.target import LocalTarget
@@ -39,7 +39,7 @@ class Waiting(FakeEngine):
 
 @pytest.fixture(autouse=True)
 def waiting(home: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setitem(wideloop.manifests.engines._ENGINES, "fake", Waiting)
+    monkeypatch.setitem(ENGINES.registered, "fake", Waiting)
     yield
 
 
@@ -112,7 +112,7 @@ def test_standing_by_for_a_deployment_that_runs_changes_nothing(
 def test_an_engine_without_a_standby_starts_nothing(
     home: Settings, here: LocalTarget, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(wideloop.manifests.engines._ENGINES, "fake", FakeEngine)
+    monkeypatch.setitem(ENGINES.registered, "fake", FakeEngine)
     here.stand_by(spec("one", model(tmp_path / "m")), OWNER)
     assert here.list_owned() == []
 

@@ -1,4 +1,4 @@
-"""The simulated engine: the real Dynamo frontend, and Dynamo mockers timed by our own models."""
+"""The simulated engine: the real Dynamo frontend, and Dynamo mockers timed by the models of this package."""
 
 from __future__ import annotations
 

@@ -1,0 +1,3 @@
+"""The simulated engine is one of those that manifests are rendered for here."""
+
+import wideloop.tuning  # noqa: F401
