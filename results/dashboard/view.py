@@ -14,6 +14,7 @@ from wideloop.results.dashboard.headline import Headline, Progress, headline, pr
 from wideloop.results.dashboard.kinds import Kind, kind_of
 from wideloop.results.dashboard.knobs import KnobChange, changes, label
 from wideloop.results.dashboard.levels import LevelRow, levels
+from wideloop.results.dashboard.provenance import Provenance, assets_of, provenance
 from wideloop.results.dashboard.timeline import Timeline, timeline
 from wideloop.results.dashboard.trials import TrialRow, rows, slo_of
 from wideloop.results.records import Cycle, Measurement, Recommendation, Recording, Trial
@@ -23,18 +24,6 @@ SIMULATED = (
     "SIMULATED: a performance model timed these results, no GPU was involved. They show how the pipeline works,"
     " not how fast any hardware is."
 )
-
-
-class Provenance(BaseModel):
-    """Where the numbers come from; lists, because a cycle may have measured on more than one."""
-
-    engines: list[str]
-    images: list[str]
-    workloads: list[str]
-    default_fingerprint: str | None
-    best_fingerprint: str | None
-    measurements: int
-    artefacts: list[str]
 
 
 class CycleSummary(BaseModel):
@@ -76,7 +65,9 @@ def cycle_view(store: Store, cycle_id: str, now: datetime | None = None) -> Cycl
     trials = store.trials(cycle_id=cycle_id)
     measurements = store.measurements(cycle_id=cycle_id)
     recommendation = store.recommendation(cycle_id)
+    concluded = [recommendation] if recommendation else []
     recordings = store.recordings(cycle_id)
+    assets = assets_of(cycle, measurements, store.assets())
     slo = slo_of(cycle)
     shown = rows(trials, measurements, slo, recommendation.trial_number if recommendation else None)
     simulated = cycle.simulated or any(m.simulated for m in measurements) or any(r.simulated for r in recordings)
@@ -84,9 +75,7 @@ def cycle_view(store: Store, cycle_id: str, now: datetime | None = None) -> Cycl
     moment = now or datetime.now(UTC)
     return CycleView(
         notice=SIMULATED if simulated else None,
-        revision=_revision(
-            [cycle, *stages, *trials, *measurements, *recordings, *([recommendation] if recommendation else [])]
-        ),
+        revision=_revision([cycle, *stages, *trials, *measurements, *recordings, *assets, *concluded]),
         cycle=cycle,
         kind=kind_of(cycle.dag_id),
         headline=headline(cycle, stages, shown, recommendation, measured, recordings),
@@ -98,7 +87,7 @@ def cycle_view(store: Store, cycle_id: str, now: datetime | None = None) -> Cycl
         levels=measured,
         timeline=timeline(cycle, stages, trials, moment),
         recordings=recordings,
-        provenance=_provenance(cycle, shown, measurements),
+        provenance=provenance(cycle, shown, measurements, assets),
         charts={
             "gpu": pareto(shown, measurements, simulated=simulated, per="gpu"),
             "decode_gpu": pareto(shown, measurements, simulated=simulated, per="decode_gpu"),
@@ -128,22 +117,3 @@ def _revision(records: Sequence[BaseModel]) -> str:
     for record in records:
         digest.update(record.model_dump_json().encode())
     return digest.hexdigest()[:16]
-
-
-def _provenance(cycle: Cycle, shown: Sequence[TrialRow], measurements: Sequence[Measurement]) -> Provenance:
-    def fingerprint(number: int | None) -> str | None:
-        found = [m.spec_fingerprint for m in measurements if number is not None and m.trial_number == number]
-        return found[-1] if found else None
-
-    default = next((row.number for row in shown if row.is_default and row.tok_s_per_gpu is not None), None)
-    best = next((row.number for row in shown if row.is_best), None)
-    return Provenance(
-        engines=sorted({m.engine for m in measurements} or {cycle.engine}),
-        images=sorted({m.image for m in measurements}),
-        workloads=sorted({f"ISL {m.isl} / OSL {m.osl} ({m.workload_fingerprint})" for m in measurements}),
-        default_fingerprint=fingerprint(default)
-        or next((m.spec_fingerprint for m in measurements if m.purpose == "baseline"), None),
-        best_fingerprint=fingerprint(best),
-        measurements=len(measurements),
-        artefacts=sorted({m.artefact for m in measurements if m.artefact}),
-    )

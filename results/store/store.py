@@ -149,6 +149,12 @@ class Store:
         table = tables.asset
         return self._one(Asset, table.c.kind == kind, table.c.key == key)
 
+    def assets(self) -> list[Asset]:
+        """The verified images and model caches, the newest first."""
+        table = tables.asset
+        verified = table.c.kind.in_(("image", "weights"))
+        return self._read(Asset, verified, order=[table.c.verified_at.desc(), table.c.kind, table.c.key])
+
     def _upsert(self, record: Record) -> Any:
         table = _TABLES[type(record)]
         values = record.model_dump(mode="python")

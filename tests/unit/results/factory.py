@@ -49,7 +49,12 @@ def knobs(redundant: int, mem: float, graph: int) -> dict[str, Any]:
 
 
 def cycle(cycle_id: str = "wideep_cycle-2026-11-20", state: Scenario = "success", **changes: Any) -> Cycle:
-    request = {"workload": WORKLOAD.model_dump(mode="json"), "slo": SLO.model_dump(mode="json"), "trials": len(SWEEP)}
+    request = {
+        "model": "deepseek-r1",
+        "workload": WORKLOAD.model_dump(mode="json"),
+        "slo": SLO.model_dump(mode="json"),
+        "trials": len(SWEEP),
+    }
     values: dict[str, Any] = {
         "cycle_id": cycle_id,
         "dag_id": "wideep_cycle",
@@ -264,6 +269,24 @@ def stages(owner: Cycle) -> list[Stage]:
     ]
 
 
+def assets(owner: Cycle) -> list[Asset]:
+    """The engine's image and the model's cache, as the steps that verify them keep them."""
+    image = {"versions": {"ai-dynamo": "1.6.1", "python": "3.12.8"}, "engine": owner.engine, "target": owner.target}
+    weights = {"files": 163, "bytes": 688_600_000_000, "has_weights": True, "reused": True, "simulated": True}
+    return [
+        Asset(
+            kind="image", key=f"{owner.target}/{owner.engine}", value=IMAGE, detail=image, verified_at=owner.started_at
+        ),
+        Asset(
+            kind="weights",
+            key=f"{owner.target}/deepseek-r1",
+            value="/models/deepseek-r1",
+            detail=weights,
+            verified_at=owner.started_at + timedelta(seconds=9),
+        ),
+    ]
+
+
 def seed(store: Store, scenario: Scenario = "success", **changes: Any) -> Cycle:
     """Write one whole cycle as ``scenario`` left it and return it."""
     if scenario == "running":
@@ -272,7 +295,7 @@ def seed(store: Store, scenario: Scenario = "success", **changes: Any) -> Cycle:
         changes.setdefault("ended_at", changes.get("started_at", T0) + timedelta(seconds=52))
     owner = cycle(state=scenario, **changes)
     store.put(owner, *stages(owner))
-    store.put(Asset(kind="image", key="simulated-1.6.1", value=IMAGE, verified_at=owner.started_at))
+    store.put(*assets(owner))
     if scenario == "failed":
         return owner
     store.put(*recordings(owner))

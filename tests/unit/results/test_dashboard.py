@@ -242,6 +242,26 @@ def test_a_missed_slo_is_shown_with_the_repeats_that_missed_it(sqlite_store: Sto
     assert "TTFT p99 4,321 ms (limit 4,000 ms)" in answer
 
 
+def test_the_image_and_the_weights_show_what_was_verified_and_when(sqlite_store: Store, client: TestClient) -> None:
+    owner = factory.seed(sqlite_store)
+    section = _section(get(client, ""), "provenance")
+    assert "ai-dynamo 1.6.1, python 3.12.8; last verified 2026-11-20 06:00 UTC" in section
+    assert "<code>/models/deepseek-r1</code>" in section
+    assert "163 files, 688.6 GB; last verified 2026-11-20 06:00 UTC" in section
+    image, _ = factory.assets(owner)
+    sqlite_store.put(image.model_copy(update={"value": "sha256:rebuilt", "detail": {"versions": {"ai-dynamo": "9"}}}))
+    later = _section(get(client, ""), "provenance")
+    # The cycle measured the former image, which is not the one that was verified since.
+    assert factory.IMAGE in later
+    assert "ai-dynamo" not in later
+
+
+def test_a_cycle_that_has_not_measured_shows_its_targets_image(sqlite_store: Store, client: TestClient) -> None:
+    run = other(sqlite_store, "wideep_image")
+    sqlite_store.put(*factory.assets(run))
+    assert "ai-dynamo 1.6.1" in _section(get(client, f"cycles/{run.cycle_id}"), "provenance")
+
+
 def other(store: Store, dag_id: str, state: str = "success", **changes: object) -> Cycle:
     """A run of another DAG than the cycle's, an hour after it."""
     began = factory.T0 + timedelta(hours=1)

@@ -76,6 +76,14 @@ def test_times_are_utc_whatever_zone_they_came_in(store: Store) -> None:
     assert found.verified_at.utcoffset() == timedelta(0)
 
 
+def test_assets_are_the_images_and_weights_the_newest_first(store: Store) -> None:
+    owner = factory.cycle()
+    image, weights = factory.assets(owner)
+    store.identity()  # Kept beside the assets, and none of them.
+    store.put(image, weights)
+    assert store.assets() == [weights, image]
+
+
 def test_a_record_of_an_unknown_cycle_is_refused_and_nothing_of_its_batch_is_kept(store: Store) -> None:
     known = factory.cycle("known")
     with pytest.raises(LookupError, match="put the Cycle first"):
