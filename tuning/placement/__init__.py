@@ -9,7 +9,7 @@ from wideloop.tuning.placement.bound import lower_bound
 from wideloop.tuning.placement.files import read
 from wideloop.tuning.placement.movement import arranged, moved
 from wideloop.tuning.placement.search import Objective
-from wideloop.tuning.placement.solve import Plan, greedy, improve, optimise, place
+from wideloop.tuning.placement.solve import Plan, greedy, optimise, place
 from wideloop.tuning.placement.table import Placement, balancedness, rank_load, slot_load, trivial
 
 __all__ = [
@@ -19,7 +19,6 @@ __all__ = [
     "arranged",
     "balancedness",
     "greedy",
-    "improve",
     "lower_bound",
     "moved",
     "optimise",

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from wideloop.tuning.placement.assemble import NEAR, Effort, Packing, assembled, copies_of
+from wideloop.tuning.placement.assemble import Effort, Packing, assembled, copies_of
 from wideloop.tuning.placement.bound import bounds
 from wideloop.tuning.placement.movement import arranged
 from wideloop.tuning.placement.packing import items, one_by_one
 from wideloop.tuning.placement.replicas import replicas
-from wideloop.tuning.placement.search import Objective, judged, swap_all
+from wideloop.tuning.placement.search import Objective, judged
 from wideloop.tuning.placement.table import Floats, Ints, Placement, rank_load, slots_of, trivial
 
 
@@ -115,24 +115,6 @@ def optimise(
     if current is not None:
         placement = arranged(current, placement, nodes)
     return Plan(placement, scaled, objective, nodes, groups)
-
-
-def improve(load: Floats, current: Placement, swaps: int, objective: Objective = "mean") -> Placement:
-    """``current`` after at most ``swaps`` swaps per layer of two slots between two ranks, the most useful first.
-
-    Every expert keeps its number of replicas. For a running deployment, where each moved expert costs.
-
-    Args:
-        load: [layers, experts] or [windows, layers, experts].
-
-    Raises:
-        ValueError: a load is negative or not finite.
-    """
-    scaled = _in_mean_rank_loads(_windows(load), current.ep)
-    packing = Packing(current.by_rank.copy(), current.replicas(scaled.shape[2]), 0)
-    share, fixed = packing.share(scaled), packing.fixed(scaled)
-    swap_all(packing.experts, share, fixed, objective, swaps, np.full(current.layers, 1 + NEAR))
-    return Placement(packing.experts.reshape(current.layers, -1), current.ep)
 
 
 def greedy(load: Floats, ep: int, redundant: int) -> Placement:
