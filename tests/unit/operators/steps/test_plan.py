@@ -61,6 +61,19 @@ def test_a_run_for_another_cycle_goes_on_with_that_one(wideloop_home: Path) -> N
     assert (cycle.dag_id, cycle.planned_trials) == ("wideep_cycle", 9)
 
 
+def test_a_cycle_from_before_workloads_named_their_client_can_be_added_to(wideloop_home: Path) -> None:
+    plan({}, RUN)
+    with open_store() as store:
+        cycle = store.cycle(RUN.cycle_id)
+        assert cycle is not None
+        stored = {k: v for k, v in cycle.request["workload"].items() if not k.startswith("client")}
+        store.put(cycle.model_copy(update={"request": cycle.request | {"workload": stored}}))
+    later = Run(dag_id="wideep_tune", run_id="manual__2", for_cycle=RUN.cycle_id)
+    plan({}, later)
+    with pytest.raises(Refused, match="workload"):
+        plan({"seed": 2}, later)
+
+
 def test_a_cycle_that_is_not_there_is_refused_with_those_that_are(wideloop_home: Path) -> None:
     plan({}, RUN, sweeps=True)
     with pytest.raises(Refused) as refusal:

@@ -23,6 +23,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.wfile.write(b"said so")
             return
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if asked.get("stream"):
+            self.stream(asked)
+            return
         Path("asked.json").write_text(json.dumps(asked))
         answer = {"choices": [{"message": {"content": "yes"}}], "usage": {"completion_tokens": asked["max_tokens"]}}
         if does == "tokenless":
@@ -30,6 +33,17 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_response(503 if does == "refuse" else 200)
         self.end_headers()
         self.wfile.write(json.dumps(answer).encode())
+
+    def stream(self, asked: dict) -> None:
+        """One event per token, then what was counted."""
+        self.send_response(503 if does == "refuse" else 200)
+        self.end_headers()
+        prompt = sum(len(message["content"].split()) for message in asked["messages"])
+        usage = {"prompt_tokens": prompt, "completion_tokens": asked["max_tokens"]}
+        tokens = [{"choices": [{"delta": {"content": "yes "}}]} for _ in range(asked["max_tokens"])]
+        for event in (*tokens, {"choices": [], "usage": usage}):
+            time.sleep(0.005)
+            self.wfile.write(f"data: {json.dumps(event)}\n\n".encode())
 
 
 def die(word: str) -> None:
