@@ -6,6 +6,7 @@ from airflow.sdk import dag
 from wideloop.operators.airflow import params, tasks
 from wideloop.operators.airflow.benchmark import Benchmark
 from wideloop.operators.airflow.wait_ready import WaitReady
+from wideloop.results import airflow_names
 
 PARAMS = (
     params.where()
@@ -16,7 +17,7 @@ PARAMS = (
 
 
 @dag(
-    dag_id="wideep_benchmark",
+    dag_id=airflow_names.BENCHMARK,
     schedule=None,
     params=PARAMS,
     max_active_runs=1,
@@ -26,11 +27,17 @@ PARAMS = (
     doc_md=__doc__,
 )
 def wideep_benchmark() -> None:
-    planned, image, weights = tasks.plan(), tasks.image(), tasks.weights()
-    planned >> image >> weights
-    named = tasks.name("benchmark")
-    applied = tasks.apply("benchmark", image, weights)
-    ready = WaitReady(task_id="ready", deployment=applied, must_be_ready=True, stage="benchmark", pool=tasks.GPU_POOL)
+    checked, image, weights = tasks.check_request(), tasks.prepare_image(), tasks.prepare_weights()
+    checked >> image >> weights
+    named = tasks.name_deployment("benchmark")
+    applied = tasks.apply_deployment("benchmark", image, weights)
+    ready = WaitReady(
+        task_id="wait_until_ready",
+        deployment=applied,
+        must_be_ready=True,
+        stage="benchmark",
+        pool=airflow_names.GPU_POOL,
+    )
     bench = Benchmark(
         task_id="benchmark",
         deployment=applied,
@@ -38,11 +45,11 @@ def wideep_benchmark() -> None:
         purpose="benchmark",
         filed_as="by hand",
         stage="benchmark",
-        pool=tasks.GPU_POOL,
+        pool=airflow_names.GPU_POOL,
     )
     weights >> named >> applied
-    bench >> tasks.delete(named).as_teardown(setups=named, on_failure_fail_dagrun=True)
-    bench >> tasks.close()
+    bench >> tasks.delete_deployment(named).as_teardown(setups=named, on_failure_fail_dagrun=True)
+    bench >> tasks.close_cycle()
 
 
 wideep_benchmark()

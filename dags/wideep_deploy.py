@@ -5,6 +5,7 @@ from datetime import timedelta
 from airflow.sdk import Param, dag
 from wideloop.operators.airflow import params, tasks
 from wideloop.operators.airflow.wait_ready import WaitReady
+from wideloop.results import airflow_names
 
 PARAMS = (
     params.where()
@@ -20,7 +21,7 @@ PARAMS = (
 
 
 @dag(
-    dag_id="wideep_deploy",
+    dag_id=airflow_names.DEPLOY,
     schedule=None,
     params=PARAMS,
     is_paused_upon_creation=True,
@@ -29,14 +30,14 @@ PARAMS = (
     doc_md=__doc__,
 )
 def wideep_deploy() -> None:
-    choice = tasks.up_or_down()
-    planned, image, weights = tasks.plan(), tasks.image(), tasks.weights()
-    applied = tasks.apply("deploy", image, weights)
-    ready = WaitReady(task_id="ready", deployment=applied, must_be_ready=True, stage="deploy")
-    choice >> planned >> image >> weights
-    choice >> tasks.take_down()
-    ready >> tasks.announce(applied) >> tasks.close()
-    ready >> tasks.delete_when_failed(applied)
+    choice = tasks.choose_action()
+    checked, image, weights = tasks.check_request(), tasks.prepare_image(), tasks.prepare_weights()
+    applied = tasks.apply_deployment("deploy", image, weights)
+    ready = WaitReady(task_id="wait_until_ready", deployment=applied, must_be_ready=True, stage="deploy")
+    choice >> checked >> image >> weights
+    choice >> tasks.take_down_deployment()
+    ready >> tasks.announce_endpoints(applied) >> tasks.close_cycle()
+    ready >> tasks.delete_failed_deployment(applied)
 
 
 wideep_deploy()

@@ -8,10 +8,11 @@ from datetime import timedelta
 
 from airflow.sdk import dag
 from wideloop.operators.airflow import params, tasks
+from wideloop.results import airflow_names
 
 
 @dag(
-    dag_id="wideep_image",
+    dag_id=airflow_names.IMAGE,
     schedule=None,
     params=params.where(),
     max_active_runs=1,
@@ -21,7 +22,7 @@ from wideloop.operators.airflow import params, tasks
     doc_md=__doc__,
 )
 def wideep_image() -> None:
-    tasks.plan(deploys=False) >> tasks.image() >> tasks.close()
+    tasks.check_request(deploys=False) >> tasks.prepare_image() >> tasks.close_cycle()
 
 
 wideep_image()

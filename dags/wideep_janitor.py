@@ -7,10 +7,11 @@ from datetime import datetime, timedelta
 
 from airflow.sdk import dag
 from wideloop.operators.airflow import tasks
+from wideloop.results import airflow_names
 
 
 @dag(
-    dag_id="wideep_janitor",
+    dag_id=airflow_names.JANITOR,
     schedule=timedelta(minutes=15),
     start_date=datetime(2026, 1, 1),
     catchup=False,
@@ -21,7 +22,7 @@ from wideloop.operators.airflow import tasks
     doc_md=__doc__,
 )
 def wideep_janitor() -> None:
-    tasks.sweep_up()
+    tasks.remove_orphans()
 
 
 wideep_janitor()

@@ -3,9 +3,10 @@
 from datetime import timedelta
 
 from airflow.sdk import Param, dag
-from wideloop.operators.airflow import params, tasks
+from wideloop.operators.airflow import params, tasks, trial_tasks
 from wideloop.operators.airflow.benchmark import BenchmarkTrial
 from wideloop.operators.airflow.wait_ready import WaitReady
+from wideloop.results import airflow_names
 
 SET_BY_SWEEP = "Set by the sweep"
 PARAMS = params.everything() | {
@@ -23,7 +24,7 @@ PARAMS = params.everything() | {
 
 
 @dag(
-    dag_id="wideep_trial",
+    dag_id=airflow_names.TRIAL,
     schedule=None,
     params=PARAMS,
     max_active_runs=1,
@@ -33,16 +34,16 @@ PARAMS = params.everything() | {
     doc_md=__doc__,
 )
 def wideep_trial() -> None:
-    asked = tasks.ask()
-    named = tasks.name("trial")
-    applied = tasks.apply_trial(asked)
-    ready = WaitReady(task_id="ready", deployment=applied, pool=tasks.GPU_POOL)
+    asked = trial_tasks.ask_study()
+    named = tasks.name_deployment("trial")
+    applied = trial_tasks.apply_deployment(asked)
+    ready = WaitReady(task_id="wait_until_ready", deployment=applied, pool=airflow_names.GPU_POOL)
     bench = BenchmarkTrial(
-        task_id="benchmark", deployment=applied, waited=ready.output, asked=asked, pool=tasks.GPU_POOL
+        task_id="benchmark", deployment=applied, waited=ready.output, asked=asked, pool=airflow_names.GPU_POOL
     )
-    tasks.tell(asked, ready.output, bench.output)
+    trial_tasks.tell_study(asked, ready.output, bench.output)
     asked >> named >> applied
-    bench >> tasks.delete(named).as_teardown(setups=named, on_failure_fail_dagrun=True)
+    bench >> tasks.delete_deployment(named).as_teardown(setups=named, on_failure_fail_dagrun=True)
 
 
 wideep_trial()

@@ -5,6 +5,7 @@ from datetime import timedelta
 from airflow.sdk import Param, dag
 from wideloop.operators.airflow import params, tasks
 from wideloop.operators.airflow.sweep import RunTrials
+from wideloop.results import airflow_names
 
 PARAMS = params.everything() | {
     "cycle_id": Param(None, type=["string", "null"], title="Study to go on with", section="Sweep",
@@ -14,7 +15,7 @@ PARAMS = params.everything() | {
 
 
 @dag(
-    dag_id="wideep_tune",
+    dag_id=airflow_names.TUNE,
     schedule=None,
     params=PARAMS,
     max_active_runs=1,
@@ -24,10 +25,14 @@ PARAMS = params.everything() | {
     doc_md=__doc__,
 )
 def wideep_tune() -> None:
-    planned, image, weights = tasks.plan(must_run=False, sweeps=True), tasks.image(), tasks.weights()
-    planned >> image >> weights
+    checked, image, weights = (
+        tasks.check_request(must_run=False, sweeps=True),
+        tasks.prepare_image(),
+        tasks.prepare_weights(),
+    )
+    checked >> image >> weights
     tune = RunTrials(task_id="tune", what="trials", image=image, model_path=weights)
-    weights >> tune >> tasks.close()
+    weights >> tune >> tasks.close_cycle()
 
 
 wideep_tune()

@@ -7,10 +7,11 @@ from datetime import timedelta
 
 from airflow.sdk import dag
 from wideloop.operators.airflow import params, tasks
+from wideloop.results import airflow_names
 
 
 @dag(
-    dag_id="wideep_weights",
+    dag_id=airflow_names.WEIGHTS,
     schedule=None,
     params=params.where(),
     max_active_runs=1,
@@ -20,7 +21,7 @@ from wideloop.operators.airflow import params, tasks
     doc_md=__doc__,
 )
 def wideep_weights() -> None:
-    tasks.plan(deploys=False) >> tasks.image() >> tasks.weights() >> tasks.close()
+    tasks.check_request(deploys=False) >> tasks.prepare_image() >> tasks.prepare_weights() >> tasks.close_cycle()
 
 
 wideep_weights()

@@ -16,13 +16,14 @@ import pytest
 from wideloop.manifests.clients.aiperf import Aiperf
 from wideloop.manifests.engines import get_engine
 from wideloop.operators.commands.demo import airflow_process
-from wideloop.operators.commands.demo.airflow_home import POOL, USER, AirflowHome
+from wideloop.operators.commands.demo.airflow_home import USER, AirflowHome
 from wideloop.operators.commands.demo.api import AirflowApi
 from wideloop.operators.commands.demo.checks import free_port
 from wideloop.operators.commands.demo.errors import DemoError
 from wideloop.operators.settings import Settings
 from wideloop.operators.targets.local.process import marked
 from wideloop.operators.targets.local.target import LocalTarget
+from wideloop.results.airflow_names import GPU_POOL
 from wideloop.results.store import Store
 
 T = TypeVar("T")
@@ -78,7 +79,7 @@ class AirflowServer:
 
     def prepare(self, deployments: int = 1) -> None:
         """The pool, and every DAG that has no schedule of its own ready to be triggered."""
-        self.api.set_pool(POOL, deployments, "deployments that may exist at once")
+        self.api.set_pool(GPU_POOL, deployments, "deployments that may exist at once")
         for dag in self.api.dag_ids():
             self.api.unpause(dag)
 

@@ -13,16 +13,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from airflow.providers.standard.triggers.external_task import DagStateTrigger
 from airflow.sdk import BaseOperator
 from wideloop.operators.airflow.run_context import params_of, run_of
+from wideloop.operators.steps.cycle_plan import MAX_FAILURES_IN_A_ROW, has_too_many_failures
+from wideloop.results.airflow_names import TRIAL
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
     from wideloop.operators.steps.run import Run
     from wideloop.operators.steps.sweep import TrialRun
-
-_TRIAL_DAG = "wideep_trial"
-#: Consecutive failed runs after which something other than one configuration must be wrong: the study asks for
-#: a point whose trial failed once more only.
-_HOPELESS = 3
 
 
 class RunTrials(BaseOperator):
@@ -38,9 +35,9 @@ class RunTrials(BaseOperator):
     template_fields: Sequence[str] = ("image", "model_path")
 
     def __init__(self, *, what: Literal["trials", "repeats"], image: Any, model_path: Any, **kwargs: Any) -> None:
-        # It remembers nothing, so a retry costs nothing and may come soon.
-        # Many: a deferral that ends within seconds can cost one through no fault of ours (when Airflow's scheduler
-        # hears of the task's end only after the trigger has fired, it takes the task for lost), and a sweep is long.
+        # The task keeps no state, so a retry costs nothing and may start soon. Many of them: a deferral that ends
+        # within seconds can cost one (when the scheduler learns of the task's end only after the trigger has fired,
+        # it takes the task for lost), and a sweep is long.
         kwargs.setdefault("retries", 20)
         kwargs.setdefault("retry_delay", timedelta(seconds=10))
         super().__init__(**kwargs)
@@ -74,7 +71,7 @@ class RunTrials(BaseOperator):
 
         run = run_of(context)
         params = params_of(context)
-        name = "tune" if self.what == "trials" else "confirm"
+        name = self.task_id
         with stage(run, name, ends=False):
             self._check_startable()
             if self.what == "trials":
@@ -82,11 +79,11 @@ class RunTrials(BaseOperator):
             planned, states = self._planned(context)
             waiting = [t for t in planned if states.get(t.run_id) not in dag_runs.FINISHED]
             sweep.settle(params, run, [run_id for run_id, state in states.items() if state == "failed"])
-            self._give_up_when_hopeless(planned, states)
+            self._stop_after_failures(planned, states)
             self.log.info(sweep.progress(params, run))
             for trial in waiting[:2]:
                 if states.get(trial.run_id) is None:
-                    dag_runs.start(_TRIAL_DAG, trial.run_id, self._conf(params, run, trial))
+                    dag_runs.start(TRIAL, trial.run_id, self._conf(params, run, trial))
         if waiting:
             self._sleep_until_finished(waiting[0].run_id)
         # The page adds up what trials held; repeats are no trials.
@@ -107,25 +104,24 @@ class RunTrials(BaseOperator):
             unread = [t.run_id for t in planned if t.run_id not in states]
             if not unread:
                 return planned, states
-            states |= {run_id: dag_runs.state(_TRIAL_DAG, run_id) for run_id in unread}
+            states |= {run_id: dag_runs.state(TRIAL, run_id) for run_id in unread}
 
     def _check_startable(self) -> None:
         from wideloop.operators.airflow import dag_runs
 
-        if dag_runs.is_paused(_TRIAL_DAG):
-            raise RuntimeError(f"{_TRIAL_DAG} is paused: its runs would wait for ever. Unpause it and clear this task")
+        if dag_runs.is_paused(TRIAL):
+            raise RuntimeError(f"{TRIAL} is paused: its runs would wait for ever. Unpause it and clear this task")
 
-    def _give_up_when_hopeless(self, planned: list[TrialRun], states: dict[str, str | None]) -> None:
+    def _stop_after_failures(self, planned: list[TrialRun], states: dict[str, str | None]) -> None:
         from wideloop.operators.airflow import dag_runs
         from wideloop.operators.steps.sweep import SweepFailed
 
-        ended = [state for t in planned if (state := states.get(t.run_id)) in dag_runs.FINISHED]
-        last = ended[-_HOPELESS:]
-        if len(last) == _HOPELESS and set(last) == {"failed"}:
-            names = ", ".join([t.run_id for t in planned if states.get(t.run_id) == "failed"][-_HOPELESS:])
+        ended = [t.run_id for t in planned if states.get(t.run_id) in dag_runs.FINISHED]
+        if has_too_many_failures([states[run_id] == "failed" for run_id in ended]):
+            names = ", ".join(ended[-MAX_FAILURES_IN_A_ROW:])
             raise SweepFailed(
-                f"the last {_HOPELESS} runs of {_TRIAL_DAG} failed ({names}). Read the log of the last one, mend "
-                "what is wrong, clear those runs and then this task: it goes on with the same study"
+                f"the last {MAX_FAILURES_IN_A_ROW} runs of {TRIAL} failed ({names}). Read the log of the last one, "
+                "repair the cause, clear those runs and then this task: it continues the same study"
             )
 
     def _conf(self, params: dict[str, Any], run: Run, trial: TrialRun) -> dict[str, Any]:
@@ -136,5 +132,5 @@ class RunTrials(BaseOperator):
         from wideloop.operators.airflow import dag_runs
 
         ended: Any = list(dag_runs.FINISHED)
-        trigger = DagStateTrigger(dag_id=_TRIAL_DAG, states=ended, run_ids=[run_id], poll_interval=2.0)
+        trigger = DagStateTrigger(dag_id=TRIAL, states=ended, run_ids=[run_id], poll_interval=2.0)
         self.defer(trigger=trigger, method_name="execute_complete", timeout=timedelta(days=7))

@@ -2,37 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import get_current_context, task
 from wideloop.operators.airflow.run_context import params_of, run_of
+from wideloop.operators.airflow.task_errors import fail_at_once, reschedule
 
-#: The pool that keeps deployments from being measured side by side; one slot per set of GPUs.
-GPU_POOL = "wideep_gpu"
+log = logging.getLogger(__name__)
+
 #: Steps are idempotent, so a lost worker costs a retry and nothing else.
-_COME_AGAIN = timedelta(seconds=10)
 RETRIES: dict[str, Any] = {"retries": 2, "retry_delay": timedelta(seconds=5)}
 
 
-def _fail_at_once(error: Exception) -> Exception:
-    """Bad input does not get better by trying again."""
-    from airflow.sdk.exceptions import AirflowFailException
-
-    return AirflowFailException(str(error))
-
-
-def _wait_for_room(busy: Exception) -> Exception:
-    """Another live deployment holds the accelerators: come again without spending a retry."""
-    from datetime import UTC, datetime
-
-    from airflow.sdk.exceptions import AirflowRescheduleException
-
-    print(busy)
-    return AirflowRescheduleException(datetime.now(UTC) + _COME_AGAIN)  # type: ignore[no-untyped-call]
-
-
-def _plan(**scope: bool) -> str:
+def check_and_open_cycle(**scope: bool) -> str:
+    """Judge the request and open the cycle's page; returns the cycle's id."""
     from wideloop.manifests.errors import WideloopError
     from wideloop.operators.steps import plan as step
 
@@ -41,13 +26,14 @@ def _plan(**scope: bool) -> str:
     try:
         warnings = step.plan(params_of(context), run, **scope)
     except WideloopError as refused:
-        raise _fail_at_once(refused) from refused
+        raise fail_at_once(refused) from refused
     for warning in warnings:
-        print(warning)
+        log.warning(warning)
     return run.cycle_id
 
 
-def _close(*failed_too: str) -> None:
+def write_end_of_cycle(*failed_too: str) -> None:
+    """Close the cycle's page, with the run's failed tasks and ``failed_too``; raises when there are any."""
     from wideloop.operators.airflow import dag_runs
     from wideloop.operators.steps import close as step
 
@@ -55,17 +41,17 @@ def _close(*failed_too: str) -> None:
     try:
         step.close(run, [*dag_runs.failed_tasks(run.dag_id, run.run_id), *failed_too])
     except step.CycleFailed as failed:
-        raise _fail_at_once(failed) from failed
+        raise fail_at_once(failed) from failed
 
 
 @task(**RETRIES)
-def plan(*, deploys: bool = True, must_run: bool = True, sweeps: bool = False, records: bool = False) -> str:
+def check_request(*, deploys: bool = True, must_run: bool = True, sweeps: bool = False, records: bool = False) -> str:
     """Check everything that can be checked before anything is launched; returns the cycle's id."""
-    return _plan(deploys=deploys, must_run=must_run, sweeps=sweeps, records=records)
+    return check_and_open_cycle(deploys=deploys, must_run=must_run, sweeps=sweeps, records=records)
 
 
 @task(**RETRIES)
-def image() -> str:
+def prepare_image() -> str:
     """Build or verify the engine's image; returns its digest."""
     from wideloop.manifests.errors import Refused
     from wideloop.operators.steps import prepare
@@ -74,11 +60,11 @@ def image() -> str:
     try:
         return prepare.ensure_image(params_of(context), run_of(context))
     except Refused as refused:
-        raise _fail_at_once(refused) from refused
+        raise fail_at_once(refused) from refused
 
 
 @task(**RETRIES)
-def weights() -> str:
+def prepare_weights() -> str:
     """Fill or verify the model cache; returns the model's path on the target."""
     from wideloop.manifests.errors import Refused
     from wideloop.operators.steps import prepare
@@ -87,18 +73,18 @@ def weights() -> str:
     try:
         return prepare.ensure_weights(params_of(context), run_of(context))
     except Refused as refused:
-        raise _fail_at_once(refused) from refused
+        raise fail_at_once(refused) from refused
 
 
 @task(**RETRIES)
-def name(kind: str) -> str:
+def name_deployment(kind: str) -> str:
     """The name of the deployment that comes next: the setup, so that whatever applying it leaves is torn down."""
     context = get_current_context()
     return str(params_of(context).get("deployment") or run_of(context).deployment(kind))
 
 
 @task(**RETRIES)
-def apply(kind: str, image: str, model_path: str, *, record: bool = False, placed: bool = False) -> str:
+def apply_deployment(kind: str, image: str, model_path: str, *, record: bool = False, placed: bool = False) -> str:
     """Start the deployment of the form's configuration; returns its name. Waiting is another task's."""
     from wideloop.manifests.errors import Refused, TargetBusy
     from wideloop.operators.steps import launch
@@ -107,13 +93,13 @@ def apply(kind: str, image: str, model_path: str, *, record: bool = False, place
     try:
         return launch.launch(params_of(context), run_of(context), kind, image, model_path, record=record, placed=placed)
     except Refused as refused:
-        raise _fail_at_once(refused) from refused
+        raise fail_at_once(refused) from refused
     except TargetBusy as busy:
-        raise _wait_for_room(busy) from busy
+        raise reschedule(busy) from busy
 
 
 @task(**RETRIES)
-def dump_recordings(deployment: str) -> dict[str, str]:
+def collect_recordings(deployment: str) -> dict[str, str]:
     """Have every worker write its expert recording; returns where each is kept."""
     from wideloop.operators.steps import experts
 
@@ -122,7 +108,7 @@ def dump_recordings(deployment: str) -> dict[str, str]:
 
 
 @task(**RETRIES)
-def examine(deployment: str) -> dict[str, Any]:
+def examine_deployment(deployment: str) -> dict[str, Any]:
     """Take all that can be compared with another deployment: recordings, answers, rebalances."""
     from wideloop.operators.steps import experts
 
@@ -140,7 +126,7 @@ def place_experts(recordings: dict[str, str]) -> dict[str, str]:
 
 
 @task(**RETRIES)
-def delete(deployment: str) -> None:
+def delete_deployment(deployment: str) -> None:
     """Give the accelerators back; a deployment that the form named was not ours to take, and stays."""
     from wideloop.operators.steps import deployment as step
 
@@ -150,7 +136,7 @@ def delete(deployment: str) -> None:
 
 
 @task(trigger_rule="one_failed", **RETRIES)
-def delete_when_failed(deployment: str | None) -> None:
+def delete_failed_deployment(deployment: str | None) -> None:
     """A deployment that was to stay but never became ready does not stay."""
     from wideloop.operators.steps import deployment as step
 
@@ -163,30 +149,30 @@ def delete_when_failed(deployment: str | None) -> None:
 
 
 @task.branch(**RETRIES)
-def up_or_down() -> str:
+def choose_action() -> str:
     """Whether the form wants a deployment brought up or taken down."""
-    return "plan" if params_of(get_current_context())["action"] == "up" else "take_down"
+    return "check_request" if params_of(get_current_context())["action"] == "up" else "take_down_deployment"
 
 
 @task(**RETRIES)
-def take_down() -> None:
+def take_down_deployment() -> None:
     """Delete the deployment that the form names; a name that is none is an error, for GPUs would stay taken."""
     from wideloop.operators.steps import deployment as step
     from wideloop.operators.targets import open_target
 
     params = params_of(get_current_context())
     target = open_target(params["target"])
-    known = [owned.name for owned in target.list_owned()]
-    if params["deployment"] not in known:
-        names = ", ".join(known) or "none"
-        raise _fail_at_once(
+    existing = [owned.name for owned in target.list_owned()]
+    if params["deployment"] not in existing:
+        names = ", ".join(existing) or "none"
+        raise fail_at_once(
             ValueError(f"deployment = {params['deployment']!r}: is not one of those that exist: {names}")
         )
     step.delete(params["target"], params["deployment"])
 
 
 @task(**RETRIES)
-def announce(deployment: str) -> dict[str, Any]:
+def announce_endpoints(deployment: str) -> dict[str, Any]:
     """Say where the deployment is reached; returns its endpoints."""
     from wideloop.operators.steps.run import end_stage
     from wideloop.operators.targets import open_target
@@ -194,7 +180,7 @@ def announce(deployment: str) -> dict[str, Any]:
     context = get_current_context()
     endpoints = open_target(params_of(context)["target"]).endpoints(deployment)
     end_stage(run_of(context), "deploy", "success", endpoints.frontend)
-    print(f"{deployment} answers at {endpoints.frontend}")
+    log.info("%s answers at %s", deployment, endpoints.frontend)
     return endpoints.model_dump(mode="json")
 
 
@@ -206,7 +192,7 @@ def compare_experts(before: dict[str, Any], after: dict[str, Any]) -> str:
     context = get_current_context()
     first, second = (experts.Examined.model_validate(side) for side in (before, after))
     verdict = experts.compare(params_of(context), first, second, run_of(context)).verdict
-    print(verdict)
+    log.info(verdict)
     return verdict
 
 
@@ -223,72 +209,15 @@ def recommend() -> dict[str, Any]:
 
 
 @task(trigger_rule="all_done", **RETRIES)
-def close() -> None:
+def close_cycle() -> None:
     """Write the cycle's end; fails when any task of the run did, so that the run is not green."""
-    _close()
+    write_end_of_cycle()
 
 
 @task(**RETRIES)
-def ask() -> dict[str, Any]:
-    """The configuration this run is to try; skips the run when its trial was told already."""
-    from airflow.sdk.exceptions import AirflowSkipException
-    from wideloop.operators.steps import sweep, trial
-
-    context = get_current_context()
-    if run_of(context).for_cycle is None:
-        # Started by hand: a cycle of its own, whose first trial is the form's configuration.
-        _plan(must_run=False, sweeps=True)
-        sweep.prepare_study(params_of(context), run_of(context))
-    asked = trial.ask(params_of(context), run_of(context))
-    if asked.finished:
-        raise AirflowSkipException(f"trial {asked.number} was finished before")
-    return asked.model_dump(mode="json")
-
-
-@task(**RETRIES)
-def apply_trial(asked: dict[str, Any]) -> str:
-    """Start the deployment of a trial; returns its name."""
-    from wideloop.manifests.errors import TargetBusy
-    from wideloop.operators.steps import launch, trial
-
-    context = get_current_context()
-    params = params_of(context)
-    known = trial.Try.model_validate(asked)
-    try:
-        return launch.launch_trial(params, known, run_of(context), params["image"], params["model_path"])
-    except TargetBusy as busy:
-        raise _wait_for_room(busy) from busy
-
-
-@task(trigger_rule="all_done", **RETRIES)
-def tell(asked: dict[str, Any] | None, waited: dict[str, Any] | None, measured: dict[str, Any] | None) -> None:
-    """Tell the study what came of the trial; fails when nothing was learned."""
-    from airflow.sdk.exceptions import AirflowSkipException
-    from wideloop.operators.airflow import dag_runs
-    from wideloop.operators.steps import benchmark, deployment, trial
-
-    context = get_current_context()
-    if asked is None:
-        if dag_runs.failed_tasks(context["dag_run"].dag_id, context["dag_run"].run_id):
-            raise _fail_at_once(RuntimeError("no trial was asked for"))
-        raise AirflowSkipException("this run's trial was finished before")
-    outcome = deployment.Outcome.model_validate(waited) if waited else None
-    result = benchmark.Measured.model_validate(measured) if measured else None
-    by_hand = run_of(context).for_cycle is None
-    try:
-        trial.tell(params_of(context), trial.Try.model_validate(asked), run_of(context), outcome, result)
-    except trial.TrialFailed as failed:
-        if by_hand:
-            _close("tell")
-        raise _fail_at_once(failed) from failed
-    if by_hand:
-        _close()
-
-
-@task(**RETRIES)
-def sweep_up() -> list[str]:
+def remove_orphans() -> list[str]:
     """Delete every deployment, and every Job for an image or weights, whose runs are over."""
     from wideloop.operators.airflow import dag_runs
     from wideloop.operators.steps import janitor
 
-    return janitor.sweep_up(dag_runs.is_live)
+    return janitor.remove_orphans(dag_runs.is_live)

@@ -11,6 +11,7 @@ from rich.console import Console
 from wideloop import __version__
 from wideloop.manifests.errors import WideloopError
 from wideloop.operators.commands.cluster import preflight, rbac
+from wideloop.operators.commands.cycle import cycle
 from wideloop.operators.commands.demo.airflow_home import AirflowHome
 from wideloop.operators.commands.demo.run import Demo
 from wideloop.operators.commands.export import export
@@ -20,7 +21,7 @@ from wideloop.operators.settings import settings
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
 
-for command in (rbac, preflight, export):
+for command in (rbac, preflight, export, cycle):
     app.command()(command)
 app.add_typer(placement, name="placement")
 

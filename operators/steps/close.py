@@ -9,7 +9,7 @@ from wideloop.manifests.errors import WideloopError
 from wideloop.operators.steps.run import Run, open_store
 
 #: The task whose failure means that nothing was begun.
-PLAN = "plan"
+CHECK = "check_request"
 
 
 class CycleFailed(WideloopError):
@@ -22,9 +22,9 @@ def close(run: Run, failed_tasks: Sequence[str]) -> None:
     Raises:
         CycleFailed: ``failed_tasks`` is not empty; the run must not look green.
     """
-    if run.for_cycle is not None and PLAN in failed_tasks:
+    if run.for_cycle is not None and CHECK in failed_tasks:
         # It was refused before it could touch the cycle it was to go on with, which is as it was.
-        raise CycleFailed(f"refused to go on with {run.for_cycle}; see the log of {PLAN}")
+        raise CycleFailed(f"refused to go on with {run.for_cycle}; see the log of {CHECK}")
     now = datetime.now(UTC)
     with open_store() as store:
         cycle = store.cycle(run.cycle_id)

@@ -17,7 +17,7 @@ _AT_ONCE = 8
 IsLive = Callable[[str, str], bool]
 
 
-def sweep_up(is_live: IsLive) -> list[str]:
+def remove_orphans(is_live: IsLive) -> list[str]:
     """Delete every deployment and every preparation of ours whose owners are gone; returns their names.
 
     ``is_live`` says whether the run (dag id, run id) is still queued or running. A deployment that was

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from wideloop.manifests.deployment import DeploymentSpec
 from wideloop.manifests.errors import WideloopError
 from wideloop.operators.request import Request
+from wideloop.operators.steps.cycle_plan import interleaved
 from wideloop.operators.steps.experts import placements
 from wideloop.operators.steps.plan import open_study
 from wideloop.operators.steps.run import Run, open_store
@@ -95,10 +96,13 @@ def trial_runs(params: Mapping[str, Any], run: Run, failed_runs: int) -> list[Tr
     return [TrialRun(run_id=f"{run.cycle_id}__trial_{k:03d}", extra={}) for k in range(count)]
 
 
-def repeat_runs(params: Mapping[str, Any], run: Run, failed_runs: int) -> list[TrialRun]:
-    """Repeats of the default and the best, in the order default, best, best, default, ... so that drift cancels.
+def repeat_runs(params: Mapping[str, Any], run: Run, failed_runs: int, *, also: Sequence[str] = ()) -> list[TrialRun]:
+    """Repeats of the default and the best trial, interleaved so that drift cancels.
 
     A failed run breaks its pair, so each brings one more pair.
+
+    Args:
+        also: why-marks of further trials to repeat between the two; one that could not run is left out.
 
     Raises:
         SweepFailed: no configuration met the objectives, so there is nothing to compare.
@@ -113,16 +117,20 @@ def repeat_runs(params: Mapping[str, Any], run: Run, failed_runs: int) -> list[T
         )
     if default is None:
         raise SweepFailed("the default configuration was never measured, so there is nothing to compare with")
-    if best.number == default:
+    could_run = {result.number for result in study.results() if result.outcome == "measured"}
+    between = [number for why in also if (number := study.number_of(why)) in could_run]
+    numbers: list[int] = list(dict.fromkeys([default, *between, best.number]))
+    if len(numbers) < 2:
         return []
-    runs = []
-    for k in range(request.repeats + min(failed_runs, _SPARE_RUNS)):
-        pair = (default, best.number) if k % 2 == 0 else (best.number, default)
-        for number in pair:
-            label = "default" if number == default else "best"
-            extra = {"repeat_of": number, "repeat": k}
-            runs.append(TrialRun(run_id=f"{run.cycle_id}__repeat_{k:02d}_{label}", extra=extra))
-    return runs
+    labels = {best.number: "best", default: "default"}
+    rounds = request.repeats + min(failed_runs, _SPARE_RUNS)
+    return [
+        TrialRun(
+            run_id=f"{run.cycle_id}__repeat_{repeat:02d}_{labels.get(number, number)}",
+            extra={"repeat_of": number, "repeat": repeat},
+        )
+        for repeat, number in interleaved(numbers, rounds)
+    ]
 
 
 def settle(params: Mapping[str, Any], run: Run, failed_runs: Sequence[str]) -> None:
@@ -131,7 +139,11 @@ def settle(params: Mapping[str, Any], run: Run, failed_runs: Sequence[str]) -> N
     lost = {number for failed in failed_runs if (number := study.abandon(failed)) is not None}
     with open_store() as store:
         left = [t for t in store.trials(study=run.cycle_id) if t.number in lost and t.state == "running"]
-        ended = {"state": "failed", "reason": "its run ended without a word", "ended_at": datetime.now(UTC)}
+        ended = {
+            "state": "failed",
+            "reason": "its DAG run ended without reporting a result",
+            "ended_at": datetime.now(UTC),
+        }
         store.put(*(t.model_copy(update=ended) for t in left))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from wideloop.results.airflow_names import DEPLOY, IMAGE, WEIGHTS
 from wideloop.results.dashboard.formats import number, percent
 from wideloop.results.dashboard.kinds import Kind
 from wideloop.results.dashboard.levels import LevelRow
@@ -12,9 +13,9 @@ from wideloop.results.records import Cycle, Recording, Stage
 from wideloop.results.statistics import paired_gain
 
 _DONE = {
-    "wideep_image": "The image is ready",
-    "wideep_weights": "The model cache is ready",
-    "wideep_deploy": "The deployment came up",
+    IMAGE: "The image is ready",
+    WEIGHTS: "The model cache is ready",
+    DEPLOY: "The deployment came up",
 }
 _ONCE = "Measured once each, so chance is not excluded"
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from typing import Literal
 
+from wideloop.results.airflow_names import BENCHMARK, CYCLE, EXPERTS, TRIAL, TUNE
+
 Kind = Literal["cycle", "sweep", "trial", "benchmark", "experts", "stages"]
 
 #: The only DAG that recommends a configuration.
-CYCLE_DAG = "wideep_cycle"
+CYCLE_DAG = CYCLE
 _KINDS: dict[str, Kind] = {
     CYCLE_DAG: "cycle",
-    "wideep_tune": "sweep",
-    "wideep_trial": "trial",
-    "wideep_benchmark": "benchmark",
-    "wideep_experts": "experts",
+    TUNE: "sweep",
+    TRIAL: "trial",
+    BENCHMARK: "benchmark",
+    EXPERTS: "experts",
 }
 
 

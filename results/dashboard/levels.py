@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from pydantic import BaseModel
 from wideloop.results.dashboard.trials import failed_gates
-from wideloop.results.experts.comparison import IN_ORDER, PLACED
+from wideloop.results.experts.sides import IN_ORDER, PLACED
 from wideloop.results.records import Measurement
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 from wideloop.results.experts.outputs import Outputs
 from wideloop.results.experts.rebalances import Rebalances
+from wideloop.results.experts.sides import IN_ORDER, PLACED
 from wideloop.results.records import Measurement
 from wideloop.results.statistics import paired_gain
 
-#: Names of the two sides, as measurements are filed.
-IN_ORDER, PLACED = "in order", "placed"
 _MEASURES = ("output_tok_s", "input_tok_s", "ttft_ms_p50", "tpot_ms_p50", "tpot_ms_p99")
 
 
@@ -46,10 +45,22 @@ class Level(BaseModel):
     changes: dict[str, Change]
 
 
+#: Fields of a proof as the standalone driver stored them before it shared :class:`Proof` with the DAGs.
+_EARLIER_NAMES = {
+    "balancedness_in_order": "before",
+    "balancedness_predicted": "predicted",
+    "balancedness_recorded": "measured",
+}
+
+
 class Proof(BaseModel):
     """Whether one role's placement took effect, and what it did to balance (mean over hottest rank load).
 
-    ``predicted`` is the placement's balance on the first recording, ``measured`` on the second, ``before`` without it.
+    Attributes:
+        before, predicted: balance of the first recording without the placement, and with it.
+        measured: balance of the second recording, made with the placement.
+        correlation: median over layers of what both recordings count per expert; 1 when the placement is in effect.
+        correlation_if_ignored: the same, had the engine ignored the placement. Both are None in earlier documents.
     """
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
@@ -59,6 +70,13 @@ class Proof(BaseModel):
     before: float
     predicted: float
     measured: float
+    correlation: float | None = None
+    correlation_if_ignored: float | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_todays_names(cls, data: Any) -> Any:
+        return {_EARLIER_NAMES.get(key, key): value for key, value in data.items()} if isinstance(data, dict) else data
 
 
 class Comparison(BaseModel):

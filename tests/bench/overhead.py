@@ -12,8 +12,14 @@ from tests.bench.figure import Figure, parts
 
 LIMIT_S = 15.0
 #: Tasks of a trial in the order they run; the last two run side by side.
-ASK, APPLY, READY, BENCHMARK, TELL, DELETE = "ask", "apply_trial", "ready", "benchmark", "tell", "delete"
-TASKS = (ASK, APPLY, READY, BENCHMARK, TELL, DELETE)
+TASKS = (ASK, APPLY, READY, BENCHMARK, TELL, DELETE) = (
+    "ask_study",
+    "apply_deployment",
+    "wait_until_ready",
+    "benchmark",
+    "tell_study",
+    "delete_deployment",
+)
 
 
 @dataclass(frozen=True)
@@ -54,8 +60,8 @@ class TrialTimes:
 def breakdown(trial: TrialTimes) -> dict[str, float]:
     """The parts of :attr:`TrialTimes.overhead_s` in seconds; they add up to it exactly.
 
-    The engine starts while ``apply_trial`` ends and ``ready`` begins, so the time between these two tasks
-    counts with them and not as waiting for the scheduler.
+    The engine starts while ``apply_deployment`` ends and ``wait_until_ready`` begins, so the time between these two
+    tasks counts with them and not as waiting for the scheduler.
     """
     task = trial.tasks
     closing = Span(min(task[TELL].start, task[DELETE].start), max(task[TELL].end, task[DELETE].end))
@@ -120,7 +126,7 @@ def figures(trials: Sequence[TrialTimes], runs: Sequence[Span], retried: int) ->
             statistics.median(t.run.seconds for t in trials),
             "s",
             f"medians: {parts(known, 's')}; tasks: {parts(alone, 's')} (tell and delete run side by side, the "
-            "engine starts during apply_trial and ready, the client runs during benchmark)",
+            "engine starts during apply_deployment and wait_until_ready, the client runs during benchmark)",
         ),
     ]
     if gaps := between(runs):

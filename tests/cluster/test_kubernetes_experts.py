@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from wideloop.results.experts.comparison import IN_ORDER, PLACED, Comparison
+from wideloop.results.experts.comparison import Comparison
+from wideloop.results.experts.sides import IN_ORDER, PLACED
 
 from tests.airflow_server import AirflowServer
 from tests.cluster.airflow_place import EXPERT_PAIRS

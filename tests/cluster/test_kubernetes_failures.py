@@ -13,9 +13,9 @@ import pytest
 from wideloop.manifests import profiles
 from wideloop.manifests.kubernetes.labels import OWNER_RUN, selector
 from wideloop.manifests.kubernetes.options import ClusterOptions
-from wideloop.operators.commands.demo.airflow_home import POOL
 from wideloop.operators.commands.demo.errors import DemoError
 from wideloop.operators.steps.run import Run
+from wideloop.results.airflow_names import GPU_POOL
 
 from tests.airflow_server import AirflowServer
 from tests.cluster import nodes
@@ -45,12 +45,12 @@ class Failing:
 
 RUNS = {
     # The image of the simulated engine lacks what a real one needs: no fault has to be made.
-    "image": Failing("wideep_image", "image", "No module named 'deep_ep'", {"engine": "dynamo-sglang"}),
-    "weights": Failing("wideep_weights", "weights", "the disk is full", {"model": OTHER_MODEL}),
-    "apply": Failing("wideep_deploy", "apply", "no such file for you"),
-    "wait": Failing("wideep_benchmark", "ready", "the engine is broken"),
+    "image": Failing("wideep_image", "prepare_image", "No module named 'deep_ep'", {"engine": "dynamo-sglang"}),
+    "weights": Failing("wideep_weights", "prepare_weights", "the disk is full", {"model": OTHER_MODEL}),
+    "apply": Failing("wideep_deploy", "apply_deployment", "no such file for you"),
+    "wait": Failing("wideep_benchmark", "wait_until_ready", "the engine is broken"),
     "benchmark": Failing("wideep_trial", "benchmark", "the client is broken"),
-    "recording": Failing("wideep_cycle", "baseline.dump_recordings", "FileNotFoundError"),
+    "recording": Failing("wideep_cycle", "baseline.collect_recordings", "FileNotFoundError"),
     "placement": Failing("wideep_experts", "place_experts", "FileExistsError"),
 }
 
@@ -61,10 +61,10 @@ def room(airflow: AirflowServer, home: Place) -> Iterator[None]:
     more = profiles.hardware(PROFILE).model_copy(update={"nodes": HOSTS})
     documents = list(nodes.gpu_nodes(more, f"{home.namespace}-more"))
     names = home.agent.add_nodes(documents)
-    before = airflow.get(f"/api/v2/pools/{POOL}")
-    airflow.api.set_pool(POOL, HOSTS, before["description"])
+    before = airflow.get(f"/api/v2/pools/{GPU_POOL}")
+    airflow.api.set_pool(GPU_POOL, HOSTS, before["description"])
     yield
-    airflow.api.set_pool(POOL, before["slots"], before["description"])
+    airflow.api.set_pool(GPU_POOL, before["slots"], before["description"])
     home.agent.remove_nodes(names)
 
 

@@ -86,9 +86,9 @@ def test_teardown_leaves_nothing_wherever_a_run_has_failed(place: Place, reach: 
 @pytest.mark.parametrize("reach", [half_applied, without_its_graph], ids=lambda reach: reach.__name__)
 def test_the_janitor_finds_what_a_lost_run_left(place: Place, reach: Callable[[Place], None]) -> None:  # noqa: F811
     reach(place)
-    assert janitor.sweep_up(lambda dag_id, run_id: True) == []
+    assert janitor.remove_orphans(lambda dag_id, run_id: True) == []
     assert place.left() != []
-    removed = janitor.sweep_up(lambda dag_id, run_id: (dag_id, run_id) != (OWNER.dag_id, OWNER.run_id))
+    removed = janitor.remove_orphans(lambda dag_id, run_id: (dag_id, run_id) != (OWNER.dag_id, OWNER.run_id))
     assert removed == ["dynamo/one"]
     assert place.left() == []
 
@@ -98,7 +98,7 @@ def test_the_janitor_leaves_another_installations_deployments_alone(place: Place
     place.target.apply(place.spec(), theirs)
     (owned,) = place.target.list_owned()
     assert owned.owner == theirs
-    assert janitor.sweep_up(lambda dag_id, run_id: False) == []
+    assert janitor.remove_orphans(lambda dag_id, run_id: False) == []
     place.target.delete("one")
     assert place.left() == []
 
@@ -117,7 +117,7 @@ def test_the_janitor_ends_work_on_images_and_weights_that_no_live_run_waits_for(
             begin(empty_place, name, owner)
     wait_for(lambda: len(empty_place.agent.processes(empty_place.namespace)) == len(waiting), 30, "tasks at work")
 
-    assert janitor.sweep_up(lambda dag_id, run_id: run_id == "live") == ["dynamo/of-dead"]
+    assert janitor.remove_orphans(lambda dag_id, run_id: run_id == "live") == ["dynamo/of-dead"]
     left = {p.name: p.owners for p in empty_place.target.preparations()}
     assert left == {"of-both": (live,), "of-nobody": (), "of-theirs": (theirs,)}
     assert len(empty_place.agent.processes(empty_place.namespace)) == len(left)

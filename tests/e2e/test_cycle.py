@@ -78,10 +78,10 @@ def test_values_that_do_not_go_together_are_refused_before_anything_starts(
 ) -> None:
     run = airflow.run("wideep_cycle", **SMALL | conf)
     airflow.wait("wideep_cycle", run, 60, expect="failed")
-    log = airflow.log("wideep_cycle", run, "plan")
+    log = airflow.log("wideep_cycle", run, "check_request")
     assert [word for word in words if word not in log] == []
-    assert airflow.attempts("wideep_cycle", run, "plan") == 1
+    assert airflow.attempts("wideep_cycle", run, "check_request") == 1
     states = airflow.states("wideep_cycle", run)
-    assert {t for t, s in states.items() if s == "failed"} == {"plan", "close"}
+    assert {t for t, s in states.items() if s == "failed"} == {"check_request", "close_cycle"}
     assert "success" not in states.values()
     assert airflow.left_behind() == []

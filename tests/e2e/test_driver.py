@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from wideloop.operators.settings import Settings
+from wideloop.operators.steps.cycle_plan import cycle_stages
 from wideloop.operators.targets.local.process import marked
 from wideloop.results.store import Store
 
@@ -54,6 +55,9 @@ def test_a_driver_that_ran_out_of_time_goes_on_to_the_end(home: Path):
         trials = store.trials(study=cycle.cycle_id)
         repeats = store.measurements(cycle_id=cycle.cycle_id, purpose="repeat")
         assert store.recommendation(cycle.cycle_id) is not None
+        stages = sorted(store.stages(cycle.cycle_id), key=lambda stage: stage.started_at)
+    # The order that the DAG draws, too; judging the request is no stage of the timeline.
+    assert [s.name for s in stages] == [s.name for s in cycle_stages(proves=True) if s.name != "request"]
     assert (cycle.state, cycle.simulated) == ("success", True)
     assert len([t for t in trials if t.state in ("complete", "infeasible")]) == 4
     assert any(t.state == "infeasible" for t in trials)

@@ -18,7 +18,7 @@ def test_an_engine_killed_in_the_baseline_ends_the_cycle_cleanly(airflow: Airflo
     airflow.engine_process(deployment, "prefill-0").kill()
     airflow.wait("wideep_cycle", run, 120, expect="failed")
     assert "prefill-0: ended with signal 9" in airflow.log("wideep_cycle", run, "baseline.benchmark")
-    assert airflow.states("wideep_cycle", run)["baseline.delete"] == "success"
+    assert airflow.states("wideep_cycle", run)["baseline.delete_deployment"] == "success"
     sweep = Sweep.of(airflow, "wideep_cycle", run)
     assert (sweep.cycle.state, sweep.trials, sweep.measurements) == ("failed", [], [])
     with airflow.store() as store:

@@ -68,12 +68,14 @@ def test_a_run_waits_while_another_deployment_holds_the_accelerators(
     airflow.target.apply(_spec(airflow, "over"), Owner(dag_id="wideep_cycle", run_id=finished_cycle))
     run = airflow.run("wideep_trial", **SMALL)
     airflow.until(
-        lambda: airflow.states("wideep_trial", run).get("apply_trial") == "up_for_reschedule", 60, "the wait for room"
+        lambda: airflow.states("wideep_trial", run).get("apply_deployment") == "up_for_reschedule",
+        60,
+        "the wait for room",
     )
     assert [o.name for o in airflow.target.list_owned()] == ["over"]
     airflow.wait("wideep_janitor", airflow.run("wideep_janitor"), 60)
     airflow.wait("wideep_trial", run, 120)
-    assert airflow.attempts("wideep_trial", run, "apply_trial") == 1, "waiting costs no retry"
+    assert airflow.attempts("wideep_trial", run, "apply_deployment") == 1, "waiting costs no retry"
     with airflow.store() as store:
         (trial,) = [t for t in store.trials() if t.dag_run_id == run]
     assert trial.state == "complete" and trial.is_default, "the first trial by hand is the form's configuration"

@@ -14,7 +14,6 @@ from wideloop.operators.bootstrap import PROJECT
 from wideloop.operators.commands.demo.checks import free_port
 
 USER = "admin"
-POOL = "wideep_gpu"
 
 
 @dataclass(frozen=True)

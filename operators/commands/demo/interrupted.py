@@ -9,8 +9,8 @@ from typing import Any
 
 from wideloop.operators.commands.demo.api import AirflowApi
 from wideloop.operators.commands.demo.errors import DemoError
+from wideloop.results.airflow_names import CYCLE, TRIAL
 
-CYCLE, TRIAL = "wideep_cycle", "wideep_trial"
 _WHY = "the demo was ended in the middle of it"
 
 

@@ -13,20 +13,21 @@ from rich.console import Console
 from wideloop.manifests.errors import WideloopError
 from wideloop.operators.bootstrap import demo_command
 from wideloop.operators.commands.demo import airflow_process, checks, summary
-from wideloop.operators.commands.demo.airflow_home import POOL, USER, AirflowHome
+from wideloop.operators.commands.demo.airflow_home import USER, AirflowHome
 from wideloop.operators.commands.demo.airflow_process import Mark, Running
 from wideloop.operators.commands.demo.api import AirflowApi
 from wideloop.operators.commands.demo.errors import DemoError
-from wideloop.operators.commands.demo.interrupted import CYCLE, TRIAL, end_interrupted
+from wideloop.operators.commands.demo.interrupted import end_interrupted
 from wideloop.operators.commands.demo.progress import Progress
 from wideloop.operators.commands.demo.snapshot import Snapshot
 from wideloop.operators.request import DEFAULTS
 from wideloop.operators.settings import Settings
 from wideloop.operators.targets import open_target
+from wideloop.results.airflow_names import CYCLE, GPU_POOL, JANITOR, TRIAL, TUNE
 from wideloop.results.store import Store
 
 #: What runs when the cycle does: unpaused by the demo, the rest ships paused for people to try.
-UNPAUSED = (TRIAL, "wideep_tune", "wideep_janitor", CYCLE)
+UNPAUSED = (TRIAL, TUNE, JANITOR, CYCLE)
 _START_S = 300.0
 
 
@@ -93,7 +94,7 @@ class Demo:
             airflow_process.wait_until(api.healthy, airflow, self._home, _START_S, "Airflow's start")
             progress.say("loading the DAGs")
             airflow_process.wait_until(lambda: self._loaded(api), airflow, self._home, _START_S, "loading the DAGs")
-            api.set_pool(POOL, 1, "deployments that may exist at once")
+            api.set_pool(GPU_POOL, 1, "deployments that may exist at once")
             for dag in UNPAUSED:
                 api.unpause(dag)
             run = self._run(api, conf, progress, taken_over=taken_over)

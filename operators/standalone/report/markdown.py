@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from wideloop.results.experts.comparison import Proof
+
 
 def markdown(report: dict[str, Any]) -> str:
     """All tables, and what stands above them."""
@@ -49,9 +51,10 @@ def _proof(proof: dict[str, Any]) -> str:
     if not proof:
         return ""
     columns = ("role", "placement", "balancedness in order", "predicted", "recorded")
+    proofs = {role: Proof.model_validate(document) for role, document in proof.items()}
     rows = [
-        (role, p["reason"], *(number(p[f"balancedness_{k}"], 3) for k in ("in_order", "predicted", "recorded")))
-        for role, p in proof.items()
+        (role, p.reason, *(number(value, 3) for value in (p.before, p.predicted, p.measured)))
+        for role, p in proofs.items()
     ]
     return "## Is the placement honoured?\n\n" + table(columns, rows)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 from wideloop.manifests.deployment import WorkerSpec
-from wideloop.operators.standalone import journal
+from wideloop.operators.standalone import deployment_log
 from wideloop.operators.steps.run import Run, open_store
 from wideloop.results.engine_metrics import EngineMetrics
 from wideloop.results.records import Measurement, Trial
@@ -53,7 +53,7 @@ def rows(run: Run, whys: dict[int, str]) -> list[Row]:
     with open_store() as store:
         measurements = store.measurements(cycle_id=run.cycle_id)
         trials = {t.number: t for t in store.trials(study=run.cycle_id)}
-    return [_row(entry, measurements, trials, whys) for entry in journal.entries(run)]
+    return [_row(entry, measurements, trials, whys) for entry in deployment_log.entries(run)]
 
 
 def _row(entry: dict[str, Any], measurements: list[Measurement], trials: dict[int, Trial], whys: dict[int, str]) -> Row:

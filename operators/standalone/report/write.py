@@ -19,6 +19,7 @@ from wideloop.operators.standalone.report.rows import Row, rows
 from wideloop.operators.steps.experts.place import recorded
 from wideloop.operators.steps.plan import open_study
 from wideloop.operators.steps.run import Run, artefacts, open_store
+from wideloop.results.experts.proofs import kept_proofs
 from wideloop.tuning.study import TuningStudy
 
 #: Levels of each dimension of the grid that a sweep is compared with: memory and graph batch; slots are all taken.
@@ -45,7 +46,9 @@ def write_report(params: Mapping[str, Any], run: Run, folder: Path) -> dict[str,
         "state": cycle.state if cycle else "absent",
         "request": request.model_dump(mode="json"),
         "recommendation": recommendation.model_dump(mode="json") if recommendation else None,
-        "proof": _proof(run),
+        "proof": {
+            role: proof.model_dump(mode="json") for role, proof in kept_proofs(artefacts(), run.cycle_id).items()
+        },
         "configurations": configurations(found, best.number if best else None, balancedness(run, found)),
         "trials": [_trial(row) for row in found if row.purpose in ("baseline", "trial")],
         "memory_model": memory_errors(folder, hardware),
@@ -96,13 +99,6 @@ def _cost(found: Sequence[Row], study: TuningStudy) -> dict[str, Any]:
         "ours_per_deployment_s_most": round(max(ours), 2) if ours else None,
         "client_delay_most": max((d for d in delays if d is not None), default=None),
     }
-
-
-def _proof(run: Run) -> dict[str, Any]:
-    keep = artefacts()
-    uri = next((u for u in keep.list("cycles", run.cycle_id) if u.endswith("/proof.json")), None)
-    found: dict[str, Any] = keep.read_json(uri) if uri else {}
-    return found
 
 
 def _popularity(run: Run) -> Any:

@@ -40,6 +40,15 @@ def dump(target_name: str, name: str, run: Run) -> dict[str, str]:
     return {component: _keep(target, spec, component, run) for component in target.endpoints(name).control}
 
 
+def kept_recordings(spec: DeploymentSpec, run: Run) -> dict[str, str]:
+    """What :func:`dump` kept of a deployment, also of one that is gone; empty unless every worker's is there."""
+    kept = artefacts().list("cycles", run.cycle_id, "recordings", spec.name)
+    recordings = {Path(uri).stem: uri for uri in kept if uri.endswith(".npz")}
+    roles = {worker.role for worker in spec.workers}
+    expected = {c.name for c in get_engine(spec.engine).components(spec) if c.role in roles}
+    return recordings if expected <= recordings.keys() else {}
+
+
 def _keep(target: Target, spec: DeploymentSpec, component: str, run: Run) -> str:
     worker, engine = _worker(spec, component), get_engine(spec.engine)
     expected = ranks_writing(spec, worker)

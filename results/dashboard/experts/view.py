@@ -8,7 +8,8 @@ from pydantic import BaseModel, ValidationError
 from wideloop.results.artefacts import Artefacts
 from wideloop.results.dashboard.experts import charts
 from wideloop.results.dashboard.view import SIMULATED
-from wideloop.results.experts.comparison import Comparison
+from wideloop.results.experts.comparison import Comparison, Proof
+from wideloop.results.experts.proofs import DOCUMENT, kept_proofs
 from wideloop.results.experts.report import RoleReport
 from wideloop.results.records import Cycle
 
@@ -16,25 +17,33 @@ _COMPARISON = "comparison.json"
 
 
 class ExpertsView(BaseModel):
-    """One cycle's experts; ``charts`` by role. ``problem`` says why there is nothing, or not all.
+    """One cycle's experts.
 
-    ``roles`` has an aggregated worker's prefill and decode after the worker itself, where they are known apart.
+    Attributes:
+        roles: an aggregated worker is followed by its prefill and decode, where they were recorded apart.
+        proofs: by role, of a cycle that placed experts without comparing; a comparison has its own.
+        charts: by role.
+        problem: why there is nothing to show, or not everything.
     """
 
     notice: str | None
     cycle: Cycle
     roles: list[RoleReport]
     comparison: Comparison | None
+    proofs: dict[str, Proof] = {}
     charts: dict[str, dict[str, Any]]
     problem: str = ""
 
 
 def experts_view(cycle: Cycle, artefacts: Artefacts) -> ExpertsView:
-    """Read the documents of ``cycle``; one that another version wrote is left out, and said to be."""
+    """Read the documents of ``cycle``; one that another version wrote is left out, which ``problem`` then tells."""
     roles: list[RoleReport] = []
     comparison, problems = None, []
+    proofs: dict[str, Proof] = {}
     for uri in artefacts.list("cycles", cycle.cycle_id, "experts"):
         name = uri.rsplit("/", 1)[-1]
+        if name == DOCUMENT:
+            continue
         try:
             document = artefacts.read_json(uri)
             if name == _COMPARISON:
@@ -42,9 +51,11 @@ def experts_view(cycle: Cycle, artefacts: Artefacts) -> ExpertsView:
             else:
                 roles.append(RoleReport.model_validate(document))
         except (ValidationError, ValueError, OSError) as error:
-            problems.append(
-                f"document {name} cannot be shown: it was written by another version ({type(error).__name__})"
-            )
+            problems.append(_unreadable(name, error))
+    try:
+        proofs = kept_proofs(artefacts, cycle.cycle_id)
+    except (ValidationError, ValueError, OSError) as error:
+        problems.append(_unreadable(DOCUMENT, error))
     roles.sort(key=lambda role: role.role != "prefill")
     roles = [shown for role in roles for shown in (role.model_copy(update={"phases": ()}), *role.phases)]
     if not roles and not problems:
@@ -56,6 +67,11 @@ def experts_view(cycle: Cycle, artefacts: Artefacts) -> ExpertsView:
         cycle=cycle,
         roles=roles,
         comparison=comparison,
+        proofs=proofs,
         charts={role.role: charts.figures(role, simulated=simulated) for role in roles},
         problem="; ".join(problems),
     )
+
+
+def _unreadable(name: str, error: Exception) -> str:
+    return f"document {name} cannot be shown: it was written by another version ({type(error).__name__})"

@@ -31,8 +31,8 @@ def home(tmp_path: Path) -> Path:
         airflow.execute("CREATE TABLE task_instance_history (dag_id, run_id, task_id)")
         airflow.executemany("INSERT INTO dag_run VALUES (?, ?, ?, ?, ?)", recorded["dag_run"])
         airflow.executemany("INSERT INTO task_instance VALUES (?, ?, ?, ?, ?)", recorded["task_instance"])
-        retried = ("wideep_trial", f"{recorded['cycle_id']}__trial_003", "ask")
-        repeat = ("wideep_trial", f"{recorded['cycle_id']}__repeat_00_best", "ask")
+        retried = ("wideep_trial", f"{recorded['cycle_id']}__trial_003", "ask_study")
+        repeat = ("wideep_trial", f"{recorded['cycle_id']}__repeat_00_best", "ask_study")
         airflow.executemany("INSERT INTO task_instance_history VALUES (?, ?, ?)", [retried, repeat])
     airflow.close()
     cycle_id = recorded["cycle_id"]
@@ -55,12 +55,12 @@ def at(seconds: float) -> datetime:
 
 def made_up(**changes: Any) -> TrialTimes:
     tasks = {
-        "ask": Span(at(1), at(3)),
-        "apply_trial": Span(at(4), at(5)),
-        "ready": Span(at(6), at(9)),
+        "ask_study": Span(at(1), at(3)),
+        "apply_deployment": Span(at(4), at(5)),
+        "wait_until_ready": Span(at(6), at(9)),
         "benchmark": Span(at(10), at(31)),
-        "tell": Span(at(32), at(36)),
-        "delete": Span(at(33), at(34)),
+        "tell_study": Span(at(32), at(36)),
+        "delete_deployment": Span(at(33), at(34)),
     }
     values: dict[str, Any] = {"number": 1, "run": Span(at(0), at(38)), "tasks": tasks, "start_s": 4.5, "client_s": 20}
     return TrialTimes(**values | changes)

@@ -6,10 +6,13 @@ import json
 import os
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
+from wideloop.operators.steps.cycle_plan import Stage, cycle_stages, experts_stages
+from wideloop.results.airflow_names import CYCLE, EXPERTS
 
 DAGS = Path(__file__).parents[3] / "dags"
 NAMES = [
@@ -156,7 +159,12 @@ def test_what_is_applied_is_deleted_whatever_happens(dag: dict[str, Any]) -> Non
         assert teardown["fails_run"], f"{name}: accelerators that were not given back must not look green"
         # Nothing that needs the deployment may still be running.
         group = name.rpartition(".")[0]
-        users = [n for n in tasks if n.rpartition(".")[::2] in ((group, "benchmark"), (group, "dump_recordings"))]
+        users = [
+            n
+            for n in tasks
+            if n.rpartition(".")[::2]
+            in ((group, "benchmark"), (group, "collect_recordings"), (group, "examine_deployment"))
+        ]
         assert set(users) <= set(teardown["up"])
     if dag["name"] == "wideep_deploy":  # which keeps what it deployed
         return
@@ -167,7 +175,7 @@ def test_what_is_applied_is_deleted_whatever_happens(dag: dict[str, Any]) -> Non
 def test_a_setup_only_says_a_name_for_one_that_fails_keeps_its_teardown_from_running(dag: dict[str, Any]) -> None:
     for name, task in dag["tasks"].items():
         if task["setup"]:
-            assert name.rpartition(".")[2] == "name"
+            assert name.rpartition(".")[2] == "name_deployment"
             assert any(n.rpartition(".")[2].startswith("apply") for n in task["down"])
 
 
@@ -181,7 +189,7 @@ def test_a_run_in_which_something_failed_does_not_end_green(dag: dict[str, Any])
     tasks = dag["tasks"]
     if dag["name"] == "wideep_janitor":
         return
-    last = "tell" if dag["name"] == "wideep_trial" else "close"
+    last = "tell_study" if dag["name"] == "wideep_trial" else "close_cycle"
     assert tasks[last]["rule"] == "all_done"
     assert tasks[last]["down"] == []
 
@@ -193,6 +201,53 @@ def test_a_lost_worker_costs_a_retry(dag: dict[str, Any]) -> None:
 
 def test_the_deploy_dag_takes_down_by_the_same_form(read: dict[str, Any]) -> None:
     deploy = read["dags"]["wideep_deploy"]
-    assert deploy["tasks"]["up_or_down"]["down"] == ["plan", "take_down"]
-    assert deploy["tasks"]["delete_when_failed"]["rule"] == "one_failed"
+    assert deploy["tasks"]["choose_action"]["down"] == ["check_request", "take_down_deployment"]
+    assert deploy["tasks"]["delete_failed_deployment"]["rule"] == "one_failed"
     assert deploy["params"]["action"]["enum"] == ["up", "down"]
+
+
+#: Tasks of the stages that are no task group and not called like their stage.
+TASK_OF = {
+    "request": "check_request", "image": "prepare_image", "weights": "prepare_weights", "experts": "place_experts",
+    "comparison": "compare_experts",
+}  # fmt: skip
+
+
+def tasks_of(stage: Stage, tasks: dict[str, Any]) -> set[str]:
+    if stage.deployment is not None:
+        return {name for name in tasks if name.startswith(f"{stage.name}.")}
+    return {TASK_OF.get(stage.name, stage.name)}
+
+
+def upstream(name: str, tasks: dict[str, Any]) -> set[str]:
+    direct = set(tasks[name]["up"])
+    return direct.union(*(upstream(one, tasks) for one in direct))
+
+
+@pytest.mark.parametrize(
+    ("dag_id", "stages"), [(CYCLE, cycle_stages()), (EXPERTS, experts_stages(3))], ids=["cycle", "experts"]
+)
+def test_the_graph_is_the_plan_that_the_standalone_driver_walks(
+    read: dict[str, Any], dag_id: str, stages: tuple[Stage, ...]
+) -> None:
+    tasks = read["dags"][dag_id]["tasks"]
+    of = {stage.name: tasks_of(stage, tasks) for stage in stages}
+    assert set().union(*of.values()) | {"close_cycle"} == set(tasks)
+    for earlier, later in pairwise(stages):
+        # An order that Airflow may choose: nothing of an earlier stage waits for a later one.
+        assert not of[later.name] & set().union(*(upstream(task, tasks) for task in of[earlier.name]))
+    for stage in stages:
+        waits_for = set().union(*(upstream(task, tasks) for task in of[stage.name])) - of[stage.name]
+        for need in stage.needs:
+            assert of[need] & waits_for, f"{stage.name} does not wait for {need}"
+    holding = [s.name for s in stages if s.deployment is not None or s.work in ("run_trials", "run_repeats")]
+    for before, after in pairwise(holding):
+        freed = {name for name in of[before] if tasks[name]["teardown"]} or of[before]
+        first = {name for name in of[after] if not set(tasks[name]["up"]) & of[after]}
+        assert all(freed <= upstream(task, tasks) for task in first), f"{after} takes what {before} still holds"
+
+
+def test_the_proof_of_the_standalone_driver_changes_nothing_else_in_the_order() -> None:
+    names = [stage.name for stage in cycle_stages(proves=True)]
+    assert [n for n in names if n not in ("placed", "proof")] == [stage.name for stage in cycle_stages()]
+    assert names.index("experts") < names.index("placed") < names.index("proof") < names.index("tune")

@@ -12,7 +12,7 @@ from wideloop.manifests.engines import ENGINES
 from wideloop.manifests.errors import TargetError
 from wideloop.operators.settings import settings
 from wideloop.operators.steps import janitor, run
-from wideloop.operators.steps.janitor import sweep_up
+from wideloop.operators.steps.janitor import remove_orphans
 from wideloop.operators.targets import configured_targets, open_target
 from wideloop.operators.targets.base import Owner
 from wideloop.operators.targets.local.process import end_marked, marked
@@ -46,10 +46,10 @@ def names() -> list[str]:
 def test_it_deletes_what_no_live_run_owns_and_nothing_else(apply) -> None:
     apply("of-live", "live")
     apply("of-dead", "dead")
-    assert sweep_up(live) == ["local/of-dead"]
+    assert remove_orphans(live) == ["local/of-dead"]
     assert names() == ["of-live"]
     assert {mark.relative_to(settings().local).parts[0] for _, mark in marked(settings().local)} == {"of-live"}
-    assert sweep_up(live) == []
+    assert remove_orphans(live) == []
 
 
 def test_one_that_is_to_stay_stays_until_its_time_is_up(apply) -> None:
@@ -58,14 +58,14 @@ def test_one_that_is_to_stay_stays_until_its_time_is_up(apply) -> None:
     apply("over", "dead", keep_until=now - timedelta(seconds=1))
     # Its run still uses it.
     apply("in-use", "live", keep_until=now - timedelta(seconds=1))
-    assert sweep_up(live) == ["local/over"]
+    assert remove_orphans(live) == ["local/over"]
     assert names() == ["in-use", "kept"]
 
 
 def test_it_removes_processes_that_only_their_mark_still_names(apply) -> None:
     apply("lost", "live")
     shutil.rmtree(settings().local / "lost")
-    assert sweep_up(live) == ["local/lost"]
+    assert remove_orphans(live) == ["local/lost"]
     assert list(marked(settings().local)) == []
 
 
@@ -83,7 +83,7 @@ def test_one_that_cannot_be_deleted_does_not_shelter_the_others(apply, monkeypat
     with monkeypatch.context() as patch:
         patch.setattr(target, "delete", stuck)
         with pytest.raises(TargetError, match=r"b-dead.*not local/a-stuck: hangs in the kernel"):
-            sweep_up(live)
+            remove_orphans(live)
     assert names() == ["a-stuck"]
 
 
@@ -98,7 +98,7 @@ def test_a_target_that_does_not_answer_does_not_shelter_the_others(apply, monkey
     monkeypatch.setattr(janitor, "configured_targets", lambda: ("dynamo", "local"))
     monkeypatch.setattr(janitor, "open_target", lambda name: local if name == "local" else Silent())
     with pytest.raises(TargetError, match=r"local/mine.* but not dynamo: the API server does not answer"):
-        sweep_up(live)
+        remove_orphans(live)
     assert local.list_owned() == []
 
 
@@ -114,5 +114,5 @@ def test_a_cluster_is_visited_only_where_one_is_known(wideloop_home, tmp_path, m
 def test_what_another_installation_deployed_is_left_to_it(apply) -> None:
     apply("theirs", "dead", installation="somebody")
     apply("mine", "dead", installation=run.installation())
-    assert sweep_up(live) == ["local/mine"]
+    assert remove_orphans(live) == ["local/mine"]
     assert names() == ["theirs"]

@@ -1,8 +1,9 @@
 """What was measured on both sides, in pairs, and the sentence that says it."""
 
 import pytest
-from wideloop.results.experts.comparison import IN_ORDER, PLACED, Comparison, Proof, changes, concluded
+from wideloop.results.experts.comparison import Comparison, Proof, changes, concluded
 from wideloop.results.experts.outputs import compared
+from wideloop.results.experts.sides import IN_ORDER, PLACED
 
 from tests.unit.operators.steps.measured import measurement
 

@@ -10,6 +10,7 @@ from starlette.testclient import TestClient
 from wideloop.results.artefacts import Artefacts
 from wideloop.results.dashboard.app import create_app
 from wideloop.results.experts.analysis import report
+from wideloop.results.experts.proofs import keep_proofs
 
 from tests.unit.results import experts_factory, factory
 
@@ -121,3 +122,19 @@ def test_the_cycles_page_links_to_it_where_it_is(client, sqlite_store):
     without = TestClient(create_app(lambda: sqlite_store, []))
     assert "experts-1/experts" not in without.get("/cycles/experts-1").text
     assert without.get("/cycles/experts-1/experts").status_code == 404
+
+
+def test_a_proof_without_a_comparison_is_shown_also_as_earlier_versions_stored_it(sqlite_store, tmp_path):
+    kept = Artefacts(tmp_path)
+    proof = experts_factory.comparison().proofs["decode"].model_dump(mode="json", exclude_none=True)
+    keep_proofs(kept, "new", experts_factory.comparison().proofs)
+    earlier = {"before": "balancedness_in_order", "predicted": "balancedness_predicted"}
+    earlier |= {"measured": "balancedness_recorded"}
+    document = {earlier.get(key, key): value for key, value in proof.items()}
+    kept.put_json({"decode": {**document, "correlation": 0.999}}, "cycles", "old", "proof.json")
+    for cycle_id in ("new", "old"):
+        factory.seed(sqlite_store, cycle_id=cycle_id)
+        text = page(TestClient(create_app(lambda: sqlite_store, [], lambda: kept)), cycle_id)
+        assert "Does the placement take effect?" in text and "the placement is in effect" in text
+        assert "Balance 0.800 before, 0.999 predicted, 0.985 measured." in text
+        assert "cannot be shown" not in text

@@ -1,0 +1,21 @@
+"""Where log lines go without Airflow, which has its own task log.
+
+Every module logs to ``logging.getLogger(__name__)``, that is, below the logger ``wideloop``.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+
+def log_to_terminal(level: int = logging.INFO) -> None:
+    """Show this project's log lines on standard output, as bare messages; calling it again changes nothing more."""
+    logger = logging.getLogger("wideloop")
+    logger.setLevel(level)
+    if not any(isinstance(handler, logging.StreamHandler) for handler in logger.handlers):
+        handler = logging.StreamHandler(sys.stdout)
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        logger.addHandler(handler)
+        # Where Airflow is installed, importing it gives the root logger a handler too: lines would appear twice.
+        logger.propagate = False
