@@ -130,6 +130,14 @@ class Weights(BaseModel):
     reused: bool
 
 
+def components_with(frontend: Component | None, spec: DeploymentSpec) -> tuple[Component, ...]:
+    """The engine's components; ``frontend`` comes first, in the place of the engine's own of that role."""
+    components = get_engine(spec.engine).components(spec)
+    if frontend is None:
+        return components
+    return (frontend, *(c for c in components if c.role != frontend.role))
+
+
 class Target(ABC):
     """A place where engines run.
 
@@ -162,9 +170,8 @@ class Target(ABC):
         return None
 
     def components(self, spec: DeploymentSpec) -> tuple[Component, ...]:
-        """Every component of a deployment here: the frontend that the target brings, and those of the engine."""
-        frontend = self.frontend(spec)
-        return (*((frontend,) if frontend else ()), *get_engine(spec.engine).components(spec))
+        """Every component of a deployment here: the engine's, with the frontend that the target brings."""
+        return components_with(self.frontend(spec), spec)
 
     @abstractmethod
     def prepare_image(self, engine: Engine, generator: LoadGenerator, owner: Owner | None = None) -> Image:

@@ -15,13 +15,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from wideloop.manifests.deployment import DeploymentSpec
-from wideloop.manifests.engines import get_engine
 from wideloop.manifests.engines.base import Component
 from wideloop.manifests.findings import Finding
 from wideloop.manifests.kubernetes import checks
 from wideloop.manifests.kubernetes.demand import Demand
 from wideloop.manifests.kubernetes.options import ClusterOptions
 from wideloop.manifests.kubernetes.rbac import Grants
+from wideloop.operators.targets.base import components_with
 from wideloop.operators.targets.kubernetes.api import Api
 from wideloop.operators.targets.kubernetes.objects import collection
 from wideloop.operators.targets.kubernetes.pods import is_being_deleted, role
@@ -107,8 +107,7 @@ class Platform(ABC):
 
     def components(self, spec: DeploymentSpec) -> tuple[Component, ...]:
         """Every component of a deployment."""
-        router = self.router(spec)
-        return (*((router,) if router else ()), *get_engine(spec.engine).components(spec))
+        return components_with(self.router(spec), spec)
 
     @abstractmethod
     def frontend_service(self, deployment: str) -> tuple[str, int]:
