@@ -9,13 +9,13 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from wideloop import __version__
-from wideloop.manifests.errors import WideloopError
 from wideloop.operators.commands.cluster import preflight, rbac
 from wideloop.operators.commands.cycle import cycle
 from wideloop.operators.commands.demo.airflow_home import AirflowHome
 from wideloop.operators.commands.demo.run import Demo
 from wideloop.operators.commands.export import export
 from wideloop.operators.commands.placement import placement
+from wideloop.operators.commands.terminal import exit_on_error
 from wideloop.operators.settings import settings
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
@@ -53,15 +53,12 @@ def demo(
     if home is not None:
         os.environ["WIDELOOP_HOME"] = str(home.resolve())
         settings.cache_clear()
-    console = Console()
-    here = settings()
-    here.home.mkdir(parents=True, exist_ok=True)
+    project = settings()
+    project.home.mkdir(parents=True, exist_ok=True)
     conf: dict[str, object] = {} if trials is None else {"trials": trials}
-    try:
-        status = Demo(AirflowHome(here.home, port, host), here, console).run(conf, serve=not exit_)
-    except WideloopError as error:
-        Console(stderr=True).print(f"wideloop: {error}", highlight=False, soft_wrap=True, markup=False)
-        raise typer.Exit(2) from error
-    except KeyboardInterrupt as interrupt:
-        raise typer.Exit(130) from interrupt
+    with exit_on_error():
+        try:
+            status = Demo(AirflowHome(project.home, port, host), project, Console()).run(conf, serve=not exit_)
+        except KeyboardInterrupt as interrupt:
+            raise typer.Exit(130) from interrupt
     raise typer.Exit(status)

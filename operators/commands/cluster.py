@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 import yaml
-from rich.console import Console
-from wideloop.manifests.errors import Refused, WideloopError
+from wideloop.manifests.errors import Refused
 from wideloop.manifests.findings import unknown
 from wideloop.manifests.kubernetes import rbac as access_documents
+from wideloop.operators.commands.terminal import exit_on_error
 from wideloop.operators.request import DEFAULTS, Request
 from wideloop.operators.settings import settings
 from wideloop.operators.targets import TARGETS, target_names
@@ -25,10 +25,8 @@ def rbac(
     target_name: _TargetName = "dynamo",
 ) -> None:
     """Print the account and the least roles that a cluster target needs, for kubectl apply -f -."""
-    try:
+    with exit_on_error():
         grants = _cluster_target(target_name).platform.grants
-    except WideloopError as error:
-        raise _failed(error) from error
     documents = access_documents.documents(namespace, settings().cluster.secrets, grants)
     typer.echo(yaml.safe_dump_all(documents, sort_keys=False), nl=False)
 
@@ -40,13 +38,11 @@ def preflight(
     target_name: _TargetName = "dynamo",
 ) -> None:
     """Look at the cluster for one deployment and print a table: check, finding, what to do. Makes nothing."""
-    try:
+    with exit_on_error():
         cluster_target = _cluster_target(target_name)
         params = {"target": target_name, "engine": engine, "model": model, "hardware": hardware}
         request = Request.from_params(params)
         findings = cluster_target(settings()).preflight(request.spec("preflight"), request.generator)
-    except WideloopError as error:
-        raise _failed(error) from error
     raise typer.Exit(any(f.severity == "error" for f in findings))
 
 
@@ -57,8 +53,3 @@ def _cluster_target(name: str) -> type[KubernetesTarget]:
     if name not in cluster_targets:
         raise Refused([unknown("target", name, cluster_targets)])
     return cast("type[KubernetesTarget]", TARGETS.load(name))
-
-
-def _failed(error: WideloopError) -> typer.Exit:
-    Console(stderr=True).print(f"wideloop: {error}", highlight=False, soft_wrap=True, markup=False)
-    return typer.Exit(2)

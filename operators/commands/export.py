@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from wideloop.manifests.errors import Refused, WideloopError
+from wideloop.manifests.errors import Refused
 from wideloop.manifests.findings import Finding
+from wideloop.operators.commands.terminal import exit_on_error, note
 from wideloop.operators.settings import settings
 from wideloop.results import frames
 from wideloop.results.store import Store
@@ -22,17 +22,12 @@ def export(
     out: Annotated[Path, typer.Option(help="Folder to write to; it is made when missing.")] = Path(),
 ) -> None:
     """Write trials and measurements as CSV or Parquet; every row has the column "simulated"."""
-    console = Console(stderr=True)
-    try:
-        with Store.open(settings().results_url) as store:
-            _check(store, cycle, every)
-            files = _write(store, cycle, form, out)
-    except WideloopError as error:
-        console.print(f"wideloop: {error}", highlight=False, soft_wrap=True, markup=False)
-        raise typer.Exit(2) from error
+    with exit_on_error(), Store.open(settings().results_url) as store:
+        _check(store, cycle, every)
+        files = _write(store, cycle, form, out)
     for file, rows, simulated in files:
         label = f", {simulated} of them SIMULATED (column simulated)" if simulated else ""
-        console.print(f"{file}: {rows} rows{label}", highlight=False, soft_wrap=True, markup=False)
+        note(f"{file}: {rows} rows{label}")
 
 
 def _check(store: Store, cycle: str | None, every: bool) -> None:

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from wideloop.manifests.errors import Refused, WideloopError
+from wideloop.manifests.errors import Refused
 from wideloop.manifests.findings import Finding
+from wideloop.operators.commands.terminal import exit_on_error, note
 from wideloop.tuning.placement import Objective, Placement, files, read
 
 placement = typer.Typer(no_args_is_help=True, help="Work on files that say where experts live.")
@@ -41,15 +41,13 @@ def make(
     """Place experts by a recording, in SGLang's form; say how even that makes ranks, on this and on other traffic."""
     from wideloop.results.experts import placement_from_files as from_files
 
-    try:
+    with exit_on_error():
         held = None if current is None else current.absolute()
         made = from_files.make(
             recording, ep, redundant, windows, objective, nodes, groups, current=held, unseen=unseen or ()
         )
-        Console(stderr=True).print("\n".join(made.said), highlight=False, soft_wrap=True, markup=False)
+        note("\n".join(made.said))
         _give(files.to_sglang(made.placement), out)
-    except WideloopError as error:
-        raise _failed(error) from error
 
 
 @placement.command()
@@ -67,11 +65,9 @@ def convert(
     out: Annotated[Path | None, typer.Option(help="File to write, if not the terminal.")] = None,
 ) -> None:
     """Write a placement in the form that another engine loads, after a check that it places every expert."""
-    try:
+    with exit_on_error():
         without = _numbers(dense)
         _give(_written(_read(file, ep, experts, from_, layers, without), to, without), out)
-    except WideloopError as error:
-        raise _failed(error) from error
 
 
 def _give(text: str, out: Path | None) -> None:
@@ -79,11 +75,6 @@ def _give(text: str, out: Path | None) -> None:
         typer.echo(text.rstrip("\n"))
     else:
         _keep(out, text)
-
-
-def _failed(error: WideloopError) -> typer.Exit:
-    Console(stderr=True).print(f"wideloop: {error}", highlight=False, soft_wrap=True, markup=False)
-    return typer.Exit(2)
 
 
 def _numbers(text: str) -> list[int]:
@@ -94,17 +85,17 @@ def _numbers(text: str) -> list[int]:
 
 
 def _read(file: Path, ep: int, experts: int, form: files.Form, layers: int | None, dense: list[int]) -> Placement:
-    found = read(file, ep, experts, form, layers, dense)
-    if beyond := [layer for layer in dense if not 0 <= layer < found.layers]:
-        rule = f"the placement has layers 0 to {found.layers - 1}"
+    table = read(file, ep, experts, form, layers, dense)
+    if beyond := [layer for layer in dense if not 0 <= layer < table.layers]:
+        rule = f"the placement has layers 0 to {table.layers - 1}"
         raise _refused("dense", beyond[0], rule, "Name layers of the model, the first of which is 0")
-    return found
+    return table
 
 
-def _written(found: Placement, form: files.Form, dense: list[int]) -> str:
+def _written(table: Placement, form: files.Form, dense: list[int]) -> str:
     if form == "sglang":
-        return files.to_sglang(found)
-    return files.to_vllm(found, dense) if form == "vllm" else files.to_tensorrt_llm(found, dense)
+        return files.to_sglang(table)
+    return files.to_vllm(table, dense) if form == "vllm" else files.to_tensorrt_llm(table, dense)
 
 
 def _keep(out: Path, text: str) -> None:
