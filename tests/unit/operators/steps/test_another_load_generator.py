@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import json
 import shutil
+import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -11,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import wideloop.manifests.engines
 from wideloop.manifests.clients import LOAD_GENERATORS
 from wideloop.manifests.clients.aiperf import Aiperf
 from wideloop.manifests.clients.base import LoadGenerator
+from wideloop.manifests.engines import ENGINES
 from wideloop.manifests.engines.base import Command
 from wideloop.manifests.errors import ClientFailed, Refused
 from wideloop.manifests.kubernetes.image_build import client_image
@@ -94,7 +97,7 @@ SUBJECT = benchmark.Subject(
 @pytest.fixture
 def model(cycle: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A model directory whose fake engine answers, and the new load generator with its environment."""
-    monkeypatch.setitem(wideloop.manifests.engines._ENGINES, "fake", fake_engine.FakeEngine)
+    monkeypatch.setitem(ENGINES.registered, "fake", fake_engine.FakeEngine)
     monkeypatch.setitem(LOAD_GENERATORS.registered, NAME, ClosedLoop)
     monkeypatch.setitem(RESULT_READERS.registered, NAME, ClosedLoopReader)
     fake_engine.environment(settings())
@@ -110,9 +113,17 @@ def until(condition: Callable[[], object], seconds: float = 30) -> None:
         time.sleep(0.05)
 
 
+def accepts(url: str) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", int(url.rpartition(":")[2]))) == 0
+
+
 def measure(model: Path) -> benchmark.Measured:
     deployment.apply(fake_engine.spec("one", model), CYCLE.owner, ClosedLoop())
     until(lambda: deployment.outcome("local", "one"))
+    # The fake frontend answers by itself; a real one only through its workers.
+    for url in itertools.chain(*open_target("local").endpoints("one").control.values()):
+        until(functools.partial(accepts, url))
     benchmark.begin(SUBJECT)
     until(lambda: open_target("local").client_status("one", SUBJECT.client).state != "running")
     return benchmark.finish(SUBJECT, CYCLE)
