@@ -6,13 +6,11 @@ import difflib
 from collections.abc import Iterable
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from wideloop.manifests.frozen import Frozen
 
 
-class Finding(BaseModel):
+class Finding(Frozen):
     """One result of a check. ``error`` findings stop a launch, ``warning`` findings are shown."""
-
-    model_config = ConfigDict(frozen=True)
 
     field: str
     value: Any

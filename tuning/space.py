@@ -1,111 +1,118 @@
-"""What a sweep may change, and how a point of it becomes knobs of workers.
+"""The dimensions that one sweep varies with their bounds, and how a point of it becomes knobs of workers.
 
-Three dimensions, and one that is off unless it is asked for, in the terms of the engine:
-
-``redundant_slots``
-    Expert slots per GPU more (or, below zero, fewer) than the default configuration has, for every role. A
-    role's redundant experts change by this times its EP, so a valid default stays valid at every point:
-    ``(experts + redundant) % EP == 0``, also where prefill and decode differ in EP.
-``mem_fraction_static``
-    Of the worker that decodes: share of GPU memory for weights and KV cache.
-``cuda_graph_max_bs``
-    Of the worker that decodes: largest captured batch per attention-DP rank.
-``chunked_prefill_size``
-    Of the worker that prefills: prompt tokens of one step of the whole worker. A few choices and no range: the
-    throughput of prompts changes with its order of magnitude, and what an engine compiles for one is not for the next.
+A point has a number for each dimension, by its name; :mod:`wideloop.tuning.dimensions` says what they are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, field_validator, model_serializer
+from pydantic import BaseModel, ConfigDict, Field, RootModel, field_validator
 from wideloop.manifests.deployment import DeploymentSpec, Knobs, WorkerSpec
-from wideloop.manifests.engines.sglang_defaults import MAX_PREFILL_TOKENS, PAGE_TOKENS
+from wideloop.manifests.errors import Refused
 from wideloop.manifests.findings import Finding
 from wideloop.manifests.hardware import Role
+from wideloop.tuning.dimensions import DEFAULT_NAMES, DIMENSIONS, Bounds, Dimension, get_dimension
 
 if TYPE_CHECKING:
     import optuna
 
 Point = dict[str, float]
 
-_Fraction = Annotated[float, Field(gt=0, lt=1)]
-_Batch = Annotated[int, Field(ge=1)]
-_Chunk = Annotated[int, Field(ge=PAGE_TOKENS, multiple_of=PAGE_TOKENS)]
-_BOUNDS = ("redundant_slots", "mem_fraction_static", "cuda_graph_max_bs")
-_CHUNK = "chunked_prefill_size"
+
+def _usual() -> dict[str, Any]:
+    return {
+        name: d.bounds({p.name: p.default for p in d.parameters})
+        for name in DEFAULT_NAMES
+        for d in [get_dimension(name)]
+    }
 
 
-class SearchSpace(BaseModel):
-    """Bounds of three dimensions, both ends included, and the choices of the fourth; none: it is not searched."""
+class SearchSpace(RootModel[dict[str, Any]]):
+    """Bounds by dimension, in the order of the registry. Serialises to nothing but these.
+
+    Example:
+        >>> space = SearchSpace(mem_fraction_static=(0.8, 0.9), chunked_prefill_size=(8192, 16384))
+        >>> space["chunked_prefill_size"]
+        (8192, 16384)
+        >>> space.contains({"mem_fraction_static": 0.85, "chunked_prefill_size": 4096})
+        False
+    """
 
     model_config = ConfigDict(frozen=True)
 
-    redundant_slots: tuple[int, int] = (0, 4)
-    mem_fraction_static: tuple[_Fraction, _Fraction] = (0.60, 0.97)
-    cuda_graph_max_bs: tuple[_Batch, _Batch] = (2, 64)
-    chunked_prefill_size: tuple[_Chunk, ...] = ()
+    root: dict[str, Any] = Field(default_factory=_usual)
 
-    @field_validator(*_BOUNDS)
+    @field_validator("root")
     @classmethod
-    def _ordered(cls, bounds: tuple[float, float]) -> tuple[float, float]:
-        low, high = bounds
-        if low >= high:
-            raise ValueError(f"lower bound {low} must be below upper bound {high}")
+    def _checked(cls, bounds: dict[str, Any]) -> dict[str, Bounds]:
+        if not bounds:
+            raise ValueError("a search space needs at least one dimension")
+        checked = {}
+        for name, given in bounds.items():
+            dimension = get_dimension(name)
+            try:
+                checked[name] = dimension.checked(given)
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from error
+        return {d.name: checked[d.name] for d in DIMENSIONS if d.name in checked}
+
+    @classmethod
+    def asked_for(cls, values: Mapping[str, Any]) -> Self:
+        """The space of a form's values: the dimensions it lists, and those whose choices it gives.
+
+        Raises:
+            Refused: there is no such dimension, or bounds are the wrong way round.
+        """
+        names = [get_dimension(name).name for name in values["dimensions"]]
+        bounds: dict[str, Bounds] = {}
+        findings: list[Finding] = []
+        for dimension in DIMENSIONS:
+            if dimension.name in names or dimension.asked_for(values):
+                try:
+                    bounds[dimension.name] = dimension.bounds(values)
+                except Refused as refusal:
+                    findings += refusal.findings
+        if findings:
+            raise Refused(findings)
+        return cls(**bounds)
+
+    def __getitem__(self, name: str) -> Bounds:
+        bounds: Bounds = self.root[name]
         return bounds
 
-    @field_validator(_CHUNK)
-    @classmethod
-    def _sorted(cls, choices: tuple[int, ...]) -> tuple[int, ...]:
-        return tuple(sorted(set(choices)))
-
-    @model_serializer(mode="wrap")
-    def _as_if_it_did_not_exist(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """A dimension that is off leaves no trace: a sweep from before there was one goes on as the same."""
-        data: dict[str, Any] = dump(self)
-        return data if self.chunked_prefill_size else {k: v for k, v in data.items() if k != _CHUNK}
+    def __contains__(self, name: str) -> bool:
+        return name in self.root
 
     @property
-    def _bounds(self) -> Iterator[tuple[str, tuple[float, float]]]:
-        return ((name, getattr(self, name)) for name in _BOUNDS)
+    def dimensions(self) -> Iterator[tuple[Dimension, Bounds]]:
+        """The dimensions with their bounds, in the order of the registry."""
+        return ((get_dimension(name), bounds) for name, bounds in self.root.items())
 
-    def including(self, point: Point) -> SearchSpace:
+    def including(self, point: Mapping[str, float]) -> SearchSpace:
         """The smallest space that holds this one and ``point`` (the default may lie outside)."""
-        wider: dict[str, Any] = {n: (min(low, point[n]), max(high, point[n])) for n, (low, high) in self._bounds}
-        if self.chunked_prefill_size:
-            wider[_CHUNK] = (*self.chunked_prefill_size, int(point[_CHUNK]))
-        return SearchSpace.model_validate(wider)
+        return SearchSpace(**{d.name: d.including(bounds, point[d.name]) for d, bounds in self.dimensions})
+
+    def around(self, spec: DeploymentSpec) -> SearchSpace:
+        """This space with the default ``spec`` in it, and what that makes possible (fewer slots than it has)."""
+        wider = self.including(point_of(spec, self))
+        return SearchSpace(**{d.name: d.widest(bounds, spec) for d, bounds in wider.dimensions})
 
     def distributions(self) -> dict[str, optuna.distributions.BaseDistribution]:
         """For importing a measured point into a study."""
-        from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-
-        found: dict[str, optuna.distributions.BaseDistribution] = {
-            "redundant_slots": IntDistribution(*self.redundant_slots),
-            "mem_fraction_static": FloatDistribution(*self.mem_fraction_static),
-            # Doubling the batch matters as much at 4 as at 32.
-            "cuda_graph_max_bs": IntDistribution(*self.cuda_graph_max_bs, log=True),
-        }
-        if self.chunked_prefill_size:
-            found[_CHUNK] = CategoricalDistribution(self.chunked_prefill_size)
-        return found
+        return {d.name: d.distribution(bounds) for d, bounds in self.dimensions}
 
     def suggest(self, trial: optuna.Trial) -> Point:
-        """The trial's point, with the memory fraction in the three digits that engines take."""
-        point: Point = {
-            "redundant_slots": trial.suggest_int("redundant_slots", *self.redundant_slots),
-            "mem_fraction_static": round(trial.suggest_float("mem_fraction_static", *self.mem_fraction_static), 3),
-            "cuda_graph_max_bs": trial.suggest_int("cuda_graph_max_bs", *self.cuda_graph_max_bs, log=True),
-        }
-        if self.chunked_prefill_size:
-            point[_CHUNK] = trial.suggest_categorical(_CHUNK, self.chunked_prefill_size)
-        return point
+        """The trial's point, in the digits that engines take."""
+        return {d.name: d.suggest(trial, bounds) for d, bounds in self.dimensions}
 
-    def contains(self, point: Point) -> bool:
-        inside = all(low <= point[n] <= high for n, (low, high) in self._bounds)
-        return inside and (not self.chunked_prefill_size or point.get(_CHUNK) in self.chunked_prefill_size)
+    def rounded(self, point: Mapping[str, float]) -> Point:
+        """A point of the study's storage in the digits that engines take."""
+        return {name: get_dimension(name).rounded(value) for name, value in point.items()}
+
+    def contains(self, point: Mapping[str, float]) -> bool:
+        return all(d.name in point and d.contains(bounds, point[d.name]) for d, bounds in self.dimensions)
 
 
 class Placements(BaseModel):
@@ -133,71 +140,82 @@ def prefiller(spec: DeploymentSpec) -> WorkerSpec:
     return next(w for w in spec.workers if w.role in ("prefill", "aggregated"))
 
 
-def findings(space: SearchSpace, spec: DeploymentSpec) -> list[Finding]:
-    """Choices of the prefill chunk that would be one and the same on the workers of ``spec``."""
-    dp = prefiller(spec).layout.dp if space.chunked_prefill_size else 1
-    most = MAX_PREFILL_TOKENS * dp
-    return [
-        Finding(
-            field=_CHUNK,
-            value=chunk,
-            rule=f"a scheduler takes {MAX_PREFILL_TOKENS} prompt tokens into a step at most, and there are {dp} "
-            f"(attention DP): more than {most} changes nothing",
-            suggestion=f"Use at most {most}",
-        )
-        for chunk in space.chunked_prefill_size
-        if chunk > most
-    ]
+def space_findings(space: SearchSpace, spec: DeploymentSpec) -> list[Finding]:
+    """What is wrong with ``space`` on the workers of ``spec``; fields are parameters of the form."""
+    of_each = [finding for d, bounds in space.dimensions for finding in d.findings(bounds, spec)]
+    return [*_set_twice(space, spec), *of_each]
 
 
-def redundant_experts(worker: WorkerSpec, slots: int) -> int:
-    """Redundant experts of a default ``worker`` with ``slots`` more expert slots per GPU."""
-    return worker.knobs.redundant_experts + slots * worker.layout.ep
-
-
-def fewest_slots(spec: DeploymentSpec) -> int:
-    """The smallest ``redundant_slots`` at which no role of the default ``spec`` would lack an expert; <= 0."""
-    return -min(w.knobs.redundant_experts // w.layout.ep for w in spec.workers)
+def _set_twice(space: SearchSpace, spec: DeploymentSpec) -> Iterator[Finding]:
+    """Dimensions that would set the same knob of the same worker: the last one would win in silence."""
+    reported = set()
+    for worker in spec.workers:
+        by_knob: dict[str, list[str]] = {}
+        for dimension, _ in space.dimensions:
+            if dimension.is_of(worker):
+                by_knob.setdefault(dimension.knob, []).append(dimension.name)
+        for knob, names in by_knob.items():
+            if len(names) > 1 and tuple(names) not in reported:
+                reported.add(tuple(names))
+                yield Finding(
+                    field="dimensions",
+                    value=names,
+                    rule=f"each of them sets {knob} of the {worker.role} worker",
+                    suggestion=f"Leave out {' or '.join(names)}",
+                )
 
 
 def point_of(spec: DeploymentSpec, space: SearchSpace | None = None) -> Point:
-    """The point at which a fully resolved default stands, in the dimensions of ``space`` (None: those always there).
+    """The point at which a fully resolved default stands, in the dimensions of ``space`` (None: the usual ones).
 
     Raises:
-        ValueError: a knob of the decoding or prefilling worker is left to the engine.
+        ValueError: a knob is left to the engine.
     """
-    knobs = decoder(spec).knobs
-    if knobs.mem_fraction_static is None or knobs.cuda_graph_max_bs is None:
-        raise ValueError(f"knobs of {decoder(spec).role} are not resolved: {knobs}")
-    point: Point = {
-        "redundant_slots": 0,
-        "mem_fraction_static": knobs.mem_fraction_static,
-        "cuda_graph_max_bs": knobs.cuda_graph_max_bs,
-    }
-    if space is not None and space.chunked_prefill_size:
-        chunk = prefiller(spec).knobs.chunked_prefill_size
-        if chunk is None:
-            raise ValueError(f"the chunk of {prefiller(spec).role} is not resolved")
-        point[_CHUNK] = chunk
-    return point
+    names = DEFAULT_NAMES if space is None else tuple(space.root)
+    return {name: get_dimension(name).default(spec) for name in names}
 
 
 def knobs_at(point: Mapping[str, float], spec: DeploymentSpec, placements: Placements) -> dict[Role, Knobs]:
     """The knobs of every role at ``point`` of the default ``spec``, with the recorded placement where there is one."""
-    knobs: dict[Role, Knobs] = {}
-    decoding = decoder(spec).role
+    return {worker.role: _knobs_of(worker, point, placements) for worker in spec.workers}
+
+
+def _knobs_of(worker: WorkerSpec, point: Mapping[str, float], placements: Placements) -> Knobs:
+    changed: dict[str, Any] = {}
+    for name, value in point.items():
+        dimension = get_dimension(name)
+        if dimension.is_of(worker):
+            changed |= dimension.apply(value, worker)
+    placement = placements.get(worker.role, changed.get("redundant_experts", worker.knobs.redundant_experts))
+    changed["expert_placement"] = placement
+    changed["eplb"] = "static" if placement else worker.knobs.eplb
+    return worker.knobs.changed(**changed)
+
+
+def knobs_shown(spec: DeploymentSpec, searched: Mapping[str, float] | None = None) -> dict[str, dict[str, Any]]:
+    """The knobs that people compare, by role: those always kept, those ``searched``, and whose placement it is."""
+    names = searched or {}
+    kept = [d for d in DIMENSIONS if d.kept or d.name in names]
+    shown: dict[str, dict[str, Any]] = {}
     for worker in spec.workers:
-        redundant = redundant_experts(worker, int(point["redundant_slots"]))
-        placement = placements.get(worker.role, redundant)
-        changed: dict[str, Any] = {
-            "redundant_experts": redundant,
-            "expert_placement": placement,
-            "eplb": "static" if placement else worker.knobs.eplb,
-        }
-        if worker.role == decoding:
-            changed["mem_fraction_static"] = float(point["mem_fraction_static"])
-            changed["cuda_graph_max_bs"] = int(point["cuda_graph_max_bs"])
-        if worker.role != "decode" and _CHUNK in point:
-            changed[_CHUNK] = int(point[_CHUNK])
-        knobs[worker.role] = worker.knobs.model_copy(update=changed)
-    return knobs
+        knobs = worker.knobs
+        values = {d.knob: getattr(knobs, d.knob) for d in kept if d.is_of(worker)}
+        shown[worker.role] = {**values, "placement": "recorded" if knobs.expert_placement else "trivial"}
+    return shown
+
+
+def values_shown(workers: Sequence[WorkerSpec], names: Iterable[str] = ()) -> dict[str, Any]:
+    """The knobs that people compare, by the dimension's key: those always kept, and those of ``names``."""
+    searched = set(names)
+    shown = [d for d in DIMENSIONS if d.kept or d.name in searched]
+    return {d.key: getattr(d.worker(workers).knobs, d.knob) for d in shown}
+
+
+def redundancies(space: SearchSpace, worker: WorkerSpec) -> set[int]:
+    """Numbers of redundant experts that a sweep may give a default ``worker``: each needs a placement of its own."""
+    counts = set()
+    for dimension, bounds in space.dimensions:
+        if dimension.knob == "redundant_experts" and dimension.is_of(worker):
+            slots = range(int(bounds[0]), int(bounds[-1]) + 1)
+            counts |= {int(dimension.apply(more, worker)[dimension.knob]) for more in slots}
+    return counts or {worker.knobs.redundant_experts}

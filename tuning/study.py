@@ -28,16 +28,26 @@ MAX_RETRIES = 1
 #: Every trial carries all of these: GPSampler refuses a study whose trials have different constraints.
 OUT_OF_MEMORY = "oom_gib"
 OBJECTIVES = ("ttft_p99", "tpot_p99", "error_rate")
-#: What a configuration that ran has to spare of memory is not observed; some.
+#: Constraint value of a trial that ran: memory to spare, amount unknown (negative = feasible).
 _RAN = -1.0
-#: An objective of a configuration that never ran is neither met nor missed.
+#: Value of an objective constraint that was never measured: 0, the boundary between met and missed.
 _UNKNOWN = 0.0
 
-#: What databases say of a table, or a row of its version, that another process has just made.
+#: Database errors for a table, or a row of its version, that another process has just created.
 _MADE_BY_ANOTHER = ("already exists", "UNIQUE constraint", "unique constraint", "duplicate key")
 _TRIES = 5
 
-_RUN, _OUTCOME, _WHY, _RETRY, _INSTEAD_OF = "run", "outcome", "why", "retries", "instead_of"
+_RUN, _OUTCOME, _KIND, _WHY, _RETRY, _INSTEAD_OF = "run", "outcome", "kind", "why", "retries", "instead_of"
+
+#: Studies from before there were kinds told seeds apart by their sentences.
+_KIND_OF_SENTENCE = {
+    "the recorded placement alone": "placement",
+    "the recorded placement and more slots alone": "redundancy",
+    "one more expert slot, all memory that is safe": "safe",
+    "just beyond the model's edge of memory": "edge",
+    "the largest prefill chunk alone": "chunk",
+    "certainly out of memory": "out_of_memory",
+}
 
 
 class Asked(BaseModel):
@@ -47,6 +57,7 @@ class Asked(BaseModel):
 
     number: int
     point: Point
+    kind: str
     why: str
     finished: bool = False
 
@@ -107,12 +118,12 @@ class TuningStudy:
 
     # ---- before the first trial
 
-    def add_measured(self, point: Point, value: float, constraints: Mapping[str, float], why: str) -> int:
-        """Add a configuration that was measured elsewhere (the baseline); once per ``why``."""
+    def add_measured(self, point: Point, value: float, constraints: Mapping[str, float], kind: str) -> int:
+        """Add a configuration that was measured elsewhere (the baseline); once per ``kind``."""
         import optuna
 
         for trial in self._study.trials:
-            if trial.user_attrs.get(_WHY) == why:
+            if _kind(trial.user_attrs) == kind:
                 return int(trial.number)
         self._study.add_trial(
             optuna.trial.create_trial(
@@ -120,21 +131,21 @@ class TuningStudy:
                 distributions=self._space.distributions(),
                 value=value,
                 constraints=_complete(constraints, _RAN),
-                user_attrs={_WHY: why, _OUTCOME: "measured", _RUN: why},
+                user_attrs={_KIND: kind, _WHY: kind, _OUTCOME: "measured", _RUN: kind},
             )
         )
-        return self.add_measured(point, value, constraints, why)
+        return self.add_measured(point, value, constraints, kind)
 
-    def enqueue(self, point: Point, why: str) -> None:
-        """Have ``point`` asked before the sampler's own; once per ``why``.
+    def enqueue(self, point: Point, kind: str, why: str | None = None) -> None:
+        """Have ``point`` asked before the sampler's own; once per ``kind``. ``why`` is for people.
 
         Raises:
             ValueError: the point lies outside the space (Optuna would hand it out silently).
         """
         if not self._space.contains(point):
-            raise ValueError(f"{why}: {point} lies outside {self._space}")
-        if all(t.user_attrs.get(_WHY) != why for t in self._study.trials):
-            self._study.enqueue_trial(dict(point), user_attrs={_WHY: why})
+            raise ValueError(f"{kind}: {point} lies outside {self._space}")
+        if all(_kind(t.user_attrs) != kind for t in self._study.trials):
+            self._study.enqueue_trial(dict(point), user_attrs={_KIND: kind, _WHY: why or kind})
 
     # ---- asking and telling
 
@@ -145,7 +156,7 @@ class TuningStudy:
         self._close_nameless()
         for trial in self._study.trials:
             if trial.user_attrs.get(_RUN) == run and trial.state != optuna.trial.TrialState.FAIL:
-                point = self._rounded(trial.params)
+                point = self._space.rounded(trial.params)
                 return self._asked(trial.number, point, trial.user_attrs, finished=trial.state.is_finished())
         self._study.sampler = self._sampler()
         asked = self._study.ask()
@@ -154,11 +165,8 @@ class TuningStudy:
         asked.set_user_attr(_RUN, run)
         return self._asked(asked.number, point, asked.user_attrs, finished=False)
 
-    def _rounded(self, params: Mapping[str, float]) -> Point:
-        return {**params, "mem_fraction_static": round(params["mem_fraction_static"], 3)}
-
     def _asked(self, number: int, point: Point, attrs: Mapping[str, Any], finished: bool) -> Asked:
-        return Asked(number=number, point=point, why=attrs.get(_WHY, "sampler"), finished=finished)
+        return Asked(number=number, point=point, kind=_kind(attrs), why=attrs.get(_WHY, "sampler"), finished=finished)
 
     def _close_nameless(self) -> None:
         """Fail trials whose asker died before it could leave its name: nobody will ever tell them.
@@ -171,7 +179,7 @@ class TuningStudy:
             if _RUN not in trial.user_attrs:
                 point = trial.system_attrs.get("fixed_params")
                 if point:
-                    kept = {k: v for k, v in trial.user_attrs.items() if k in (_WHY, _RETRY)}
+                    kept = {k: v for k, v in trial.user_attrs.items() if k in (_KIND, _WHY, _RETRY)}
                     self._ask_again(trial.number, point, kept)
                 self._study.tell(trial.number, state=optuna.trial.TrialState.FAIL, skip_if_finished=True)
 
@@ -203,8 +211,9 @@ class TuningStudy:
             return
         retries = int(trial.user_attrs.get(_RETRY, 0))
         if retries < MAX_RETRIES:
-            why = trial.user_attrs.get(_WHY, f"again after trial {number} failed")
-            self._ask_again(number, trial.params, {_WHY: why, _RETRY: retries + 1})
+            attrs = {_WHY: f"again after trial {number} failed"} | trial.user_attrs
+            kept = {k: v for k, v in attrs.items() if k in (_KIND, _WHY)}
+            self._ask_again(number, trial.params, {**kept, _RETRY: retries + 1})
         self._study.tell(number, state=optuna.trial.TrialState.FAIL)
 
     def abandon(self, run: str) -> int | None:
@@ -236,7 +245,7 @@ class TuningStudy:
         return [
             Result(
                 number=t.number,
-                point=self._rounded(t.params),
+                point=self._space.rounded(t.params),
                 outcome=t.user_attrs[_OUTCOME],
                 value=t.value,
                 constraints=dict(t.constraints),
@@ -258,17 +267,21 @@ class TuningStudy:
 
     def finished_runs(self) -> set[str]:
         """The runs whose trials say something."""
-        said = {r.number for r in self.results()}
-        return {str(t.user_attrs[_RUN]) for t in self._study.trials if t.number in said and _RUN in t.user_attrs}
+        numbers = {r.number for r in self.results()}
+        return {str(t.user_attrs[_RUN]) for t in self._study.trials if t.number in numbers and _RUN in t.user_attrs}
 
     def why(self, number: int) -> str:
         """Why the trial of that number was tried."""
         return str(self._study.trials[number].user_attrs.get(_WHY, "sampler"))
 
-    def number_of(self, why: str) -> int | None:
-        """The number of the finished trial that was tried for that reason."""
-        said = {r.number for r in self.results()}
-        return next((t.number for t in self._study.trials if t.user_attrs.get(_WHY) == why and t.number in said), None)
+    def kind(self, number: int) -> str:
+        """Which seed the trial of that number is; ``sampler`` when it is none."""
+        return _kind(self._study.trials[number].user_attrs)
+
+    def number_of(self, kind: str) -> int | None:
+        """The number of the finished trial of that kind of seed."""
+        numbers = {r.number for r in self.results()}
+        return next((t.number for t in self._study.trials if _kind(t.user_attrs) == kind and t.number in numbers), None)
 
     def best(self) -> Result | None:
         """The feasible result with the largest value, None when no point met every constraint."""
@@ -289,6 +302,12 @@ class TuningStudy:
         if _importable("torch") and _importable("scipy"):
             return optuna.samplers.GPSampler(seed=seed, n_startup_trials=startup, deterministic_objective=False)
         return optuna.samplers.TPESampler(seed=seed, n_startup_trials=startup, multivariate=True, constant_liar=True)
+
+
+def _kind(attrs: Mapping[str, Any]) -> str:
+    """The kind of a seed, also of studies that stored its sentence alone; ``sampler`` for all other trials."""
+    why = str(attrs.get(_WHY, "sampler"))
+    return str(attrs.get(_KIND) or _KIND_OF_SENTENCE.get(why, why))
 
 
 def _complete(objectives: Mapping[str, float], out_of_memory: float) -> dict[str, float]:

@@ -111,7 +111,7 @@ class BenchmarkTrial(Benchmark):
     def subject(self, context: Context) -> Subject:
         from wideloop.operators.steps import trial
 
-        return trial.subject(params_of(context), trial.Try.model_validate(self.asked), run_of(context))
+        return trial.subject(params_of(context), trial.AskedTrial.model_validate(self.asked), run_of(context))
 
     def result(self, measured: Measured) -> Any:
         return measured.model_dump(mode="json")

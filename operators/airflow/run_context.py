@@ -10,8 +10,18 @@ if TYPE_CHECKING:
 
 
 def params_of(context: Context) -> dict[str, Any]:
-    """The run's params, validated by their schema, with defaults filled in."""
-    return dict(context["params"])
+    """The run's params, validated by their schema, with defaults filled in.
+
+    Raises:
+        Refused: ``--conf`` or a REST call gave one that the DAG does not have. Airflow takes any.
+    """
+    from wideloop.manifests.errors import refuse
+    from wideloop.manifests.parameters import unknown_parameter
+
+    params, dag = dict(context["params"]), context.get("dag")
+    if dag is not None:
+        refuse(unknown_parameter(name, value, dag.params) for name, value in params.items() if name not in dag.params)
+    return params
 
 
 def run_of(context: Context) -> Run:

@@ -35,7 +35,7 @@ def apply_deployment(asked: dict[str, Any]) -> str:
 
     context = get_current_context()
     params = params_of(context)
-    wanted = trial.Try.model_validate(asked)
+    wanted = trial.AskedTrial.model_validate(asked)
     try:
         return launch.launch_trial(params, wanted, run_of(context), params["image"], params["model_path"])
     except TargetBusy as busy:
@@ -58,7 +58,7 @@ def tell_study(asked: dict[str, Any] | None, started: dict[str, Any] | None, mea
     result = benchmark.Measured.model_validate(measured) if measured else None
     by_hand = run_of(context).for_cycle is None
     try:
-        trial.tell(params_of(context), trial.Try.model_validate(asked), run_of(context), outcome, result)
+        trial.tell(params_of(context), trial.AskedTrial.model_validate(asked), run_of(context), outcome, result)
     except trial.TrialFailed as failed:
         if by_hand:
             tasks.write_end_of_cycle("tell_study")

@@ -7,7 +7,7 @@ import logging
 import sys
 from pathlib import Path
 
-from wideloop.manifests.errors import WideloopError
+from wideloop.manifests.errors import Refused, WideloopError
 from wideloop.operators.request import Request
 from wideloop.operators.standalone.budget import Budget, OutOfTime
 from wideloop.operators.standalone.driver import Driver
@@ -35,10 +35,15 @@ def run_cycle(request: Path, name: str, budget_s: float | None = None, report: P
         The exit status: 0 when the cycle is complete, 75 when the budget ended before, 1 when it failed.
     """
     params = json.loads(request.read_text())
+    try:
+        wanted = Request.from_file(params)
+    except Refused as refusal:
+        print(refusal, file=sys.stderr)
+        return 1
     run = Run(dag_id=DAG_ID, run_id=name)
     status = 1
     try:
-        driver = Driver(params, run, Budget(budget_s), warm_up=not Request.from_params(params).simulated)
+        driver = Driver(params, run, Budget(budget_s), warm_up=not wanted.simulated)
         try:
             status = _drive(driver)
         finally:

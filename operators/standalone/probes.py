@@ -7,10 +7,6 @@ from wideloop.tuning.memory import worker_memory
 from wideloop.tuning.seeds import Seed
 from wideloop.tuning.space import Placements, SearchSpace, decoder, knobs_at, point_of
 
-PLACEMENT = "the recorded placement alone"
-REDUNDANCY = "the recorded placement and more slots alone"
-CERTAIN = "certainly out of memory"
-
 
 def probes(space: SearchSpace, spec: DeploymentSpec) -> list[Seed]:
     """Redundancy apart from every other knob, and a configuration that the memory model gives no chance.
@@ -18,16 +14,14 @@ def probes(space: SearchSpace, spec: DeploymentSpec) -> list[Seed]:
     Between the two, ``wideloop.tuning.seeds`` has one just beyond the edge that the model sees.
     """
     default = point_of(spec, space)
-    slots = float(space.redundant_slots[1])
-    found = [Seed({**default, "redundant_slots": slots}, REDUNDANCY)]
-    worst = {
-        **default,
-        "redundant_slots": slots,
-        "mem_fraction_static": space.mem_fraction_static[1],
-        "cuda_graph_max_bs": float(space.cuda_graph_max_bs[1]),
-    }
+    most = {d.name: bounds[-1] for d, bounds in space.dimensions if d.knob == "redundant_experts"}
+    seeds = []
+    if most:
+        seeds.append(Seed({**default, **most}, "redundancy", "the recorded placement and more slots alone"))
+    upper = {n: space[n][-1] for n in ("mem_fraction_static", "cuda_graph_max_bs") if n in space}
+    worst = {**default, **most, **upper}
     knobs = knobs_at(worst, spec, Placements())
-    worker = decoder(spec).model_copy(update={"knobs": knobs[decoder(spec).role]})
+    worker = decoder(spec).changed(knobs=knobs[decoder(spec).role])
     if not worker_memory(spec.model, spec.hardware.gpu, worker).fits:
-        found.append(Seed(worst, CERTAIN))
-    return found
+        seeds.append(Seed(worst, "out_of_memory", "certainly out of memory"))
+    return seeds

@@ -39,7 +39,7 @@ class Trials:
             sweep.prepare_study(self._params, self._run)
             study = open_study(self._request, self._run)
             for probe in probes.probes(study.space, self._request.spec("probes")):
-                study.enqueue(probe.point, probe.why)
+                study.enqueue(*probe)
             self._run_all(self._unfinished)
 
     def repeat(self, stage_name: str) -> None:
@@ -67,7 +67,7 @@ class Trials:
         with open_store() as store:
             repeats = store.measurements(cycle_id=self._run.cycle_id, purpose="repeat")
         measured = {(m.trial_number, m.repeat) for m in repeats}
-        also = (probes.PLACEMENT, probes.REDUNDANCY)
+        also = ("placement", "redundancy")
         planned = sweep.repeat_runs(self._params, self._run, failed_runs, also=also)
         return [p for p in planned if (p.extra["repeat_of"], p.extra["repeat"]) not in measured]
 
@@ -107,7 +107,7 @@ class Trials:
         self,
         params: Mapping[str, Any],
         run: Run,
-        asked: trial.Try,
+        asked: trial.AskedTrial,
         following: Sequence[TrialRun],
         deployment_run: DeploymentRun,
     ) -> None:
@@ -124,7 +124,9 @@ class Trials:
         except WideloopError as problem:
             log.warning("%s: %s", asked.label, problem)
 
-    def _tell(self, params: Mapping[str, Any], run: Run, asked: trial.Try, deployment_run: DeploymentRun) -> bool:
+    def _tell(
+        self, params: Mapping[str, Any], run: Run, asked: trial.AskedTrial, deployment_run: DeploymentRun
+    ) -> bool:
         try:
             trial.tell(params, asked, run, deployment_run.outcome, deployment_run.last)
         except trial.TrialFailed as problem:

@@ -12,7 +12,7 @@ from wideloop.operators.steps.benchmark import Purpose, Subject
 from wideloop.operators.steps.deployment import apply
 from wideloop.operators.steps.experts import placed_spec
 from wideloop.operators.steps.run import Run, begin_stage, stage
-from wideloop.operators.steps.trial import Try, spec_for
+from wideloop.operators.steps.trial import AskedTrial, spec_for
 
 
 def launch(
@@ -47,7 +47,9 @@ def launch(
     return name
 
 
-def launch_trial(params: Mapping[str, Any], asked: Try, run: Run, image: str | None, model_path: str | None) -> str:
+def launch_trial(
+    params: Mapping[str, Any], asked: AskedTrial, run: Run, image: str | None, model_path: str | None
+) -> str:
     """Apply a trial's configuration; a trial started by hand finds its own image and weights."""
     image = image or prepare.ensure_image(params, run)
     model_path = model_path or prepare.ensure_weights(params, run)

@@ -1,4 +1,4 @@
-"""Judge a request before anything is launched, and open its page in the results store."""
+"""Check a request before anything is launched, and create its cycle in the results store."""
 
 from __future__ import annotations
 
@@ -10,25 +10,24 @@ from wideloop.manifests.deployment import DeploymentSpec
 from wideloop.manifests.engines import engine_names, get_engine
 from wideloop.manifests.errors import Refused, StoreUnavailable, refuse
 from wideloop.manifests.findings import Finding, unknown
-from wideloop.manifests.workload import Workload
-from wideloop.operators.request import Request
+from wideloop.operators.request import Request, as_stored
 from wideloop.operators.settings import settings
 from wideloop.operators.steps.run import Run, artefacts, open_store
 from wideloop.operators.targets import open_target
 from wideloop.operators.targets.base import Target
 from wideloop.results.records import Cycle
 from wideloop.results.store import Store
-from wideloop.tuning import memory, space
+from wideloop.tuning import memory
 from wideloop.tuning.placement import findings as placement
-from wideloop.tuning.space import decoder, fewest_slots, point_of
+from wideloop.tuning.space import decoder, space_findings
 from wideloop.tuning.study import TuningStudy
 
-#: What a run may ask for otherwise than the cycle it goes on with.
+#: Fields of a request in which a run may differ from the cycle that it continues.
 _MAY_DIFFER = ("trials", "repeats")
 
 
 def check(spec: DeploymentSpec) -> list[Finding]:
-    """Everything that can be said against a spec without touching the target."""
+    """Findings about ``spec`` that need no access to the target."""
     engine, target = get_engine(spec.engine), open_target(spec.target)
     if engine.runtime not in target.runtimes:
         return [_other_runtime(spec, target)]
@@ -59,12 +58,12 @@ def plan(
 ) -> list[str]:
     """Check the request and the stores; record the cycle as running. Returns the warnings.
 
-    A run that works for an earlier cycle goes on with that one.
+    A run with a ``cycle_id`` continues that cycle.
 
     Args:
         deploys: the run will start the form's configuration (image and weights alone do not depend on it).
-        must_run: nothing can be done when that configuration runs out of memory, so it is refused; a sweep of
-            its own would find that out as a trial.
+        must_run: the run needs that configuration, so it is refused when it would run out of memory; a sweep
+            without a baseline would record that as an infeasible trial.
         sweeps: the run will use a study.
         records: the run will record expert distributions.
 
@@ -73,62 +72,67 @@ def plan(
         StoreUnavailable: a database or the artefact store cannot be used.
     """
     request = Request.from_params(params)
-    open_target(request.target)  # Refuses one that there is not.
+    open_target(request.target)  # Refuses an unknown one.
     spec = request.spec("plan")
-    asked = [request.recorded(spec) if records else spec]
-    if request.eplb == "online":
-        asked.append(request.online(spec))
-    found = {str(f): f for one in asked for f in check(one)} if deploys else {}
-    findings = list(found.values())
+    findings = _deployment_findings(request, spec, records) if deploys else []
     if sweeps:
-        findings += [f.model_copy(update={"field": "prefill_chunks"}) for f in space.findings(request.space, spec)]
-    refuse([f.model_copy(update={"severity": "error"}) for f in findings] if must_run else findings)
+        findings += space_findings(request.space, spec)
+    refuse([f.changed(severity="error") for f in findings] if must_run else findings)
     with open_store() as store:
-        known = goes_on_with(request, run, store)
+        earlier = goes_on_with(request, run, store)
         if sweeps:
             open_study(request, run)
-        try:
-            artefacts().put_json(request.model_dump(mode="json"), "cycles", run.cycle_id, "request.json")
-        except Exception as error:
-            where = settings().artefacts_url
-            raise StoreUnavailable(
-                f"the artefact store {where} cannot be written: {type(error).__name__}: {error}. Set "
-                "WIDELOOP_ARTEFACTS_URL to a folder or bucket that this process may write"
-            ) from error
-        again = {"state": "running", "planned_trials": request.trials, "ended_at": None}
-        store.put(known.model_copy(update=again) if known else _new_cycle(request, spec, run))
+        _keep_request(request, run)
+        if earlier is None:
+            store.put(_new_cycle(request, spec, run))
+        else:
+            resumed = {"state": "running", "planned_trials": request.trials, "ended_at": None}
+            store.put(Cycle(**{**dict(earlier), **resumed}))
     return [str(f) for f in findings]
 
 
+def _deployment_findings(request: Request, spec: DeploymentSpec, records: bool) -> list[Finding]:
+    """Findings about every form of ``spec`` that the run will start, each once."""
+    forms = [request.recorded(spec) if records else spec]
+    if request.eplb == "online":
+        forms.append(request.online(spec))
+    return list({str(f): f for form in forms for f in check(form)}.values())
+
+
+def _keep_request(request: Request, run: Run) -> None:
+    """Keep the request as an artefact, which also shows that artefacts can be written."""
+    try:
+        artefacts().put_json(request.model_dump(mode="json"), "cycles", run.cycle_id, "request.json")
+    except Exception as error:
+        raise StoreUnavailable(
+            f"the artefact store {settings().artefacts_url} cannot be written: {type(error).__name__}: {error}. Set "
+            "WIDELOOP_ARTEFACTS_URL to a folder or bucket that this process may write"
+        ) from error
+
+
 def goes_on_with(request: Request, run: Run, store: Store) -> Cycle | None:
-    """The cycle that a run adds to, None when it begins one of its own.
+    """The cycle that a run adds to; None when it starts one of its own.
 
     Raises:
-        Refused: there is no such cycle, or it asked for something else: its results would be mixed.
+        Refused: there is no such cycle, or its request differs: results of two requests would be mixed.
     """
-    known = store.cycle(run.cycle_id)
+    cycle = store.cycle(run.cycle_id)
     if run.for_cycle is None:
-        return known
-    if known is None:
+        return cycle
+    if cycle is None:
         raise Refused([unknown("cycle_id", run.for_cycle, [c.cycle_id for c in store.cycles()])])
     now = request.model_dump(mode="json")
-    stored = known.request | {"workload": _workload_of(known)}
     refuse(
         Finding(
             field=field,
             value=now[field],
-            rule=f"differs from what cycle {known.cycle_id} was asked for",
+            rule=f"differs from what cycle {cycle.cycle_id} was asked for",
             suggestion=f"Give {value!r}, or leave cycle_id empty for a cycle of its own",
         )
-        for field, value in stored.items()
+        for field, value in as_stored(cycle.request).items()
         if field not in _MAY_DIFFER and now.get(field) != value
     )
-    return known
-
-
-def _workload_of(cycle: Cycle) -> dict[str, Any]:
-    """The workload that a cycle was asked for, with the fields that it had not when it was stored."""
-    return Workload.model_validate(cycle.request["workload"]).model_dump(mode="json")
+    return cycle
 
 
 def _new_cycle(request: Request, spec: DeploymentSpec, run: Run) -> Cycle:
@@ -152,10 +156,8 @@ def _new_cycle(request: Request, spec: DeploymentSpec, run: Run) -> Cycle:
 
 def open_study(request: Request, run: Run) -> TuningStudy:
     """The study of this run's cycle; its space holds the default configuration, and fewer slots than that has."""
-    spec = request.spec("study")
-    default = point_of(spec, request.space)
-    wider = request.space.including(default).including({**default, "redundant_slots": fewest_slots(spec)})
-    return TuningStudy.open(settings().study_url, run.cycle_id, wider, request.seed)
+    space = request.space.around(request.spec("study"))
+    return TuningStudy.open(settings().study_url, run.cycle_id, space, request.seed)
 
 
 def gpus(spec: DeploymentSpec) -> tuple[int, int]:

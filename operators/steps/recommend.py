@@ -1,4 +1,4 @@
-"""What the cycle concludes, with its uncertainty."""
+"""The recommendation of a cycle, with its uncertainty."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from wideloop.results.statistics import paired_gain, verdict
 
 
 def recommend(params: Mapping[str, Any], run: Run) -> Recommendation:
-    """Compare the repeats of the best trial and of the default, pair by pair, and keep the conclusion."""
+    """Compare the repeats of the best trial and of the default, pair by pair, and store the conclusion."""
     request = Request.from_params(params)
     study = open_study(request, run)
     best = study.best()
@@ -29,9 +29,9 @@ def recommend(params: Mapping[str, Any], run: Run) -> Recommendation:
     if default is not None and best.number == default.number:
         conclusion = _unpaired("keep default", "no trial beat the default configuration", 0.0)
     else:
-        ours = _top_by_repeat(repeats, best.number)
-        theirs = _top_by_repeat(repeats, default.number if default else -1)
-        conclusion = _conclude(request, ours, theirs, _ratio(trials, best.number, default))
+        of_best = _top_by_repeat(repeats, best.number)
+        of_default = _top_by_repeat(repeats, default.number if default else -1)
+        conclusion = _conclude(request, of_best, of_default, _ratio(trials, best.number, default))
     recommendation = Recommendation(
         cycle_id=run.cycle_id,
         study=run.cycle_id,
@@ -49,15 +49,16 @@ def recommend(params: Mapping[str, Any], run: Run) -> Recommendation:
 
 
 def _conclude(
-    request: Request, ours: dict[int, Measurement], theirs: dict[int, Measurement], explored: float
+    request: Request, of_best: dict[int, Measurement], of_default: dict[int, Measurement], explored: float
 ) -> dict[str, Any]:
-    pairs = sorted(ours.keys() & theirs.keys())
+    """The conclusion from the repeats of both; ``explored`` is the gain that the trials alone showed."""
+    pairs = sorted(of_best.keys() & of_default.keys())
     if len(pairs) < 2:
         reason = f"only {len(pairs)} pair(s) of repeats were measured; an interval needs at least 2"
         return _unpaired("inconclusive", reason, explored)
-    best = [ours[k].output_tok_s_per_gpu for k in pairs]
-    default = [theirs[k].output_tok_s_per_gpu for k in pairs]
-    slo_met = all(v <= 0 for k in pairs for v in violations(ours[k], request.slo).values())
+    best = [of_best[k].output_tok_s_per_gpu for k in pairs]
+    default = [of_default[k].output_tok_s_per_gpu for k in pairs]
+    slo_met = all(v <= 0 for k in pairs for v in violations(of_best[k], request.slo).values())
     gain = paired_gain(best, default)
     judged = verdict(gain, default, slo_met=slo_met)
     return {
@@ -73,13 +74,13 @@ def _conclude(
 
 
 def _unpaired(kind: str, reason: str, gain: float) -> dict[str, Any]:
-    """A conclusion without an interval: its confidence is 0. The best trial met the SLO, or it were not best."""
+    """A conclusion without an interval: its confidence is 0. The best trial is feasible by definition: slo_met."""
     bounds = {"gain": gain, "gain_low": gain, "gain_high": gain, "confidence": 0.0, "pairs": 0}
     return {"verdict": kind, "reason": reason, "slo_met": True, **bounds}
 
 
 def _top_by_repeat(repeats: list[Measurement], number: int) -> dict[int, Measurement]:
-    """The believable measurement at the highest concurrency, by repeat."""
+    """The valid measurement at the highest concurrency, by repeat."""
     level = max((m.concurrency for m in repeats), default=0)
     return {m.repeat: m for m in repeats if m.trial_number == number and m.concurrency == level and m.valid}
 
@@ -90,5 +91,5 @@ def _ratio(trials: dict[int, Trial], number: int, default: Trial | None) -> floa
 
 
 def _default_trial(trials: Mapping[int, Trial]) -> Trial | None:
-    # It may have failed before, through no fault of its own, and been asked again.
+    # An earlier trial of the default may have failed for another reason than its configuration.
     return next((t for t in trials.values() if t.is_default and t.value is not None), None)

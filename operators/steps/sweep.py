@@ -14,10 +14,10 @@ from wideloop.operators.steps.cycle_plan import interleaved
 from wideloop.operators.steps.experts import placements
 from wideloop.operators.steps.plan import open_study
 from wideloop.operators.steps.run import Run, open_store
-from wideloop.operators.steps.trial import DEFAULT, highest, knobs_shown, violations
+from wideloop.operators.steps.trial import DEFAULT, highest, violations
 from wideloop.results.records import Measurement, Trial
 from wideloop.tuning.seeds import seed_points
-from wideloop.tuning.space import Point, point_of
+from wideloop.tuning.space import Point, knobs_shown, point_of
 
 #: Trial runs beyond the planned ones that may replace failed ones.
 _SPARE_RUNS = 4
@@ -53,7 +53,7 @@ def prepare_study(params: Mapping[str, Any], run: Run) -> None:
         study.enqueue(default, DEFAULT)
     recorded = bool(placements(run).files)
     for seed in seed_points(study.space, spec, highest(request.workload), recorded=recorded):
-        study.enqueue(seed.point, seed.why)
+        study.enqueue(*seed)
 
 
 def _baseline(run: Run) -> Measurement | None:
@@ -75,9 +75,10 @@ def _keep_default(
         cycle_id=run.cycle_id,
         dag_run_id=run.run_id,
         point=point,
-        knobs=knobs_shown(spec),
+        knobs=knobs_shown(spec, point),
         state="complete",
         value=top.output_tok_s_per_gpu,
+        concurrency=top.concurrency,
         constraints=constraints,
         is_default=True,
         gpu_seconds=seconds * spec.gpus,
@@ -102,7 +103,7 @@ def repeat_runs(params: Mapping[str, Any], run: Run, failed_runs: int, *, also: 
     A failed run breaks its pair, so each brings one more pair.
 
     Args:
-        also: why-marks of further trials to repeat between the two; one that could not run is left out.
+        also: kinds of further seeds to repeat between the two; one that could not run is left out.
 
     Raises:
         SweepFailed: no configuration met the objectives, so there is nothing to compare.
@@ -118,7 +119,7 @@ def repeat_runs(params: Mapping[str, Any], run: Run, failed_runs: int, *, also: 
     if default is None:
         raise SweepFailed("the default configuration was never measured, so there is nothing to compare with")
     could_run = {result.number for result in study.results() if result.outcome == "measured"}
-    between = [number for why in also if (number := study.number_of(why)) in could_run]
+    between = [number for kind in also if (number := study.number_of(kind)) in could_run]
     numbers: list[int] = list(dict.fromkeys([default, *between, best.number]))
     if len(numbers) < 2:
         return []

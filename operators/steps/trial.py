@@ -7,34 +7,38 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
-from wideloop.manifests.deployment import DeploymentSpec, WorkerSpec
+from wideloop.manifests.deployment import DeploymentSpec
 from wideloop.manifests.errors import WideloopError
 from wideloop.manifests.workload import Slo, Workload
-from wideloop.operators.request import Request
+from wideloop.operators.request import Request, RunOptions
 from wideloop.operators.steps.benchmark import Measured, Subject
 from wideloop.operators.steps.deployment import Outcome
 from wideloop.operators.steps.experts import placements
 from wideloop.operators.steps.plan import goes_on_with, open_study
 from wideloop.operators.steps.run import Run, open_store
 from wideloop.results.records import Measurement, Trial
-from wideloop.tuning.space import Placements, Point, decoder, knobs_at
-from wideloop.tuning.study import OUT_OF_MEMORY
+from wideloop.tuning.space import Placements, Point, knobs_at, knobs_shown
+from wideloop.tuning.study import OUT_OF_MEMORY, TuningStudy
 
-#: Why-mark of the trial that stands for the configuration of the form.
+#: Kind of the trial that stands for the configuration of the form.
 DEFAULT = "default"
 
 
 class TrialFailed(WideloopError):
-    """The trial says nothing about its configuration; the study will ask for it again."""
+    """Nothing was learned about the trial's configuration; the study proposes it once more."""
 
 
-class Try(BaseModel):
-    """What this run is to try. ``repeat`` numbers a measurement of a finished trial's configuration."""
+class AskedTrial(BaseModel):
+    """The trial that a run measures. ``repeat`` numbers a measurement of a finished trial's configuration.
+
+    ``kind``: which seed of the study it is; empty in what a run asked before there were kinds.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     number: int
     point: Point
+    kind: str = ""
     why: str
     deployment: str
     repeat: int | None = None
@@ -42,26 +46,25 @@ class Try(BaseModel):
 
     @property
     def is_default(self) -> bool:
-        return self.why == DEFAULT
+        return (self.kind or self.why) == DEFAULT
 
     @property
     def label(self) -> str:
         return "default" if self.is_default else f"trial {self.number}"
 
 
-def ask(params: Mapping[str, Any], run: Run) -> Try:
+def ask(params: Mapping[str, Any], run: Run) -> AskedTrial:
     """The trial of this run (a retry gets the same one), or the repeat its params name."""
     request = Request.from_params(params)
     with open_store() as store:
         goes_on_with(request, run, store)
     study = open_study(request, run)
     name = run.deployment("trial")
-    if params.get("repeat_of") is not None:
-        result = study.result(int(params["repeat_of"]))
-        why = study.why(result.number)
-        return Try(number=result.number, point=result.point, why=why, deployment=name, repeat=int(params["repeat"]))
+    options = RunOptions.from_params(params)
+    if options.repeat_of is not None:
+        return _repeat(study, options.repeat_of, options.repeat, name)
     asked = study.ask(run.run_id)
-    trial = Try(number=asked.number, point=asked.point, why=asked.why, deployment=name, finished=asked.finished)
+    trial = AskedTrial(**asked.model_dump(), deployment=name)
     if not asked.finished:
         spec = spec_of(trial, request, Placements(), "", "")
         with open_store() as store:
@@ -69,18 +72,30 @@ def ask(params: Mapping[str, Any], run: Run) -> Try:
     return trial
 
 
-def spec_of(trial: Try, request: Request, placed: Placements, image: str, model_path: str) -> DeploymentSpec:
+def _repeat(study: TuningStudy, number: int, repeat: int, deployment: str) -> AskedTrial:
+    result = study.result(number)
+    return AskedTrial(
+        number=number,
+        point=result.point,
+        kind=study.kind(number),
+        why=study.why(number),
+        deployment=deployment,
+        repeat=repeat,
+    )
+
+
+def spec_of(trial: AskedTrial, request: Request, placed: Placements, image: str, model_path: str) -> DeploymentSpec:
     """The deployment a trial stands for: the default as it is, any other with the recorded placement."""
     spec = request.spec(trial.deployment, image, model_path)
     return spec if trial.is_default else spec.with_knobs(trial.deployment, knobs_at(trial.point, spec, placed))
 
 
-def spec_for(params: Mapping[str, Any], trial: Try, run: Run, image: str, model_path: str) -> DeploymentSpec:
+def spec_for(params: Mapping[str, Any], trial: AskedTrial, run: Run, image: str, model_path: str) -> DeploymentSpec:
     """The spec to apply for a trial of this run's cycle."""
     return spec_of(trial, Request.from_params(params), placements(run), image, model_path)
 
 
-def subject(params: Mapping[str, Any], trial: Try, run: Run) -> Subject:
+def subject(params: Mapping[str, Any], trial: AskedTrial, run: Run) -> Subject:
     """What to measure: a trial at the highest level only, a repeat at all of them."""
     request = Request.from_params(params)
     workload = request.workload if trial.repeat is not None else highest(request.workload)
@@ -98,49 +113,36 @@ def subject(params: Mapping[str, Any], trial: Try, run: Run) -> Subject:
 
 def highest(workload: Workload) -> Workload:
     """The same workload at its highest level of concurrency only."""
-    return workload.model_copy(update={"concurrency": (max(workload.concurrency),)})
+    return Workload(**{**dict(workload), "concurrency": (max(workload.concurrency),)})
 
 
 def tell(
-    params: Mapping[str, Any], trial: Try, run: Run, waited: Outcome | None, measured: Measured | None
+    params: Mapping[str, Any],
+    trial: AskedTrial,
+    run: Run,
+    start_outcome: Outcome | None,
+    benchmark_result: Measured | None,
 ) -> Trial | None:
-    """Tell the study and the store what came of a trial.
-
-    ``waited`` and ``measured`` are None when that task failed.
+    """Give the study and the store the result of a trial; each argument is None when its task failed.
 
     Raises:
-        TrialFailed: nothing was learned; the run must not look as if it was.
+        TrialFailed: nothing was learned; the run fails, so that its grid shows it.
     """
     if trial.repeat is not None:
-        if measured is None or measured.outcome != "measured":
-            raise TrialFailed(f"repeat {trial.repeat} of {trial.label} was not measured")
-        if not measured.top.valid:
-            raise TrialFailed(f"repeat {trial.repeat} of {trial.label}: {_why_not(measured)}")
+        _check_repeat(trial, benchmark_result)
         return None
     request = Request.from_params(params)
-    study = open_study(request, run)
+    update = _tell_study(open_study(request, run), trial, request.slo, start_outcome, benchmark_result)
     spec = spec_of(trial, request, placements(run), "", "")
-    record = _record(trial, spec, run, state="failed", started_at=_started(run, trial), ended_at=datetime.now(UTC))
-    diagnosis = _diagnosis(waited, measured)
-    if diagnosis is not None:
-        deficit = diagnosis.deficit_gib or 1.0
-        study.tell_infeasible(trial.number, deficit)
-        update: dict[str, Any] = {
-            "state": "infeasible",
-            "reason": f"out of memory: {diagnosis.message}",
-            "constraints": {OUT_OF_MEMORY: deficit},
-        }
-    elif measured is not None and (measured.top.valid or _fails_requests(measured.top, request.slo)):
-        constraints = violations(measured.top, request.slo)
-        study.tell_measured(trial.number, measured.top.output_tok_s_per_gpu, constraints)
-        update = {"state": "complete", "value": measured.top.output_tok_s_per_gpu, "constraints": constraints}
-    else:
-        study.tell_failed(trial.number)
-        update = {"reason": _why_not(measured)}
-    phases = {"client": measured.client_seconds} if measured else {}
-    if waited is not None and waited.start_seconds is not None:
-        phases["start"] = waited.start_seconds
-    record = record.model_copy(update=update | {"phases": phases})
+    record = _record(
+        trial,
+        spec,
+        run,
+        started_at=_started(run, trial),
+        ended_at=datetime.now(UTC),
+        phases=_seconds_by_part(start_outcome, benchmark_result),
+        **update,
+    )
     with open_store() as store:
         store.put(record)
     if record.state == "failed":
@@ -148,8 +150,42 @@ def tell(
     return record
 
 
+def _check_repeat(trial: AskedTrial, result: Measured | None) -> None:
+    if result is None or result.outcome != "measured":
+        raise TrialFailed(f"repeat {trial.repeat} of {trial.label} was not measured")
+    if not result.top.valid:
+        raise TrialFailed(f"repeat {trial.repeat} of {trial.label}: {_failure_reason(result)}")
+
+
+def _tell_study(
+    study: TuningStudy, trial: AskedTrial, slo: Slo, start_outcome: Outcome | None, result: Measured | None
+) -> dict[str, Any]:
+    """Finish the trial in the study; returns the fields of its record that say how it ended."""
+    diagnosis = _diagnosis(start_outcome, result)
+    if diagnosis is not None:
+        deficit = diagnosis.deficit_gib or 1.0
+        study.tell_infeasible(trial.number, deficit)
+        reason = f"out of memory: {diagnosis.message}"
+        return {"state": "infeasible", "reason": reason, "constraints": {OUT_OF_MEMORY: deficit}}
+    if result is not None and (result.top.valid or _fails_requests(result.top, slo)):
+        top = result.top
+        constraints = violations(top, slo)
+        study.tell_measured(trial.number, top.output_tok_s_per_gpu, constraints)
+        value = {"value": top.output_tok_s_per_gpu, "concurrency": top.concurrency}
+        return {"state": "complete", **value, "constraints": constraints}
+    study.tell_failed(trial.number)
+    return {"state": "failed", "reason": _failure_reason(result)}
+
+
+def _seconds_by_part(start_outcome: Outcome | None, result: Measured | None) -> dict[str, float]:
+    seconds = {"client": result.client_seconds} if result else {}
+    if start_outcome is not None and start_outcome.start_seconds is not None:
+        seconds["start"] = start_outcome.start_seconds
+    return seconds
+
+
 def _fails_requests(measurement: Measurement, slo: Slo) -> bool:
-    """The engine failed requests that a client in good order sent: an objective missed, not a broken measurement."""
+    """Whether the engine failed requests though the client kept up: then the error rate is a missed objective."""
     client = next((g for g in measurement.gates if g.name == "client_delay"), None)
     return measurement.error_rate > slo.error_rate and (client is None or client.ok)
 
@@ -163,26 +199,26 @@ def violations(measurement: Measurement, slo: Slo) -> dict[str, float]:
     }
 
 
-def _diagnosis(waited: Outcome | None, measured: Measured | None) -> Any:
-    if waited is not None and waited.state == "infeasible":
-        return waited.diagnosis
-    return measured.diagnosis if measured is not None and measured.outcome == "infeasible" else None
+def _diagnosis(start_outcome: Outcome | None, result: Measured | None) -> Any:
+    if start_outcome is not None and start_outcome.state == "infeasible":
+        return start_outcome.diagnosis
+    return result.diagnosis if result is not None and result.outcome == "infeasible" else None
 
 
-def _why_not(measured: Measured | None) -> str:
-    if measured is None:
+def _failure_reason(result: Measured | None) -> str:
+    if result is None:
         return "the deployment or its benchmark failed; see the run's log"
-    broken = "; ".join(f"{g.name} = {g.value} (limit {g.limit})" for g in measured.top.gates if not g.ok)
-    return f"the measurement is not to be believed: {broken}"
+    failed = "; ".join(f"{g.name} = {g.value} (limit {g.limit})" for g in result.top.gates if not g.ok)
+    return f"the measurement is invalid (gate failed): {failed}"
 
 
-def _started(run: Run, trial: Try) -> datetime:
+def _started(run: Run, trial: AskedTrial) -> datetime:
     with open_store() as store:
-        known = [t for t in store.trials(study=run.cycle_id) if t.number == trial.number]
-    return known[0].started_at if known and known[0].dag_run_id == run.run_id else datetime.now(UTC)
+        records = [t for t in store.trials(study=run.cycle_id) if t.number == trial.number]
+    return records[0].started_at if records and records[0].dag_run_id == run.run_id else datetime.now(UTC)
 
 
-def _record(trial: Try, spec: DeploymentSpec, run: Run, **rest: Any) -> Trial:
+def _record(trial: AskedTrial, spec: DeploymentSpec, run: Run, **rest: Any) -> Trial:
     ended = rest.get("ended_at")
     seconds = (ended - rest["started_at"]).total_seconds() if ended else 0.0
     return Trial(
@@ -191,27 +227,8 @@ def _record(trial: Try, spec: DeploymentSpec, run: Run, **rest: Any) -> Trial:
         cycle_id=run.cycle_id,
         dag_run_id=run.run_id,
         point=trial.point,
-        knobs=knobs_shown(spec),
+        knobs=knobs_shown(spec, trial.point),
         is_default=trial.is_default,
         gpu_seconds=seconds * spec.gpus,
         **rest,
     )
-
-
-def knobs_shown(spec: DeploymentSpec) -> dict[str, Any]:
-    """The knobs people compare, by role: those of the space, and whether experts are placed by a recording."""
-    decoding = decoder(spec).role
-    return {w.role: _shown(w, decodes=w.role == decoding) for w in spec.workers}
-
-
-def _shown(worker: WorkerSpec, *, decodes: bool) -> dict[str, Any]:
-    knobs = worker.knobs
-    shown: dict[str, Any] = {
-        "redundant_experts": knobs.redundant_experts,
-        "placement": "recorded" if knobs.expert_placement else "trivial",
-    }
-    if decodes:
-        shown |= {"mem_fraction_static": knobs.mem_fraction_static, "cuda_graph_max_bs": knobs.cuda_graph_max_bs}
-    if worker.role != "decode":
-        shown["chunked_prefill_size"] = knobs.chunked_prefill_size
-    return shown

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, Literal
 
-from wideloop.results.dashboard.knobs import text
 from wideloop.results.dashboard.labels import MARGIN, Point, positions
 from wideloop.results.dashboard.trials import TrialRow
 from wideloop.results.records import Measurement
@@ -25,7 +24,7 @@ def pareto(
     """Throughput per GPU against interactivity, ``{"data": [...], "layout": {...}}``.
 
     x is tokens per second one user sees (1000 / mean TPOT in ms), y output tokens per second and ``per``.
-    Trials outside the SLO, trials not to be believed and trials that never ran have marks of their own;
+    Trials outside the SLO, invalid trials (a gate failed) and trials that never ran have marks of their own;
     the last have no coordinates and stand in a strip below. The front is that of the points and axes shown.
     Labels name the default, the best and, where there is room, the rest of the front; all others show on hover.
     """
@@ -38,7 +37,7 @@ def pareto(
     for name, style, members in (
         ("within the SLO", ("circle", "var(--series)"), [r for r in ok if not (r.is_default or r.is_best)]),
         ("outside the SLO", ("diamond-open", "var(--warn)"), _plain(ran, "slo")),
-        ("not to be believed", ("square-open", "var(--muted)"), _plain(ran, "gates")),
+        ("invalid (gate failed)", ("square-open", "var(--muted)"), _plain(ran, "gates")),
         ("default", ("square", "var(--ink)"), [r for r in ran if r.is_default and not r.is_best]),
         ("best", ("star", "var(--accent)"), [r for r in ran if r.is_best]),
     ):
@@ -77,7 +76,7 @@ def _plain(ran: Sequence[TrialRow], mark: str) -> list[TrialRow]:
 
 
 def _share(row: TrialRow, per: Per) -> float:
-    """What turns tok/s per GPU into tok/s per ``per``."""
+    """Factor from tok/s per GPU to tok/s per decode GPU (1.0 for per="gpu")."""
     if per == "gpu" or not row.tok_s_per_gpu or not row.tok_s_per_decode_gpu:
         return 1.0
     return row.tok_s_per_decode_gpu / row.tok_s_per_gpu
@@ -129,7 +128,7 @@ def _trace(
         "textposition": [places[row.number] for row in members],
         "cliponaxis": False,
         "textfont": {"size": 10.5, "color": "var(--muted)"},
-        "customdata": [[row.number, _knobs(row), row.why or name] for row in members],
+        "customdata": [[row.number, row.description, row.why or name] for row in members],
         "hovertemplate": (
             "<b>trial %{customdata[0]}</b><br>%{customdata[1]}<br>%{y:.1f} tok/s/"
             + _DENOMINATOR[per]
@@ -166,7 +165,7 @@ def _strip(lost: Sequence[TrialRow]) -> dict[str, Any]:
         "text": [f" {_caption(row)}" if len(lost) <= _STRIP else "" for row in lost],
         "textposition": "middle right",
         "textfont": {"size": 10.5, "color": "var(--muted)"},
-        "customdata": [[row.number, _knobs(row), row.why] for row in lost],
+        "customdata": [[row.number, row.description, row.why] for row in lost],
         "hovertemplate": "<b>trial %{customdata[0]}</b><br>%{customdata[1]}<br>%{customdata[2]}<extra></extra>",
         "marker": {"symbol": "x", "color": "var(--bad)", "size": 9},
     }
@@ -175,20 +174,6 @@ def _strip(lost: Sequence[TrialRow]) -> dict[str, Any]:
 def _caption(row: TrialRow) -> str:
     roles = [name for name, holds in (("default", row.is_default), ("best", row.is_best)) if holds]
     return f"{', '.join(roles)} {row.label}".lstrip()
-
-
-def _knobs(row: TrialRow) -> str:
-    return ", ".join(
-        f"{short} {text(row.knobs.get(name))}"
-        for short, name in (
-            ("redundant", "redundant_experts"),
-            ("memory", "mem_fraction_static"),
-            ("graph batch", "cuda_graph_max_bs"),
-            ("prefill chunk", "chunked_prefill_size"),
-            ("placement", "placement"),
-        )
-        if name in row.knobs
-    )
 
 
 def _layout(simulated: bool, per: Per, lost: int, points: Sequence[tuple[float, float]]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The first thing on the page: the answer in one sentence, or how far the cycle is, or why there is none."""
+"""The headline of a page: the recommendation in one sentence, the progress, or why there is no result."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Headline(BaseModel):
 
 
 class Progress(BaseModel):
-    """How far a running cycle is. ``done`` counts trials that have ended, whatever came of them.
+    """How far a running cycle is. ``done`` counts trials that have ended, with any outcome.
 
     ``planned`` is 0 for a run that tries nothing: every request names a number of trials.
     """
@@ -48,7 +48,7 @@ def headline(
     measured: Sequence[LevelRow] = (),
     recordings: Sequence[Recording] = (),
 ) -> Headline:
-    """What to say first. A failure outranks a recommendation: it may be the recommendation that went wrong."""
+    """The headline of a cycle. A failure outranks a recommendation, since the stage that failed may have made it."""
     failed = next((s for s in stages if s.state == "failed"), None)
     if cycle.state == "failed":
         return _failure(failed, cycle)
@@ -61,8 +61,8 @@ def headline(
             return Headline(
                 kind="running", sentence=f"Trial {current} of {state.planned} is running", stage=state.stage
             )
-        what = f"Stage '{state.stage}' is running" if stages else "The run has begun"
-        return Headline(kind="running", sentence=what, stage=state.stage)
+        sentence = f"Stage '{state.stage}' is running" if stages else "The run has begun"
+        return Headline(kind="running", sentence=sentence, stage=state.stage)
     sentence, reason = finished(cycle, kind_of(cycle.dag_id), stages, shown, measured, recordings)
     return Headline(kind="no result", sentence=sentence, reason=reason)
 
@@ -85,13 +85,13 @@ def progress(cycle: Cycle, stages: Sequence[Stage], shown: Sequence[TrialRow]) -
     )
 
 
-def _verdict(found: Recommendation) -> str:
-    if found.verdict == "adopt":
-        gain = f"{percent(found.gain)} output tok/s per GPU over the default"
-        return f"Use trial {found.trial_number}'s configuration: {gain}"
-    if found.verdict == "keep default":
+def _verdict(rec: Recommendation) -> str:
+    if rec.verdict == "adopt":
+        gain = f"{percent(rec.gain)} output tok/s per GPU over the default"
+        return f"Use trial {rec.trial_number}'s configuration: {gain}"
+    if rec.verdict == "keep default":
         return "Keep the default configuration"
-    return f"Not proven: trial {found.trial_number}'s configuration measured {percent(found.gain)} against the default"
+    return f"Not proven: trial {rec.trial_number}'s configuration measured {percent(rec.gain)} against the default"
 
 
 def _failure(failed: Stage | None, cycle: Cycle) -> Headline:

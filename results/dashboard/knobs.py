@@ -1,18 +1,14 @@
-"""Knobs as a reader wants them: which worker's, under which name, changed from what."""
+"""Stored knobs for the page: of which worker, by which title, changed from what."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel
+from wideloop.tuning.dimensions import DIMENSIONS, Dimension
 
-#: Shown always and in this order; every other knob only where it differs from the default.
-TUNED = {
-    "redundant_experts": "Redundant experts",
-    "mem_fraction_static": "Memory fraction",
-    "cuda_graph_max_bs": "CUDA-graph max batch",
-}
+#: Titles of knobs that no dimension varies; shown where they differ from the default's.
 _OTHERS = {
     "eplb": "EPLB",
     "eplb_rebalance_iterations": "EPLB rebalance iterations",
@@ -21,10 +17,8 @@ _OTHERS = {
     "deepep_mode": "DeepEP mode",
     "deepep_dispatch_tokens": "DeepEP dispatch tokens",
     "two_batch_overlap": "Two-batch overlap",
-    "chunked_prefill_size": "Chunked prefill size",
     "max_running_requests": "Max running requests",
 }
-TITLES = TUNED | _OTHERS
 _ROLES = ("decode", "aggregated", "prefill")
 
 
@@ -50,36 +44,75 @@ def decoding(knobs: Mapping[str, Any]) -> Mapping[str, Any]:
     return next(iter(by_role(knobs).values()))
 
 
-def of_a_trial(knobs: Mapping[str, Any]) -> dict[str, Any]:
-    """What tells trials apart: the decoding worker's knobs, and the prefill chunk of whichever worker prefills."""
-    chunks = [k["chunked_prefill_size"] for k in by_role(knobs).values() if k.get("chunked_prefill_size") is not None]
-    return {**decoding(knobs), **({"chunked_prefill_size": chunks[-1]} if chunks else {})}
+def value_of(dimension: Dimension, knobs: Mapping[str, Any]) -> Any:
+    """The knob of a dimension in stored ``knobs``; None where it was left to the engine or not stored."""
+    roles = by_role(knobs)
+    owner = next((roles[role] for role in dimension.roles if role in roles), roles.get("", {}))
+    return owner.get(dimension.knob)
 
 
-def label(knobs: Mapping[str, Any]) -> str:
-    """As short as a chart needs it: redundant experts / memory fraction / graph batch."""
-    mine = decoding(knobs)
-    return f"R{text(mine.get('redundant_experts'))} / {text(mine.get('mem_fraction_static'))} / " + text(
-        mine.get("cuda_graph_max_bs")
-    )
+def searched(points: Iterable[Mapping[str, float]], stored: Sequence[Mapping[str, Any]]) -> list[Dimension]:
+    """The dimensions that tell trials apart: the usual ones, those of their ``points``, and those that differ.
+
+    A trial from before points had names of dimensions is known by its ``stored`` knobs alone.
+    """
+    names = {name for point in points for name in point}
+    return [
+        d
+        for d in DIMENSIONS
+        if d.by_default or d.name in names or (d.kept and len({value_of(d, knobs) for knobs in stored}) > 1)
+    ]
 
 
-def changes(default: Mapping[str, Any], value: Mapping[str, Any]) -> list[KnobChange]:
-    """The tuned knobs of every role that has them, and whatever else differs."""
+def compared(default: Mapping[str, Any], value: Mapping[str, Any]) -> list[Dimension]:
+    """The dimensions by which a recommendation is told: the usual ones, and those in which it differs."""
+    return searched([], [default, value]) if default and value else searched([], [])
+
+
+def of_a_trial(knobs: Mapping[str, Any], dimensions: Sequence[Dimension]) -> dict[str, Any]:
+    """What tells trials apart, by the dimension's key; and the other knobs of the decoding worker."""
+    return {**decoding(knobs), **{d.key: value_of(d, knobs) for d in dimensions}}
+
+
+def label(knobs: Mapping[str, Any], dimensions: Sequence[Dimension] | None = None) -> str:
+    """As short as a chart needs it: redundant experts / memory fraction / graph batch, and what else was varied."""
+    dimensions = searched([], []) if dimensions is None else dimensions
+    return " / ".join(d.label(text(value_of(d, knobs))) for d in dimensions)
+
+
+def described(knobs: Mapping[str, Any], dimensions: Sequence[Dimension]) -> str:
+    """All that tells a trial apart, for a chart's hover text."""
+    parts = [f"{d.short} {text(value_of(d, knobs))}" for d in dimensions]
+    placement = decoding(knobs).get("placement")
+    return ", ".join([*parts, f"placement {placement}"] if placement else parts)
+
+
+def changes(
+    default: Mapping[str, Any], value: Mapping[str, Any], dimensions: Sequence[Dimension] | None = None
+) -> list[KnobChange]:
+    """The knobs that were varied, of every role that has them, and whatever else differs."""
     before, after = by_role(default), by_role(value)
+    dimensions = compared(default, value) if dimensions is None else dimensions
     rows = []
     for role, knobs in after.items():
+        own_last = sorted(dimensions, key=lambda d: role in d.roles)
+        varied = {d.knob: d for d in own_last}
         old = before.get(role, {})
-        for name in [*TUNED, *(n for n in knobs if n not in TUNED)]:
+        for name in [*dict.fromkeys(d.knob for d in dimensions), *(n for n in knobs if n not in varied)]:
             was, now = old.get(name), knobs.get(name)
-            if was != now or (name in TUNED and now is not None):
-                title = TITLES.get(name, name)
-                rows.append(
-                    KnobChange(
-                        role=role, name=name, title=title, default=text(was), value=text(now), changed=was != now
-                    )
+            if was != now or (name in varied and now is not None):
+                title = varied[name].title if name in varied else _title(name)
+                change = KnobChange(
+                    role=role, name=name, title=title, default=text(was), value=text(now), changed=was != now
                 )
+                rows.append(change)
     return rows
+
+
+def _title(knob: str) -> str:
+    """Of a knob that was not varied."""
+    usual = {d.knob: d.title for d in reversed(DIMENSIONS)}
+    return _OTHERS.get(knob) or usual.get(knob, knob)
 
 
 def text(value: Any) -> str:

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, ValidationError
+from wideloop.manifests.frozen import Frozen
 from wideloop.manifests.workload import Slo
-from wideloop.results.dashboard.knobs import label, of_a_trial
+from wideloop.results.dashboard.knobs import described, label, of_a_trial, searched
 from wideloop.results.records import Cycle, Gate, Measurement, Trial
+from wideloop.tuning.dimensions import Dimension
 
 Mark = Literal["ok", "slo", "gates", "infeasible", "failed", "running"]
 
@@ -27,11 +29,11 @@ class Repeats(BaseModel):
     tpot_ms_p99: float
 
 
-class TrialRow(BaseModel):
+class TrialRow(Frozen):
     """A trial with its measurement at the level its objective was taken from.
 
     ``mark`` sums the state up: ``ok``; ``slo`` measured, but outside the objective; ``gates`` measured,
-    but not to be believed; or the trial's own state.
+    but invalid (a gate failed); or the trial's own state. ``label`` and ``description`` name its knobs for the chart.
     """
 
     number: int
@@ -40,6 +42,7 @@ class TrialRow(BaseModel):
     is_default: bool
     is_best: bool
     label: str
+    description: str
     knobs: dict[str, Any]
     tok_s_per_gpu: float | None = None
     tok_s_per_decode_gpu: float | None = None
@@ -64,15 +67,30 @@ def slo_of(cycle: Cycle) -> Slo | None:
 
 
 def rows(
-    trials: Sequence[Trial], measurements: Sequence[Measurement], slo: Slo | None, recommended: int | None
+    trials: Sequence[Trial],
+    measurements: Sequence[Measurement],
+    slo: Slo | None,
+    recommended: int | None,
+    dimensions: Sequence[Dimension] | None = None,
 ) -> list[TrialRow]:
-    """All trials by number. The best is the recommended one or, before there is one, the best so far."""
-    found = [_row(trial, measurements, slo) for trial in trials]
-    best = recommended if recommended is not None else _best_so_far(found)
-    return [row.model_copy(update={"is_best": row.number == best}) for row in found]
+    """All trials by number. The best is the recommended one or, before there is one, the best so far.
+
+    ``dimensions``: those that tell the trials apart; by default what :func:`searched_by` says.
+    """
+    dimensions = searched_by(trials) if dimensions is None else dimensions
+    rows = [_row(trial, measurements, slo, dimensions) for trial in trials]
+    best = recommended if recommended is not None else _best_so_far(rows)
+    return [row.changed(is_best=row.number == best) for row in rows]
 
 
-def _row(trial: Trial, measurements: Sequence[Measurement], slo: Slo | None) -> TrialRow:
+def searched_by(trials: Sequence[Trial]) -> list[Dimension]:
+    """The dimensions that tell ``trials`` apart."""
+    return searched([t.point for t in trials], [t.knobs for t in trials])
+
+
+def _row(
+    trial: Trial, measurements: Sequence[Measurement], slo: Slo | None, dimensions: Sequence[Dimension]
+) -> TrialRow:
     levels = _of(trial, measurements, "trial")
     if not levels and trial.is_default:
         levels = [m for m in measurements if m.purpose == "baseline"]
@@ -85,17 +103,18 @@ def _row(trial: Trial, measurements: Sequence[Measurement], slo: Slo | None) -> 
         why=why,
         is_default=trial.is_default,
         is_best=False,
-        label=label(trial.knobs),
-        knobs=of_a_trial(trial.knobs),
+        label=label(trial.knobs, dimensions),
+        description=described(trial.knobs, dimensions),
+        knobs=of_a_trial(trial.knobs, dimensions),
         tok_s_per_gpu=trial.value if mark in ("ok", "slo") else None,
         gates_failed=gates,
         gpu_minutes=trial.gpu_seconds / 60,
     )
-    return row.model_copy(update=_measured(shown, slo) | {"repeats": _repeats(trial, measurements, shown)})
+    return row.changed(**_measured(shown, slo), repeats=_repeats(trial, measurements, shown))
 
 
 def failed_gates(measured: Measurement) -> list[str]:
-    """Why a measurement is not to be believed, one sentence per gate; empty when it is."""
+    """Why a measurement is invalid, one sentence per failed gate; empty when it is valid."""
     return [_gate(gate) for gate in measured.gates if not gate.ok]
 
 
@@ -146,7 +165,7 @@ def _mark(trial: Trial, gates: Sequence[str]) -> tuple[Mark, str]:
     if missed:
         return "slo", f"{' and '.join(missed)} over the limit"
     if gates:
-        return "gates", f"not to be believed: {'; '.join(gates)}"
+        return "gates", f"invalid (gate failed): {'; '.join(gates)}"
     return "ok", trial.reason
 
 
@@ -169,7 +188,7 @@ def _repeats(trial: Trial, measurements: Sequence[Measurement], shown: Measureme
     )
 
 
-def _best_so_far(found: Sequence[TrialRow]) -> int | None:
-    candidates = [row for row in found if row.mark == "ok" and row.tok_s_per_gpu is not None]
+def _best_so_far(rows: Sequence[TrialRow]) -> int | None:
+    candidates = [row for row in rows if row.mark == "ok" and row.tok_s_per_gpu is not None]
     best = max(candidates, key=lambda row: row.tok_s_per_gpu or 0.0, default=None)
     return best.number if best else None

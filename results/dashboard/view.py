@@ -12,11 +12,11 @@ from wideloop.manifests.workload import Slo
 from wideloop.results.dashboard.charts import pareto
 from wideloop.results.dashboard.headline import Headline, Progress, headline, progress
 from wideloop.results.dashboard.kinds import Kind, kind_of
-from wideloop.results.dashboard.knobs import KnobChange, changes, label
+from wideloop.results.dashboard.knobs import KnobChange, changes, compared, label
 from wideloop.results.dashboard.levels import LevelRow, levels
 from wideloop.results.dashboard.provenance import Provenance, assets_of, provenance
 from wideloop.results.dashboard.timeline import Timeline, timeline
-from wideloop.results.dashboard.trials import TrialRow, rows, slo_of
+from wideloop.results.dashboard.trials import TrialRow, rows, searched_by, slo_of
 from wideloop.results.records import Cycle, Measurement, Recommendation, Recording, Trial
 from wideloop.results.store import Store
 
@@ -24,6 +24,15 @@ SIMULATED = (
     "SIMULATED: a performance model timed these results, no GPU was involved. They show how the pipeline works,"
     " not how fast any hardware is."
 )
+
+
+class SearchedKnob(BaseModel):
+    """A knob that tells the trials apart: its key in their ``knobs``, its title, and whose it is."""
+
+    key: str
+    title: str
+    unit: str
+    role: str
 
 
 class CycleSummary(BaseModel):
@@ -45,6 +54,7 @@ class CycleView(BaseModel):
     progress: Progress
     recommendation: Recommendation | None
     knobs: list[KnobChange]
+    searched: list[SearchedKnob]
     slo: Slo | None
     trials: list[TrialRow]
     levels: list[LevelRow]
@@ -69,7 +79,8 @@ def cycle_view(store: Store, cycle_id: str, now: datetime | None = None) -> Cycl
     recordings = store.recordings(cycle_id)
     assets = assets_of(cycle, measurements, store.assets())
     slo = slo_of(cycle)
-    shown = rows(trials, measurements, slo, recommendation.trial_number if recommendation else None)
+    dimensions = searched_by(trials)
+    shown = rows(trials, measurements, slo, recommendation.trial_number if recommendation else None, dimensions)
     simulated = cycle.simulated or any(m.simulated for m in measurements) or any(r.simulated for r in recordings)
     measured = levels(measurements)
     moment = now or datetime.now(UTC)
@@ -81,7 +92,8 @@ def cycle_view(store: Store, cycle_id: str, now: datetime | None = None) -> Cycl
         headline=headline(cycle, stages, shown, recommendation, measured, recordings),
         progress=progress(cycle, stages, shown),
         recommendation=recommendation,
-        knobs=changes(recommendation.default_knobs, recommendation.knobs) if recommendation else [],
+        knobs=changes(recommendation.default_knobs, recommendation.knobs, dimensions) if recommendation else [],
+        searched=[SearchedKnob(key=d.key, title=d.title, unit=d.unit, role=d.role) for d in dimensions],
         slo=slo,
         trials=shown,
         levels=measured,
@@ -109,7 +121,8 @@ def summaries(store: Store, limit: int = 50) -> list[CycleSummary]:
 def _to_use(found: Recommendation | None) -> str:
     if found is None:
         return ""
-    return label(found.default_knobs if found.verdict == "keep default" else found.knobs)
+    knobs = found.default_knobs if found.verdict == "keep default" else found.knobs
+    return label(knobs, compared(found.default_knobs, found.knobs))
 
 
 def _revision(records: Sequence[BaseModel]) -> str:

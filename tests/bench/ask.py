@@ -61,7 +61,7 @@ def _ask(url: str) -> dict[str, object]:
     began = time.process_time()
     study = TuningStudy.open(url, "bench", space, seed=1)
     opened = time.process_time() - began
-    low, high = space.mem_fraction_static
+    low, high = space["mem_fraction_static"]
     for k in range(BEFORE):
         share = k / BEFORE
         point = {

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from wideloop.results.experts.comparison import Proof
+from wideloop.tuning.dimensions import DIMENSIONS, Dimension
 
 
 def markdown(report: dict[str, Any]) -> str:
     """All tables, and what stands above them."""
-    parts = [_head(report), _proof(report["proof"]), _configurations(report), _trials(report["trials"])]
+    parts = [_head(report), _proof(report["proof"]), _configurations(report), _trials(report)]
     parts += [_models(report), _cost(report["cost"])]
     return "\n\n".join(p for p in parts if p) + "\n"
 
@@ -38,12 +39,10 @@ def interval(pair: Sequence[float] | None, digits: int = 0) -> str:
 def _head(report: dict[str, Any]) -> str:
     simulated = " **SIMULATED**" if report["simulated"] else ""
     lines = [f"# Cycle {report['cycle_id']}{simulated}", f"{report['title']}; engine {report['engine']}."]
-    found = report["recommendation"]
-    if found:
-        gain = (
-            f"gain {found['gain']:+.1%} [{found['gain_low']:+.1%}, {found['gain_high']:+.1%}], {found['pairs']} pairs"
-        )
-        lines.append(f"**{found['verdict']}**: {found['reason']} ({gain}).")
+    rec = report["recommendation"]
+    if rec:
+        gain = f"gain {rec['gain']:+.1%} [{rec['gain_low']:+.1%}, {rec['gain_high']:+.1%}], {rec['pairs']} pairs"
+        lines.append(f"**{rec['verdict']}**: {rec['reason']} ({gain}).")
     return "\n\n".join(lines)
 
 
@@ -60,32 +59,48 @@ def _proof(proof: dict[str, Any]) -> str:
 
 
 def _configurations(report: dict[str, Any]) -> str:
-    columns: tuple[str, ...] = (
-        "configuration",
-        "R",
-        "memory",
-        "graph",
-        "balancedness",
-        "output tok/s",
-        "gain over default",
-        "TTFT p50 ms",
-    )
-    columns += ("TPOT p50 ms", "TPOT p99 ms", "weights / KV / graphs GiB", "start s", "capture s", "GPU-min")
+    usual, further = _dimensions(report)
+    columns = [
+        "configuration", *(d.short for d in usual), "balancedness", "output tok/s", "gain over default", "TTFT p50 ms",
+        "TPOT p50 ms", "TPOT p99 ms", "weights / KV / graphs GiB", "start s", "capture s", "GPU-min",
+        *(d.short for d in further),
+    ]  # fmt: skip
     rows = []
     for c in report["configurations"]:
         knobs, engine, gain = c["knobs"], c["engine"], c["gain"]
         memory = " / ".join(number(engine.get(k), 2) for k in ("weights_gib", "kv_gib", "graphs_gib"))
         rows.append((
-            c["name"], knobs["redundant_experts"], number(knobs["mem_fraction_static"], 3), knobs["cuda_graph_max_bs"],
-            _balancedness(c["balancedness"]), interval(c["output_tok_s"]), _gain(gain),
-            interval(c["ttft_ms_p50"]), interval(c["tpot_ms_p50"], 1), interval(c["tpot_ms_p99"], 1), memory,
-            interval(c["start_s"], 1), interval(c["capture_s"], 1), number(c["gpu_minutes"], 1),
+            c["name"], *_knobs(knobs, usual), _balancedness(c["balancedness"]), interval(c["output_tok_s"]),
+            _gain(gain), interval(c["ttft_ms_p50"]), interval(c["tpot_ms_p50"], 1), interval(c["tpot_ms_p99"], 1),
+            memory, interval(c["start_s"], 1), interval(c["capture_s"], 1), number(c["gpu_minutes"], 1),
+            *_knobs(knobs, further),
         ))  # fmt: skip
     return "## Configurations, repeated in turns\n\n" + table(columns, rows) if rows else ""
 
 
-def _balancedness(found: dict[str, Any] | None) -> str:
-    return f"{number(found['value'], 3)} ({found['source']})" if found else "-"
+def _dimensions(report: dict[str, Any]) -> tuple[list[Dimension], list[Dimension]]:
+    """The dimensions that every report shows, and what else its sweep varied.
+
+    A report from before there was a list of what was varied has it where its trials differ.
+    """
+    varied = report.get("dimensions")
+    if varied is None:
+        varied = [d.name for d in DIMENSIONS if len({t[d.key] for t in report["trials"] if d.key in t}) > 1]
+    usual = [d for d in DIMENSIONS if d.by_default]
+    return usual, [d for d in DIMENSIONS if d.name in varied and d not in usual]
+
+
+def _knobs(values: Mapping[str, Any], dimensions: Sequence[Dimension]) -> list[str]:
+    return [knob_text(values.get(d.key)) for d in dimensions]
+
+
+def knob_text(value: Any) -> str:
+    """A knob's value; a dash where the engine chose it."""
+    return number(value, 3) if value is None or isinstance(value, float) else str(value)
+
+
+def _balancedness(figure: dict[str, Any] | None) -> str:
+    return f"{number(figure['value'], 3)} ({figure['source']})" if figure else "-"
 
 
 def _gain(gain: dict[str, float] | None) -> str:
@@ -97,30 +112,20 @@ def _throughput(trial: dict[str, Any]) -> str:
     return number(trial["output_tok_s"]) + ("" if standard_error is None else f" ± {number(standard_error)}")
 
 
-def _trials(trials: Sequence[dict[str, Any]]) -> str:
+def _trials(report: dict[str, Any]) -> str:
+    trials = report["trials"]
+    usual, further = _dimensions(report)
     estimated = any(t.get("output_tok_s_se") is not None for t in trials)
-    columns: tuple[str, ...] = (
-        "trial",
-        "why",
-        "R",
-        "memory",
-        "graph",
-        "outcome",
-        f"output tok/s{' ± standard error within the run' if estimated else ''}",
-        "TPOT p50 ms",
-        "KV tokens",
-    )
-    columns += ("eager steps", "start s", "ours s")
-    chunks = {t.get("chunked_prefill_size") for t in trials}
-    if len(chunks) > 1:
-        columns += ("prefill chunk",)
+    columns = [
+        "trial", "why", *(d.short for d in usual), "outcome",
+        f"output tok/s{' ± standard error within the run' if estimated else ''}", "TPOT p50 ms", "KV tokens",
+        "eager steps", "start s", "ours s", *(d.short for d in further),
+    ]  # fmt: skip
     rows = [
         (
-            t["number"], t["why"], t["redundant_experts"], number(t["mem_fraction_static"], 3), t["cuda_graph_max_bs"],
-            t["outcome"] + (f": {t['reason']}" if t["reason"] else ""), _throughput(t),
-            number(t["tpot_ms_p50"], 1), number(t["kv_tokens"]), number(t["eager_decode_passes"]),
-            number(t["start_s"], 1), number(t["ours_s"], 1),
-            *((number(t["chunked_prefill_size"]),) if len(chunks) > 1 else ()),
+            t["number"], t["why"], *_knobs(t, usual), t["outcome"] + (f": {t['reason']}" if t["reason"] else ""),
+            _throughput(t), number(t["tpot_ms_p50"], 1), number(t["kv_tokens"]), number(t["eager_decode_passes"]),
+            number(t["start_s"], 1), number(t["ours_s"], 1), *_knobs(t, further),
         )
         for t in trials
     ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""What the memory and performance models say of every measured row, and how far off they are."""
+"""Predictions of the memory and performance models for every measured row, with their errors."""
 
 from __future__ import annotations
 
@@ -14,39 +14,39 @@ from wideloop.tuning.memory.measured import read_servers
 
 
 def memory_errors(folder: Path, hardware: HardwareProfile) -> list[dict[str, Any]]:
-    """By server that started: predicted minus measured, GiB per GPU; and whether its fate was foreseen."""
-    found = []
+    """By server: predicted minus measured, GiB per GPU, and the predicted and the real outcome."""
+    rows = []
     for server in read_servers(folder):
-        said = server.predicted(hardware.gpu, CONSTANTS)
-        row: dict[str, Any] = {"run": server.name.partition(" ")[2], "foreseen": said.face or "fits"}
+        predicted = server.predicted(hardware.gpu, CONSTANTS)
+        row: dict[str, Any] = {"run": server.name.partition(" ")[2], "foreseen": predicted.face or "fits"}
         row["outcome"] = server.outcome
-        for field, ours, theirs in (
-            ("weights", said.weights_gib, server.weights_gib),
-            ("kv", said.kv_gib, server.kv_gib),
-            ("graphs", said.graphs_gib, server.graph_gib),
-            ("free", said.free_at_ready_gib, server.free_gib),
+        for field, expected, measured in (
+            ("weights", predicted.weights_gib, server.weights_gib),
+            ("kv", predicted.kv_gib, server.kv_gib),
+            ("graphs", predicted.graphs_gib, server.graph_gib),
+            ("free", predicted.free_at_ready_gib, server.free_gib),
         ):
-            row[f"{field}_gib"] = theirs
-            row[f"{field}_error_gib"] = None if theirs is None else ours - theirs
-        found.append(row)
-    return found
+            row[f"{field}_gib"] = measured
+            row[f"{field}_error_gib"] = None if measured is None else expected - measured
+        rows.append(row)
+    return rows
 
 
 def performance_errors(folder: Path, hardware: HardwareProfile) -> list[dict[str, Any]]:
     """By load: output tokens/s predicted and measured, and predicted over measured minus one.
 
-    Empty where servers do not tell of themselves what the prediction needs (the simulated engine).
+    Empty for engines whose servers do not report what the prediction needs (the simulated engine).
     """
     with (folder / "servers.csv").open(newline="") as file:
         if any(row["graph_capture_s"] == "" and row["outcome"] == "ready" for row in csv.DictReader(file)):
             return []
-    found = []
+    rows = []
     for load in _readable(folder):
-        said = predict(load, hardware)
-        error = said / load.measured - 1
+        predicted = predict(load, hardware)
+        error = predicted / load.measured - 1
         name = load.server.name.partition(" ")[2]
-        found.append({"run": name, "predicted": said, "measured": load.measured, "error": error})
-    return found
+        rows.append({"run": name, "predicted": predicted, "measured": load.measured, "error": error})
+    return rows
 
 
 def _readable(folder: Path) -> list[Any]:

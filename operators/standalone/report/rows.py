@@ -1,7 +1,8 @@
-"""One row per visited deployment: what was asked for, what came of it, what it cost."""
+"""One row per deployment of a cycle: its configuration, its outcome and its cost."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -16,7 +17,8 @@ class Row(BaseModel):
     """A visit with its measurement at the highest concurrency, and its trial.
 
     Attributes:
-        worker: the one that decodes. chunk: prefill chunk of the one that prefills, tokens.
+        kind: which seed of the study its trial is, ``sampler`` for none. why: the same for people.
+        worker: the one that decodes. workers: all.
         outcome: ``ready``, ``infeasible``, or ``failed``.
         start_s: from the order to the first answer. visit_s: all the time its GPUs were held.
         ours_s: of that, neither the engine's start nor the client's run.
@@ -26,12 +28,13 @@ class Row(BaseModel):
 
     name: str
     label: str
+    kind: str
     why: str
     trial_number: int | None
     repeat: int
     purpose: str
     worker: WorkerSpec
-    chunk: int | None
+    workers: tuple[WorkerSpec, ...]
     outcome: str
     reason: str
     start_s: float | None
@@ -48,20 +51,24 @@ class Row(BaseModel):
         return self.gpus * self.visit_s / 60
 
 
-def rows(run: Run, whys: dict[int, str]) -> list[Row]:
-    """All visits of the cycle, oldest first. ``whys``: why each trial was tried."""
+def rows(run: Run, reasons: Mapping[int, tuple[str, str]]) -> list[Row]:
+    """All visits of the cycle, oldest first. ``reasons``: kind and sentence of each trial, by number."""
     with open_store() as store:
         measurements = store.measurements(cycle_id=run.cycle_id)
         trials = {t.number: t for t in store.trials(study=run.cycle_id)}
-    return [_row(entry, measurements, trials, whys) for entry in deployment_log.entries(run)]
+    return [_row(entry, measurements, trials, reasons) for entry in deployment_log.entries(run)]
 
 
-def _row(entry: dict[str, Any], measurements: list[Measurement], trials: dict[int, Trial], whys: dict[int, str]) -> Row:
+def _row(
+    entry: dict[str, Any],
+    measurements: list[Measurement],
+    trials: dict[int, Trial],
+    reasons: Mapping[int, tuple[str, str]],
+) -> Row:
     workers = [WorkerSpec.model_validate(w) for w in entry["workers"]]
     worker = next(w for w in workers if w.role != "prefill")
-    prefills = next(w for w in workers if w.role != "decode")
     number, repeat, purpose = entry["trial_number"], entry["repeat"], entry["purpose"]
-    found = [
+    measured = [
         m
         for m in measurements
         if (m.purpose, m.label, m.trial_number, m.repeat) == (purpose, entry["label"], number, repeat)
@@ -71,15 +78,17 @@ def _row(entry: dict[str, Any], measurements: list[Measurement], trials: dict[in
     diagnosis = entry["diagnosis"] or {}
     engine = entry["engine"]
     figures: dict[str, Any] = next((v for k, v in engine.items() if k.startswith(worker.role)), {})
+    kind, why = reasons.get(number, ("", "")) if number is not None else ("", "")
     return Row(
         name=entry["deployment"],
         label=entry["label"],
-        why=whys.get(number, "") if number is not None else "",
+        kind=kind,
+        why=why,
         trial_number=number,
         repeat=repeat,
         purpose=purpose,
         worker=worker,
-        chunk=prefills.knobs.chunked_prefill_size,
+        workers=tuple(workers),
         outcome=trial.state if trial is not None else entry["state"],
         reason=(trial.reason if trial is not None else "") or diagnosis.get("message", ""),
         start_s=entry["start_seconds"],
@@ -89,5 +98,5 @@ def _row(entry: dict[str, Any], measurements: list[Measurement], trials: dict[in
         gpus=sum(w.layout.gpus * w.replicas for w in workers),
         engine=EngineMetrics.model_validate(figures),
         used_mib=tuple(engine.get("gpu_used_mib", ())),
-        measurement=max(found, key=lambda m: m.concurrency, default=None),
+        measurement=max(measured, key=lambda m: m.concurrency, default=None),
     )

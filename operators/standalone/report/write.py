@@ -1,4 +1,4 @@
-"""Collect a report from the stores and write it; a cycle that was interrupted is reported as far as it came."""
+"""Collect a report from the stores and write it; of an interrupted cycle it has what was measured so far."""
 
 from __future__ import annotations
 
@@ -20,10 +20,8 @@ from wideloop.operators.steps.experts.place import recorded
 from wideloop.operators.steps.plan import open_study
 from wideloop.operators.steps.run import Run, artefacts, open_store
 from wideloop.results.experts.proofs import kept_proofs
+from wideloop.tuning.space import values_shown
 from wideloop.tuning.study import TuningStudy
-
-#: Levels of each dimension of the grid that a sweep is compared with: memory and graph batch; slots are all taken.
-_GRID_LEVELS = (5, 4)
 
 
 def write_report(params: Mapping[str, Any], run: Run, folder: Path) -> dict[str, Any]:
@@ -31,9 +29,9 @@ def write_report(params: Mapping[str, Any], run: Run, folder: Path) -> dict[str,
     folder.mkdir(parents=True, exist_ok=True)
     request = Request.from_params(params)
     study = open_study(request, run)
-    found = rows(run, {r.number: study.why(r.number) for r in study.results()})
-    write_measured(folder, run.run_id, request.model, found, _popularity(run))
-    best = study.best()
+    visits = rows(run, {r.number: (study.kind(r.number), study.why(r.number)) for r in study.results()})
+    write_measured(folder, run.run_id, request.model, visits, _popularity(run))
+    best, searched = study.best(), [d.name for d, _ in study.space.dimensions]
     with open_store() as store:
         cycle = store.cycle(run.cycle_id)
         recommendation = store.recommendation(run.cycle_id)
@@ -49,24 +47,24 @@ def write_report(params: Mapping[str, Any], run: Run, folder: Path) -> dict[str,
         "proof": {
             role: proof.model_dump(mode="json") for role, proof in kept_proofs(artefacts(), run.cycle_id).items()
         },
-        "configurations": configurations(found, best.number if best else None, balancedness(run, found)),
-        "trials": [_trial(row) for row in found if row.purpose in ("baseline", "trial")],
+        "dimensions": searched,
+        "configurations": configurations(visits, best.number if best else None, balancedness(run, visits), searched),
+        "trials": [_trial(row, searched) for row in visits if row.purpose in ("baseline", "trial")],
         "memory_model": memory_errors(folder, hardware),
         "performance_model": performance_errors(folder, hardware),
-        "cost": _cost(found, study),
+        "cost": _cost(visits, study),
     }
     (folder / "report.json").write_text(json.dumps(_finite(report), indent=1, default=str) + "\n")
     (folder / "report.md").write_text(markdown(report))
     return report
 
 
-def _trial(row: Row) -> dict[str, Any]:
-    knobs, measurement = row.worker.knobs, row.measurement
+def _trial(row: Row, searched: Sequence[str]) -> dict[str, Any]:
+    measurement = row.measurement
     return {
         "number": row.trial_number if row.trial_number is not None else row.label,
         "why": row.why or row.purpose,
-        **knobs.model_dump(include={"redundant_experts", "mem_fraction_static", "cuda_graph_max_bs"}),
-        "chunked_prefill_size": row.chunk,
+        **values_shown(row.workers, searched),
         "outcome": row.outcome,
         "reason": row.reason,
         "output_tok_s": measurement.output_tok_s if measurement else None,
@@ -79,22 +77,19 @@ def _trial(row: Row) -> dict[str, Any]:
     }
 
 
-def _cost(found: Sequence[Row], study: TuningStudy) -> dict[str, Any]:
+def _cost(visits: Sequence[Row], study: TuningStudy) -> dict[str, Any]:
     results = sorted(study.results(), key=lambda r: r.number)
     feasible = [r for r in results if r.feasible]
     best = max(feasible, key=lambda r: r.value, default=None)
     near = next((i + 1 for i, r in enumerate(results) if best and r.feasible and r.value >= 0.98 * best.value), None)
-    low, high = study.space.redundant_slots
-    ours = [r.ours_s for r in found if r.start_s is not None]
-    delays = [g.value for r in found if r.measurement for g in r.measurement.gates if g.name == "client_delay"]
+    ours = [r.ours_s for r in visits if r.start_s is not None]
+    delays = [g.value for r in visits if r.measurement for g in r.measurement.gates if g.name == "client_delay"]
     return {
-        "GPU_minutes_in_all": round(sum(r.gpu_minutes for r in found), 1),
-        "deployments": len(found),
+        "GPU_minutes_in_all": round(sum(r.gpu_minutes for r in visits), 1),
+        "deployments": len(visits),
         "trials_told": len(results),
         "trials_until_within_2_%_of_the_best": near,
-        "trials_of_a_grid_of_the_same_resolution": math.prod(_GRID_LEVELS)
-        * int(high - low + 1)
-        * max(len(study.space.chunked_prefill_size), 1),
+        "trials_of_a_grid_of_the_same_resolution": math.prod(d.levels(b) for d, b in study.space.dimensions),
         "ours_per_deployment_s_median": round(statistics.median(ours), 2) if ours else None,
         "ours_per_deployment_s_most": round(max(ours), 2) if ours else None,
         "client_delay_most": max((d for d in delays if d is not None), default=None),

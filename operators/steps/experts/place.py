@@ -23,7 +23,7 @@ from wideloop.results.recordings import ExpertRecording
 from wideloop.results.records import Recording
 from wideloop.tuning.placement import place
 from wideloop.tuning.placement.files import to_sglang
-from wideloop.tuning.space import Placements, redundant_experts
+from wideloop.tuning.space import Placements, redundancies
 
 _INDEX = "placements.json"
 _CHOSEN = "redundancy.json"
@@ -75,9 +75,8 @@ def recorded(uris: list[str], run: Run) -> ExpertRecording:
 
 def _place(request: Request, worker: WorkerSpec, recording: ExpertRecording, advised: int, run: Run) -> dict[str, str]:
     """Make and keep a placement for each number of slots in the space and the advised one; returns URI by key."""
-    low, high = open_study(request, run).space.redundant_slots
     load = recording.total.astype(float)
-    counts = {advised, *(redundant_experts(worker, slots) for slots in range(int(low), int(high) + 1))}
+    counts = {advised} | redundancies(open_study(request, run).space, worker)
     return dict(_kept(worker.role, worker.layout.ep, load, redundant, run) for redundant in sorted(counts))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -11,7 +12,8 @@ from hypothesis import strategies as st
 from wideloop.manifests import profiles
 from wideloop.manifests.deployment import MAX_NAME
 from wideloop.manifests.errors import Refused
-from wideloop.operators.request import DEFAULTS, Request, deployment_name
+from wideloop.operators.request import DEFAULTS, Request, as_stored, deployment_name
+from wideloop.operators.request.parameters import RUN_OPTIONS, request_parameters
 
 
 def refused(**params: Any) -> Any:
@@ -152,4 +154,85 @@ def test_a_chunk_that_is_no_whole_page_is_refused_with_some_that_are() -> None:
     finding = refused(prefill_chunks=[8192, 1000])
     assert (finding.field, finding.value) == ("prefill_chunks", 1000)
     assert "128" in finding.rule and "[8192, 16384]" in finding.suggestion
-    assert Request.from_params({"prefill_chunks": [8192, 16384]}).space.chunked_prefill_size == (8192, 16384)
+    assert Request.from_params({"prefill_chunks": [8192, 16384]}).space["chunked_prefill_size"] == (8192, 16384)
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"trails": 50},
+        {"concurrency": None},
+        {"concurrency": "8"},
+        {"eplb_rebalance_iterations": 0},
+        {"eplb_rebalance_iterations": "x"},
+        {"trials": None},
+        {"trials": 8.5},
+        {"trials": True},
+        {"seed": -1},
+        {"model": ""},
+        {"recorder": "all"},
+        {"slo_ttft_p99_ms": float("inf")},
+        {"slo_ttft_p99_ms": float("nan")},
+        {"isl": {1}},
+        {"dimensions": []},
+        {"dimensions": ["redundant_slot"]},
+        {"dimensions": ["chunked_prefill_size"]},
+        {"repeat_of": "x"},
+        {"keep_hours": 0},
+    ],
+    ids=str,
+)
+def test_whatever_is_wrong_is_refused_with_its_field_and_a_way_out(params: dict[str, Any]) -> None:
+    finding = refused(**params)
+    assert finding.field in {*params, "prefill_chunks"}
+    assert finding.rule and finding.suggestion
+
+
+def test_everything_that_is_wrong_is_said_at_once() -> None:
+    with pytest.raises(Refused) as refusal:
+        Request.from_params({"trails": 50, "osl": 0, "min_graph_bs": 512})
+    assert [f.field for f in refusal.value.findings] == ["trails", "osl"]
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=2),
+    max_leaves=5,
+)
+NAMES = [p.name for p in (*request_parameters(), *RUN_OPTIONS)]
+
+
+@given(params=st.dictionaries(st.sampled_from(NAMES) | st.text(min_size=1, max_size=8), JSON, max_size=3))
+def test_any_json_is_accepted_or_refused(params: dict[str, Any]) -> None:
+    try:
+        request = Request.from_params(params)
+    except Refused as refusal:
+        assert all(f.field and f.rule and f.suggestion for f in refusal.findings)
+    else:
+        assert Request.model_validate(json.loads(request.model_dump_json())) == request
+
+
+def test_a_request_file_takes_no_options_of_a_run() -> None:
+    assert Request.from_file({"trials": 3}).trials == 3
+    for wrong in ({"cycle_id": "x"}, ["trials"], None):
+        with pytest.raises(Refused):
+            Request.from_file(wrong)
+
+
+def test_a_sweep_varies_what_it_is_told_to() -> None:
+    assert list(Request.from_params({}).space.model_dump()) == [
+        "redundant_slots",
+        "mem_fraction_static",
+        "cuda_graph_max_bs",
+    ]
+    told = {"dimensions": ["prefill_mem_fraction_static"], "prefill_chunks": [8192], "max_mem_fraction": 0.1}
+    assert Request.from_params(told).space.model_dump() == {
+        "chunked_prefill_size": (8192,),
+        "prefill_mem_fraction_static": (0.8, 0.98),
+    }
+
+
+def test_a_request_stored_under_older_names_is_read() -> None:
+    stored = Request.from_params({}).model_dump(mode="json")
+    older = {"rebalance_iterations" if k == "eplb_rebalance_iterations" else k: v for k, v in stored.items()}
+    assert Request.model_validate(as_stored(older)) == Request.from_params({})

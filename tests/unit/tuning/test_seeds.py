@@ -10,7 +10,7 @@ from wideloop.tuning.memory import WorkerMemory, worker_memory
 from wideloop.tuning.seeds import Seed, seed_points
 from wideloop.tuning.space import Placements, Point, SearchSpace, decoder, knobs_at, point_of
 
-from tests.unit.tuning.test_space import default
+from tests.unit.tuning.test_space import default, searching
 
 LOAD = Workload(concurrency=(32,))
 SAFE, EDGE, ALONE = "all memory that is safe", "beyond the model's edge", "placement alone"
@@ -86,8 +86,8 @@ def test_without_a_recording_the_default_is_not_tried_twice() -> None:
 
 def test_graphs_of_the_safe_one_cover_the_batch_of_a_rank() -> None:
     spec = default()
-    space = SearchSpace().including(point_of(spec))
-    for concurrency, graph in ((1, 2), (32, 8), (33, 9), (10_000, space.cuda_graph_max_bs[1])):
+    space = searching(cuda_graph_max_bs=(2, 64)).including(point_of(spec))
+    for concurrency, graph in ((1, 2), (32, 8), (33, 9), (10_000, space["cuda_graph_max_bs"][1])):
         found = seed_points(space, spec, Workload(concurrency=(1, concurrency)))
         safe = next(s for s in found if SAFE in s.why)
         assert safe.point["cuda_graph_max_bs"] == graph, concurrency
@@ -101,7 +101,7 @@ def test_where_nothing_is_safe_no_point_is_called_safe() -> None:
 
 def test_the_largest_chunk_is_tried_alone_where_chunks_are_searched() -> None:
     spec = default("Qwen3-30B-A3B", "h200-2")
-    space = SearchSpace(chunked_prefill_size=(16384,))
+    space = searching(chunked_prefill_size=(16384,))
     space = space.including(point_of(spec, space))
     seed = next(s for s in seed_points(space, spec, LOAD) if "chunk" in s.why)
     assert seed.point == {**point_of(spec, space), "chunked_prefill_size": 16384}

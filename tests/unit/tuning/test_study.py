@@ -16,6 +16,8 @@ from wideloop.manifests.errors import StoreUnavailable
 from wideloop.tuning.space import Point, SearchSpace
 from wideloop.tuning.study import MAX_RETRIES, OBJECTIVES, OUT_OF_MEMORY, TuningStudy
 
+from tests.unit.tuning.test_space import searching
+
 SPACE = SearchSpace()
 DEFAULT: Point = {"redundant_slots": 0, "mem_fraction_static": 0.8, "cuda_graph_max_bs": 16}
 SEED: Point = {"redundant_slots": 1, "mem_fraction_static": 0.85, "cuda_graph_max_bs": 8}
@@ -172,7 +174,7 @@ def test_the_study_goes_on_in_another_process(url: str) -> None:
 
 def test_the_space_is_the_one_the_study_began_with(url: str) -> None:
     opened(url)
-    narrow = SearchSpace(cuda_graph_max_bs=(2, 3))
+    narrow = searching(cuda_graph_max_bs=(2, 3))
     assert TuningStudy.open(url, "cycle-1", narrow, 1).space == SPACE
 
 
@@ -325,13 +327,13 @@ def test_a_database_that_cannot_be_used_is_said_without_its_password(bad: str) -
 
 
 def test_choices_are_asked_told_and_asked_again_by_the_model_and_by_a_retry(tmp_path: Path) -> None:
-    url, space = f"sqlite:///{tmp_path / 'study.db'}", SearchSpace(chunked_prefill_size=(4096, 8192, 16384))
+    url, space = f"sqlite:///{tmp_path / 'study.db'}", searching(chunked_prefill_size=(4096, 8192, 16384))
     study = TuningStudy.open(url, "cycle-1", space, 1)
     study.add_measured({**DEFAULT, CHUNK: 8192}, 100.0, MET, "default")
     study.enqueue({**SEED, CHUNK: 16384}, "seed")
     for number in range(4):  # The last one is the Gaussian process's: it takes over from four results on.
         asked = TuningStudy.open(url, "cycle-1", SearchSpace(), 1).ask(f"run-{number}")
-        assert asked.point[CHUNK] in space.chunked_prefill_size
+        assert asked.point[CHUNK] in space[CHUNK]
         assert study.ask(f"run-{number}").point == asked.point
         study.tell_measured(asked.number, asked.point[CHUNK] / 100, MET)
     best = study.best()

@@ -65,7 +65,7 @@ def baseline(tok_s: float = 800.0, **changes: Any) -> None:
         store.put(measurement(tok_s / 2, concurrency=8, **kept), measurement(tok_s, **kept))
 
 
-def tried(name: str, tok_s: float, **changes: Any) -> trial.Try:
+def tried(name: str, tok_s: float, **changes: Any) -> trial.AskedTrial:
     """A whole trial run that ended well."""
     asked = trial.ask(PARAMS, trial_run(name))
     trial.tell(PARAMS, asked, trial_run(name), READY, measured(tok_s, **changes))

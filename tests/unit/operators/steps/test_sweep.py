@@ -10,7 +10,7 @@ from wideloop.operators.request import Request
 from wideloop.operators.steps import sweep, trial
 from wideloop.operators.steps.plan import plan
 from wideloop.operators.steps.run import Run, open_store
-from wideloop.tuning.space import point_of
+from wideloop.tuning.space import knobs_shown, point_of
 
 from tests.unit.operators.steps.measured import CYCLE, PARAMS, READY, baseline, measured, study, trial_run, tried
 
@@ -63,8 +63,8 @@ def test_chunks_that_were_asked_for_are_tried_and_shown(cycle: Path) -> None:
     chunks = [a.point["chunked_prefill_size"] for a in asked]
     assert asked[0].is_default and {*chunks} == {chunks[0], 16384}
     spec = trial.spec_for(params, asked[chunks.index(16384)], runs[0], "i", "m")
-    assert trial.knobs_shown(spec)["prefill"]["chunked_prefill_size"] == 16384
-    assert "chunked_prefill_size" not in trial.knobs_shown(spec)["decode"]
+    assert knobs_shown(spec)["prefill"]["chunked_prefill_size"] == 16384
+    assert "chunked_prefill_size" not in knobs_shown(spec)["decode"]
 
 
 def test_run_ids_are_the_same_whoever_computes_them(cycle: Path) -> None:

@@ -113,7 +113,7 @@ def test_a_default_that_failed_is_asked_again_as_the_default(cycle: Path) -> Non
 
 def test_the_default_is_deployed_as_the_form_has_it(cycle: Path) -> None:
     request = Request.from_params(PARAMS)
-    asked = trial.Try(number=0, point=point_of(request.spec("x")), why=trial.DEFAULT, deployment="trial-0")
+    asked = trial.AskedTrial(number=0, point=point_of(request.spec("x")), why=trial.DEFAULT, deployment="trial-0")
     placed = Placements(files={"decode-0": "d.json", "prefill-0": "p.json"})
     assert trial.spec_of(asked, request, placed, "i", "m") == request.spec("trial-0", "i", "m")
     other = asked.model_copy(update={"why": "sampler"})

@@ -1,0 +1,289 @@
+"""The parameters of a run: their titles and help are the manual that the trigger form shows.
+
+Every way in (form, REST, ``--conf``, request file) is checked against these. Rules between parameters are checked
+where a :class:`~wideloop.operators.request.Request` is made of them, and against the target by the first task.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+from wideloop.manifests.deployment import MAX_NAME, NAME_PATTERN, DeploymentSpec, Knobs, RecorderMode
+from wideloop.manifests.parameters import Parameter, field_type
+from wideloop.manifests.profiles import model_names
+from wideloop.manifests.workload import Slo, Workload
+from wideloop.tuning.dimensions import DEFAULT_NAMES, DIMENSIONS
+from wideloop.tuning.dimensions.form import SWEEP
+
+_WHERE, _LOAD, _GOAL, _KNOBS = "Where and what", "Workload", "Objective (SLO)", "Default knobs"
+_RECORDER, _EPLB, _DEPLOYMENT, _BY_SWEEP = "Expert recorder", "Expert balance (EPLB)", "Deployment", "Set by the sweep"
+
+_Name = Annotated[str, Field(min_length=1)]
+_Version = Annotated[str, Field(pattern="^([0-9]+[.][0-9]+[.0-9a-z]*)?$")]
+_Seed = Annotated[int, Field(ge=0, lt=2**31)]
+
+PLACE = (
+    Parameter(
+        "target",
+        "Target",
+        "Where engines run. local: processes of the Airflow host.",
+        _WHERE,
+        _Name,
+        "local",
+    ),
+    Parameter(
+        "engine",
+        "Engine",
+        "simulated: the real Dynamo frontend with disaggregated mock workers, timed by a performance "
+        "model. Its results are marked as simulated everywhere; they are no measurements of hardware.",
+        _WHERE,
+        _Name,
+        "simulated",
+    ),
+    Parameter(
+        "engine_version",
+        "Engine version",
+        "Of the engine in the image, e.g. 0.5.21: its flags depend on it. Empty: the engine's default.",
+        _WHERE,
+        _Version | None,
+        None,
+    ),
+    Parameter(
+        "model",
+        "Model",
+        "A profile's name, or the path of a directory with the model's config.json. Profiles: "
+        + ", ".join(model_names()),
+        _WHERE,
+        _Name,
+        "Qwen3-235B-A22B-FP8",
+        form={"examples": list(model_names())},
+    ),
+    Parameter(
+        "hardware",
+        "Hardware profile",
+        "GPU type, nodes, fabric, and how prefill and decode workers share them.",
+        _WHERE,
+        _Name,
+        "h100-8",
+    ),
+    Parameter(
+        "client",
+        "Load generator",
+        "What sends the workload. Measurements of different load generators are not compared with each other.",
+        _WHERE,
+        _Name,
+        "aiperf",
+    ),
+)
+WORKLOAD = (
+    Parameter("isl", "Input length (ISL)", "Tokens per prompt.", _LOAD, field_type(Workload, "isl"), 2048),
+    Parameter("osl", "Output length (OSL)", "Tokens per answer, enforced.", _LOAD, field_type(Workload, "osl"), 64),
+    Parameter(
+        "concurrency",
+        "Concurrency levels",
+        "Requests in flight, one level after the other. Trials use the highest level; the baseline and "
+        "the repeats measure the whole curve.",
+        _LOAD,
+        field_type(Workload, "concurrency"),
+        [16, 48],
+    ),
+    Parameter(
+        "requests_per_slot",
+        "Requests per slot",
+        "Each concurrent slot sends this many requests at a level. More means less noise and more GPU time.",
+        _LOAD,
+        Annotated[int, Field(ge=2)],
+        3,
+    ),
+    Parameter(
+        "warmup_requests",
+        "Warm-up requests",
+        "Sent first, with prompts of their own.",
+        _LOAD,
+        field_type(Workload, "warmup_requests"),
+        8,
+    ),
+    Parameter("seed", "Seed", "Of prompts and sampler.", _LOAD, _Seed, 1),
+    Parameter(
+        "slo_ttft_p99_ms",
+        "TTFT p99 limit (ms)",
+        "Time to first token of 99 % of requests.",
+        _GOAL,
+        Annotated[field_type(Slo, "ttft_p99_ms"), Field(allow_inf_nan=False)],
+        5000,
+    ),
+    Parameter(
+        "slo_tpot_p99_ms",
+        "TPOT p99 limit (ms)",
+        "Time per output token of 99 % of requests.",
+        _GOAL,
+        Annotated[field_type(Slo, "tpot_p99_ms"), Field(allow_inf_nan=False)],
+        100,
+    ),
+)
+KNOBS = (
+    Parameter(
+        "redundant_experts",
+        "Redundant experts",
+        "Extra copies of hot experts, per role. (experts + redundant) must be divisible by EP; each further "
+        "slot per GPU costs one expert of every layer in memory.",
+        _KNOBS,
+        field_type(Knobs, "redundant_experts"),
+        0,
+    ),
+    Parameter(
+        "mem_fraction_static",
+        "Memory fraction (decode)",
+        "Share of GPU memory for weights and KV cache. Empty: the engine's own choice.",
+        _KNOBS,
+        field_type(Knobs, "mem_fraction_static"),
+        None,
+    ),
+    Parameter(
+        "cuda_graph_max_bs",
+        "CUDA-graph max batch (decode)",
+        "Largest batch per attention-DP rank that runs as a captured graph; larger ones run eagerly, "
+        "several times slower. Empty: the engine's own choice.",
+        _KNOBS,
+        field_type(Knobs, "cuda_graph_max_bs"),
+        None,
+    ),
+)
+RECORDER = (
+    Parameter(
+        "recorder",
+        "Recorder mode",
+        "stat: counts of each pass, exact. stat_approx: the same from DeepEP's own dispatch (normal mode only). "
+        "per_pass: a file of every rank. per_token: each token's experts, of models with top-k 8; slow and large.",
+        _RECORDER,
+        RecorderMode,
+        "stat",
+    ),
+    Parameter(
+        "recorded_passes",
+        "Recorded passes",
+        "Forward passes that stat keeps in GPU memory, the last ones; 70 kB each for DeepSeek-R1. -1: all.",
+        _RECORDER,
+        field_type(DeploymentSpec, "recorded_passes"),
+        1000,
+    ),
+)
+EPLB = (
+    Parameter(
+        "eplb",
+        "Balance experts",
+        "static: by a placement made from the recording, with the redundancy that the advice names. online: the "
+        "engine rebalances while it serves, which stops it for a moment each time. Both against no balancing.",
+        _EPLB,
+        Literal["static", "online"],
+        "static",
+    ),
+    Parameter(
+        "eplb_rebalance_iterations",
+        "Passes between rebalances",
+        "Of online balancing.",
+        _EPLB,
+        field_type(Knobs, "eplb_rebalance_iterations"),
+        1000,
+    ),
+)
+_SWEEP = (
+    Parameter(
+        "trials",
+        "Trials",
+        "Configurations to try, the default among them.",
+        SWEEP,
+        Annotated[int, Field(ge=1, le=500)],
+        8,
+    ),
+    Parameter(
+        "repeats",
+        "Repeats",
+        "How often the best and the default are measured again, interleaved, before anything is "
+        "recommended. The interval of the gain needs at least 2.",
+        SWEEP,
+        Annotated[int, Field(ge=0, le=20)],
+        2,
+    ),
+)
+#: Of a run, not of its request: what it works on, for and with. None of them is part of a cycle's identity.
+RUN_OPTIONS = (
+    Parameter(
+        "action",
+        "Action",
+        "up: preflight, apply, wait for a real generation. down: delete.",
+        _DEPLOYMENT,
+        Literal["up", "down"],
+        "up",
+    ),
+    Parameter(
+        "deployment",
+        "Deployment",
+        "Name of a running one, as wideep_deploy printed it.",
+        _DEPLOYMENT,
+        Annotated[str, Field(pattern=NAME_PATTERN, max_length=MAX_NAME)] | None,
+        None,
+    ),
+    Parameter(
+        "keep_hours",
+        "Keep for (hours)",
+        "The janitor removes it afterwards, so that no GPU is forgotten.",
+        _DEPLOYMENT,
+        Annotated[float, Field(gt=0, le=24 * 365)] | None,
+        None,
+        example=1,
+    ),
+    Parameter(
+        "cycle_id",
+        "Cycle",
+        "Results and study belong to this cycle. Empty: a study of its own.",
+        _BY_SWEEP,
+        str | None,
+        None,
+    ),
+    Parameter("image", "Image digest", "Empty: verified again.", _BY_SWEEP, str | None, None),
+    Parameter("model_path", "Model path", "Empty: verified again.", _BY_SWEEP, str | None, None),
+    Parameter(
+        "repeat_of",
+        "Repeat of trial",
+        "Measure a finished trial's configuration again instead of asking for a new one.",
+        _BY_SWEEP,
+        Annotated[int, Field(ge=0)] | None,
+        None,
+    ),
+    Parameter(
+        "repeat",
+        "Number of the repeat",
+        "Tells the repeats of one trial apart; those of the same number are compared.",
+        _BY_SWEEP,
+        Annotated[int, Field(ge=0)],
+        0,
+    ),
+)
+
+
+def sweep_parameters() -> tuple[Parameter, ...]:
+    """How the optimiser searches, with the bounds of every registered dimension."""
+    names = [d.name for d in DIMENSIONS]
+    listed = "; ".join(f"{d.name}: {d.title}" for d in DIMENSIONS)
+    dimensions = Parameter(
+        "dimensions",
+        "Knobs to vary",
+        f"The dimensions of the search. {listed}. Prefill chunks are varied as soon as there are choices of them.",
+        SWEEP,
+        Annotated[tuple[str, ...], Field(min_length=1)],
+        list(DEFAULT_NAMES),
+        form={"items": {"type": "string", "enum": names}, "examples": names},
+    )
+    return (*_SWEEP, dimensions, *(p for d in DIMENSIONS for p in d.parameters))
+
+
+def request_parameters() -> tuple[Parameter, ...]:
+    """Everything that a request is made of."""
+    return (*PLACE, *WORKLOAD, *KNOBS, *RECORDER, *EPLB, *sweep_parameters())
+
+
+def defaults() -> dict[str, Any]:
+    """The request of a run that names nothing."""
+    return {p.name: p.default for p in request_parameters()}
