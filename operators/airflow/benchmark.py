@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 class Benchmark(TargetOperator):
     """Runs the load generator beside a deployment; returns what was ``Measured`` as a dict.
 
-    A retry finds the client that an earlier try started.
+    A retry finds the client that an earlier attempt started.
 
     Args:
         deployment: its name.
-        waited: the outcome of :class:`WaitReady`; nothing is measured of what cannot run.
+        waited: the outcome of :class:`WaitReady`; a deployment that cannot run is not measured.
         purpose, filed_as, repeat: what the measurement is filed under. record: also record the expert distribution.
         stage: of the timeline, which ends with this benchmark.
     """
@@ -49,7 +49,7 @@ class Benchmark(TargetOperator):
         self._started: Subject | None = None
 
     def subject(self, context: Context) -> Subject:
-        """What is measured: the form's whole workload."""
+        """What to measure: the form's whole workload."""
         from wideloop.operators.steps import launch
 
         params = params_of(context)
@@ -68,7 +68,7 @@ class Benchmark(TargetOperator):
         from wideloop.operators.steps import benchmark, deployment
 
         subject = self.subject(context)
-        with self.telling(context):
+        with self.reporting_failure(context):
             diagnosis = deployment.Outcome.model_validate(self.waited).diagnosis or benchmark.cannot_serve(subject)
             if diagnosis is not None:
                 return self.result(benchmark.Measured(outcome="infeasible", diagnosis=diagnosis))
@@ -85,7 +85,7 @@ class Benchmark(TargetOperator):
         return self.result(measured)
 
     def result(self, measured: Measured) -> Any:
-        """What the task returns; a configuration that cannot run is no result of a benchmark."""
+        """What the task returns. A configuration that cannot run fails the task."""
         from airflow.sdk.exceptions import AirflowFailException
 
         if measured.outcome == "infeasible":
@@ -100,7 +100,7 @@ class Benchmark(TargetOperator):
 
 
 class BenchmarkTrial(Benchmark):
-    """The benchmark of a trial or of its repeat, as ``asked``. That a configuration cannot run is a result."""
+    """The benchmark of a trial or of its repeat, as ``asked``. Here a configuration that cannot run is a result."""
 
     template_fields: Sequence[str] = (*Benchmark.template_fields, "asked")
 

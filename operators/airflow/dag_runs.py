@@ -12,7 +12,7 @@ from typing import Any
 from airflow.sdk.execution_time.comms import ErrorResponse, TriggerDagRun
 from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
-#: States in which nothing will happen any more.
+#: Final states of a run.
 FINISHED = ("success", "failed")
 _FAILED_TASKS = ("failed", "upstream_failed")
 
@@ -38,9 +38,9 @@ def state(dag_id: str, run_id: str) -> str | None:
     """The state of a run, None when there is none."""
     if not RuntimeTaskInstance.get_dr_count(dag_id=dag_id, run_ids=[run_id]):
         return None
-    found = RuntimeTaskInstance.get_dagrun_state(dag_id=dag_id, run_id=run_id)
+    answer = RuntimeTaskInstance.get_dagrun_state(dag_id=dag_id, run_id=run_id)
     # An enum of the API client whose str() is not its value, whatever the annotation says.
-    return str(getattr(found, "value", found))
+    return str(getattr(answer, "value", answer))
 
 
 def is_live(dag_id: str, run_id: str) -> bool:
@@ -49,11 +49,11 @@ def is_live(dag_id: str, run_id: str) -> bool:
 
 
 def is_paused(dag_id: str) -> bool:
-    """Whether a DAG's runs would be queued for ever."""
+    """Whether a DAG is paused, so that its runs would stay queued."""
     return bool(RuntimeTaskInstance.get_dag(dag_id).is_paused)
 
 
 def failed_tasks(dag_id: str, run_id: str) -> list[str]:
-    """Tasks of a run that failed, those that failed themselves before those that could not start."""
+    """Tasks of a run that failed: first those that failed themselves, then those that could not start."""
     states = RuntimeTaskInstance.get_task_states(dag_id=dag_id, run_ids=[run_id]).get(run_id, {})
     return sorted((t for t, s in states.items() if s in _FAILED_TASKS), key=lambda t: _FAILED_TASKS.index(states[t]))

@@ -1,4 +1,4 @@
-"""From Airflow's task context to what the steps take."""
+"""Convert Airflow's task context to the arguments of steps."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def params_of(context: Context) -> dict[str, Any]:
 
 
 def run_of(context: Context) -> Run:
-    """Who this task works for: its own run, or the cycle that started it."""
+    """The run of this task, with the cycle that it works for where another run began that."""
     from wideloop.operators.steps.run import Run
 
     dag_run = context["dag_run"]

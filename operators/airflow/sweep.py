@@ -1,7 +1,7 @@
-"""The controller of a sweep: starts trial runs one after the other and remembers nothing.
+"""The controller of a sweep: a task without state that starts trial runs one after the other.
 
-Which runs are needed is computed from the study each time it wakes, and their ids are the same whoever
-computes them; so it may die at any moment, and its retry goes on where it was.
+Each time it wakes it computes from the study which runs are needed. Their ids do not depend on who computes them, so
+the task may be killed at any moment, and its retry continues.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class RunTrials(BaseOperator):
     """Runs the trials of a sweep, or the repeats that compare its best with the default.
 
-    One run is always queued behind the running one, so that accelerators do not wait for this task to wake.
+    One run is always queued behind the running one, so that accelerators are not idle until this task wakes.
 
     Args:
         what: ``trials`` or ``repeats``.
@@ -54,7 +54,7 @@ class RunTrials(BaseOperator):
         self._advance(context)
 
     def _advance(self, context: Context) -> None:
-        """Start what is needed, then sleep or end; what trying again cannot mend fails at once."""
+        """Start what is needed, then defer or end; a failure that a retry cannot repair fails at once."""
         from airflow.sdk.exceptions import AirflowFailException
         from wideloop.operators.steps.sweep import SweepFailed
 
@@ -86,13 +86,13 @@ class RunTrials(BaseOperator):
                     dag_runs.start(TRIAL, trial.run_id, self._conf(params, run, trial))
         if waiting:
             self._sleep_until_finished(waiting[0].run_id)
-        # The page adds up what trials held; repeats are no trials.
+        # The page adds up the GPU time of trials itself; that of repeats is kept with the stage.
         gpus = Request.from_params(params).spec(name).gpus if self.what == "repeats" else 0
         with stage(run, name, gpus=gpus):
             self.log.info("%s done: %s", name, sweep.progress(params, run))
 
     def _planned(self, context: Context) -> tuple[list[TrialRun], dict[str, str | None]]:
-        """The runs that are needed, and how each is doing: those that failed bring others, which may fail too."""
+        """The runs that are needed and the state of each. A failed run adds another one, which may have failed too."""
         from wideloop.operators.airflow import dag_runs
         from wideloop.operators.steps import sweep
 
@@ -110,7 +110,7 @@ class RunTrials(BaseOperator):
         from wideloop.operators.airflow import dag_runs
 
         if dag_runs.is_paused(TRIAL):
-            raise RuntimeError(f"{TRIAL} is paused: its runs would wait for ever. Unpause it and clear this task")
+            raise RuntimeError(f"{TRIAL} is paused: its runs would stay queued. Unpause it and clear this task")
 
     def _stop_after_failures(self, planned: list[TrialRun], states: dict[str, str | None]) -> None:
         from wideloop.operators.airflow import dag_runs

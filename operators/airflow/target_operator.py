@@ -31,7 +31,8 @@ class TargetOperator(BaseOperator):
     """Waits for something on a target.
 
     Args:
-        stage: of the timeline that this work belongs to; told why when it fails.
+        stage: the timeline stage that this work belongs to; a failure ends it with the reason.
+        wait_timeout_s: longest deferred wait.
     """
 
     def __init__(
@@ -41,7 +42,7 @@ class TargetOperator(BaseOperator):
         wait_timeout_s: float = WAIT_TIMEOUT_S,
         **kwargs: Any,
     ) -> None:
-        # What is waited for goes on without this task: a retry costs nothing and may come soon.
+        # The deployment or client runs on without this task, so a retry costs nothing and may start soon.
         kwargs.setdefault("retries", 2)
         kwargs.setdefault("retry_delay", timedelta(seconds=5))
         super().__init__(**kwargs)
@@ -60,12 +61,12 @@ class TargetOperator(BaseOperator):
             time.sleep(_POLL_S)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
-        """After a deferred wait: look for oneself, the event only says when. What goes on is waited for again."""
+        """After a deferred wait. The event only says when to look: check again, and defer again while it runs."""
         self.log.debug("woken by %s", event)
         return self.execute(context)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """As Airflow does, but what took too long once is not waited for again: accelerators are held meanwhile."""
+        """As Airflow does, but a wait that timed out is not retried: it holds accelerators."""
         from airflow.sdk.exceptions import AirflowFailException, TaskDeferralTimeout
 
         try:
@@ -75,12 +76,12 @@ class TargetOperator(BaseOperator):
 
     def conclude(self, context: Context) -> Any:
         """Finish, after the wait."""
-        with self.telling(context):
+        with self.reporting_failure(context):
             return self.finish(context)
 
     @contextmanager
-    def telling(self, context: Context) -> Iterator[None]:
-        """Put the reason of a failure on the timeline, and do not try again to reach what has died."""
+    def reporting_failure(self, context: Context) -> Iterator[None]:
+        """Put the reason of a failure on the timeline; a deployment that has failed is not waited for again."""
         from airflow.sdk.exceptions import AirflowFailException
         from wideloop.manifests.errors import DeploymentFailed, WideloopError
         from wideloop.operators.steps.run import end_stage

@@ -78,14 +78,14 @@ def prepare_weights() -> str:
 
 @task(**RETRIES)
 def name_deployment(kind: str) -> str:
-    """The name of the deployment that comes next: the setup, so that whatever applying it leaves is torn down."""
+    """Compute the deployment's name. This is the setup, so that whatever applying leaves behind is torn down."""
     context = get_current_context()
     return str(params_of(context).get("deployment") or run_of(context).deployment(kind))
 
 
 @task(**RETRIES)
 def apply_deployment(kind: str, image: str, model_path: str, *, record: bool = False, placed: bool = False) -> str:
-    """Start the deployment of the form's configuration; returns its name. Waiting is another task's."""
+    """Start the deployment of the form's configuration; returns its name. Another task waits for it."""
     from wideloop.manifests.errors import Refused, TargetBusy
     from wideloop.operators.steps import launch
 
@@ -109,7 +109,7 @@ def collect_recordings(deployment: str) -> dict[str, str]:
 
 @task(**RETRIES)
 def examine_deployment(deployment: str) -> dict[str, Any]:
-    """Take all that can be compared with another deployment: recordings, answers, rebalances."""
+    """Collect all that can be compared with another deployment: recordings, answers, rebalances."""
     from wideloop.operators.steps import experts
 
     context = get_current_context()
@@ -118,7 +118,7 @@ def examine_deployment(deployment: str) -> dict[str, Any]:
 
 @task(**RETRIES)
 def place_experts(recordings: dict[str, str]) -> dict[str, str]:
-    """Judge the recordings and make a placement for every redundancy of the sweep."""
+    """Analyse the recordings and make a placement for every redundancy of the sweep."""
     from wideloop.operators.steps import experts
 
     context = get_current_context()
@@ -127,7 +127,7 @@ def place_experts(recordings: dict[str, str]) -> dict[str, str]:
 
 @task(**RETRIES)
 def delete_deployment(deployment: str) -> None:
-    """Give the accelerators back; a deployment that the form named was not ours to take, and stays."""
+    """Delete the deployment, which frees its accelerators. One that the form named existed before, and stays."""
     from wideloop.operators.steps import deployment as step
 
     params = params_of(get_current_context())
@@ -137,15 +137,15 @@ def delete_deployment(deployment: str) -> None:
 
 @task(trigger_rule="one_failed", **RETRIES)
 def delete_failed_deployment(deployment: str | None) -> None:
-    """A deployment that was to stay but never became ready does not stay."""
+    """Delete a deployment that was to be kept but never became ready."""
     from wideloop.operators.steps import deployment as step
 
     context = get_current_context()
     params = params_of(context)
-    # A name is missing where applying it failed or was killed; what that left has the same name.
-    made = deployment or run_of(context).deployment("deploy")
-    if made != params.get("deployment"):
-        step.delete(params["target"], made)
+    # The name is missing where applying failed or was killed; what that left behind has this name.
+    name = deployment or run_of(context).deployment("deploy")
+    if name != params.get("deployment"):
+        step.delete(params["target"], name)
 
 
 @task.branch(**RETRIES)
@@ -156,7 +156,7 @@ def choose_action() -> str:
 
 @task(**RETRIES)
 def take_down_deployment() -> None:
-    """Delete the deployment that the form names; a name that is none is an error, for GPUs would stay taken."""
+    """Delete the deployment that the form names. An unknown name is an error: its GPUs would stay occupied."""
     from wideloop.operators.steps import deployment as step
     from wideloop.operators.targets import open_target
 
@@ -166,14 +166,14 @@ def take_down_deployment() -> None:
     if params["deployment"] not in existing:
         names = ", ".join(existing) or "none"
         raise fail_at_once(
-            ValueError(f"deployment = {params['deployment']!r}: is not one of those that exist: {names}")
+            ValueError(f"deployment = {params['deployment']!r}: there is no such deployment; there are: {names}")
         )
     step.delete(params["target"], params["deployment"])
 
 
 @task(**RETRIES)
 def announce_endpoints(deployment: str) -> dict[str, Any]:
-    """Say where the deployment is reached; returns its endpoints."""
+    """Log where the deployment is reached; returns its endpoints."""
     from wideloop.operators.steps.run import end_stage
     from wideloop.operators.targets import open_target
 
@@ -186,7 +186,7 @@ def announce_endpoints(deployment: str) -> dict[str, Any]:
 
 @task(**RETRIES)
 def compare_experts(before: dict[str, Any], after: dict[str, Any]) -> str:
-    """What balancing experts is worth on the same workload, and whether it took effect; returns the verdict."""
+    """Compare both sides of an expert comparison, and prove the placement; returns the verdict."""
     from wideloop.operators.steps import experts
 
     context = get_current_context()
@@ -210,13 +210,13 @@ def recommend() -> dict[str, Any]:
 
 @task(trigger_rule="all_done", **RETRIES)
 def close_cycle() -> None:
-    """Write the cycle's end; fails when any task of the run did, so that the run is not green."""
+    """Write the cycle's end. Fails when any task of the run failed, so that the run is not green."""
     write_end_of_cycle()
 
 
 @task(**RETRIES)
 def remove_orphans() -> list[str]:
-    """Delete every deployment, and every Job for an image or weights, whose runs are over."""
+    """Delete every deployment, and every Job for an image or weights, whose runs have ended."""
     from wideloop.operators.airflow import dag_runs
     from wideloop.operators.steps import janitor
 

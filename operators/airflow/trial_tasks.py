@@ -12,13 +12,13 @@ from wideloop.operators.airflow.task_errors import fail_at_once, reschedule
 
 @task(**tasks.RETRIES)
 def ask_study() -> dict[str, Any]:
-    """The configuration this run is to try; skips the run when its trial was told already."""
+    """Ask the study for the configuration to try; skips the run when its trial was finished before."""
     from airflow.sdk.exceptions import AirflowSkipException
     from wideloop.operators.steps import sweep, trial
 
     context = get_current_context()
     if run_of(context).for_cycle is None:
-        # Started by hand: a cycle of its own, whose first trial is the form's configuration.
+        # Started by hand: a cycle of its own, whose first trial is the configuration of the form.
         tasks.check_and_open_cycle(must_run=False, sweeps=True)
         sweep.prepare_study(params_of(context), run_of(context))
     asked = trial.ask(params_of(context), run_of(context))
@@ -44,7 +44,7 @@ def apply_deployment(asked: dict[str, Any]) -> str:
 
 @task(trigger_rule="all_done", **tasks.RETRIES)
 def tell_study(asked: dict[str, Any] | None, started: dict[str, Any] | None, measured: dict[str, Any] | None) -> None:
-    """Tell the study what came of the trial; fails when nothing was learned."""
+    """Tell the study the result of the trial; fails when there is none."""
     from airflow.sdk.exceptions import AirflowSkipException
     from wideloop.operators.airflow import dag_runs
     from wideloop.operators.steps import benchmark, deployment, trial

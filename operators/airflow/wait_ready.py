@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 class WaitReady(TargetOperator):
-    """Waits until a deployment answers a real generation, or has died; returns an ``Outcome`` as a dict.
+    """Waits until a deployment answers a real generation, or has failed; returns an ``Outcome`` as a dict.
 
-    Any death but running out of memory fails the task with the component's last lines. Running out of
-    memory is an outcome, unless the caller has no use for it (``must_be_ready``).
+    Running out of memory is an outcome, unless ``must_be_ready``. Any other failure fails the task with the
+    component's last lines.
     """
 
     template_fields: Sequence[str] = ("deployment",)
@@ -36,11 +36,11 @@ class WaitReady(TargetOperator):
         from wideloop.manifests.errors import DeploymentFailed
         from wideloop.operators.steps.deployment import outcome
 
-        found = outcome(params_of(context)["target"], self.deployment)
-        if found is None:
+        start = outcome(params_of(context)["target"], self.deployment)
+        if start is None:
             raise TimeoutError(f"{self.deployment} is still starting after {self.wait_timeout_s:.0f} s")
-        if found.diagnosis is not None:
+        if start.diagnosis is not None:
             if self.must_be_ready:
-                raise DeploymentFailed(self.deployment, found.diagnosis)
-            self.log.warning("infeasible: %s", found.diagnosis)
-        return found.model_dump(mode="json")
+                raise DeploymentFailed(self.deployment, start.diagnosis)
+            self.log.warning("infeasible: %s", start.diagnosis)
+        return start.model_dump(mode="json")

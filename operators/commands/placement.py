@@ -46,7 +46,7 @@ def make(
         made = from_files.make(
             recording, ep, redundant, windows, objective, nodes, groups, current=held, unseen=unseen or ()
         )
-        note("\n".join(made.said))
+        note("\n".join(made.lines))
         _give(files.to_sglang(made.placement), out)
 
 

@@ -1,1 +1,1 @@
-"""What the experts' comparison found: the records that the steps write and the page shows."""
+"""Analysis of expert recordings, and the documents in which the steps store it for the page."""

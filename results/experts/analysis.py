@@ -1,4 +1,4 @@
-"""Judge one role's recording: every figure that the page shows of it, and the advice."""
+"""Analyse one role's recording: every figure that the page shows of it, and the advice."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from wideloop.manifests.engines import get_engine
 from wideloop.manifests.engines.sglang_versions import DEFAULT_VERSION
 from wideloop.manifests.hardware import Role
 from wideloop.manifests.workload import Workload
-from wideloop.results.experts.report import Advice, GroupSizes, Replicated, RoleReport, Row
+from wideloop.results.experts.role_report import Advice, GroupSizes, Replicated, RoleReport, Row
 from wideloop.results.recordings import ExpertRecording
 from wideloop.tuning import balance
 from wideloop.tuning.advice import Phase, Traffic, halves, layouts, options, verdict
@@ -30,39 +30,41 @@ _REPLICATED = 60
 _PHASES: tuple[Role, ...] = ("prefill", "decode")
 
 
-def report(spec: DeploymentSpec, worker: WorkerSpec, recording: ExpertRecording, workload: Workload) -> RoleReport:
-    """Everything about one role of ``spec``, whose knobs are resolved; of an aggregated worker also by phase."""
+def role_report(spec: DeploymentSpec, worker: WorkerSpec, recording: ExpertRecording, workload: Workload) -> RoleReport:
+    """Analyse the recording of one role of ``spec``, whose knobs are resolved; an aggregated worker's also by phase."""
     load = recording.total.astype(float)
     advised, note = _advice(spec, worker, recording, workload)
     own = next((a for a in advised if a.ep == worker.layout.ep), None)
     redundant = own.redundant if own is not None else worker.knobs.redundant_experts
     placement = optimise(load, worker.layout.ep, redundant).placement
     idle = spec.model.num_moe_layers - int(load.any(axis=1).sum())
-    said = [note, f"{idle} layers with experts had no traffic and keep the engine's order" if idle > 0 else ""]
-    whole = _judged(spec, worker, recording, placement, redundant)
+    notes = [note, f"{idle} layers with experts had no traffic and keep the engine's order" if idle > 0 else ""]
+    whole = _analysed(spec, worker, recording, placement, redundant)
     phases = []
     if worker.role == "aggregated" and len(recording.windows) > 1:
         for phase in (role for role in _PHASES if role in recording.windows):
             part = replace(
                 recording, windows={phase: recording.windows[phase]}, passes={phase: recording.passes[phase]}
             )
-            of_phase = _judged(spec, worker.model_copy(update={"role": phase}), part, placement, redundant)
+            of_phase = _analysed(spec, worker.model_copy(update={"role": phase}), part, placement, redundant)
             table, why = _advice(spec, worker, recording, workload, phase)
             changed = {"advice": table, "note": why, "phase_of": worker.role}
             phases.append(of_phase.model_copy(update=changed))
     elif worker.role == "aggregated":
         (only,) = recording.windows
-        said.append(
-            "its prefill and decode passes are not told apart" if only == worker.role else f"it has {only} passes only"
+        notes.append(
+            "its prefill and decode passes were not recorded apart"
+            if only == worker.role
+            else f"it has {only} passes only"
         )
-    update = {"advice": advised, "note": "; ".join(filter(None, said)), "phases": tuple(phases)}
+    update = {"advice": advised, "note": "; ".join(filter(None, notes)), "phases": tuple(phases)}
     return whole.model_copy(update=update)
 
 
-def _judged(
+def _analysed(
     spec: DeploymentSpec, worker: WorkerSpec, recording: ExpertRecording, placement: Placement, redundant: int
 ) -> RoleReport:
-    """All but the advice, of a recording that the placement may have been made of a part of."""
+    """The report without advice. The placement may have been made from a longer recording than ``recording``."""
     windows = sum_of_roles(recording)
     load = recording.total.astype(float)
     layers = np.flatnonzero(load.any(axis=1))
@@ -105,7 +107,7 @@ def _judged(
 
 
 def sum_of_roles(recording: ExpertRecording) -> Floats:
-    """[windows, layers, experts] of all that the worker did, prefill and decode windows side by side in time."""
+    """[windows, layers, experts]: prefill and decode counts of the same window of time are added up."""
     total: Floats = np.sum(list(_side_by_side(recording).values()), axis=0)
     return total
 
@@ -126,23 +128,23 @@ def _advice(
     workload: Workload,
     role: Role | None = None,
 ) -> tuple[tuple[Advice, ...], str]:
-    """By size, judged by all passes or those of ``role``; empty, and why, where there are not enough to judge by."""
+    """Advice by EP size, from all passes or those of ``role``; without enough passes none, and the reason."""
     version = spec.engine_version or DEFAULT_VERSION
-    seen, unseen = halves(sum_of_roles(recording))
+    first_half, second_half = halves(sum_of_roles(recording))
     phase = Phase(role, *halves(_side_by_side(recording)[role])) if role is not None else None
     busiest = max(workload.concurrency)
     sizes = sorted({worker.layout.ep, *(s for s in SIZES if s <= spec.model.num_experts)})
-    found = []
+    advice = []
     try:
         for other in [worker if ep == worker.layout.ep else next(layouts(worker, [ep])) for ep in sizes]:
             per_rank = busiest / worker.layout.dp
             traffic = Traffic(workload.isl, workload.osl, round(per_rank * other.layout.dp))
             if (spec.model.num_experts + other.knobs.redundant_experts) % other.layout.ep:
                 continue
-            table = options(spec.model, spec.hardware, other, seen, unseen, traffic, version, phase=phase)
+            table = options(spec.model, spec.hardware, other, first_half, second_half, traffic, version, phase=phase)
             chosen = verdict(table)
             rows = tuple(_advice_row(o) for o in table)
-            found.append(
+            advice.append(
                 Advice(
                     ep=other.layout.ep,
                     kind=chosen.kind,
@@ -154,7 +156,7 @@ def _advice(
             )
     except ValueError as problem:
         return (), f"no advice: {problem}"
-    return tuple(found), ""
+    return tuple(advice), ""
 
 
 def _advice_row(option: Any) -> Row:
@@ -188,14 +190,14 @@ def _group_sizes(spec: DeploymentSpec, worker: WorkerSpec, load: Floats) -> tupl
     knobs = worker.knobs
     per_worker = (knobs.cuda_graph_max_bs or 1) * worker.layout.dp if worker.role == "decode" else None
     per_gpu = (per_worker or knobs.chunked_prefill_size or 1) / worker.layout.gpus
-    found = []
+    groups = []
     for ep in sorted({worker.layout.ep, *SIZES}):
         if load.shape[1] % ep:
             continue
         own = trivial(len(load), load.shape[1], 0, ep)
         sizes = balance.group_sizes(load, own, per_gpu * ep, spec.model.top_k)
         low, middle, high = (round(float(q), 2) for q in np.quantile(sizes, (0.05, 0.5, 0.95)))
-        found.append(
+        groups.append(
             GroupSizes(
                 ep=ep,
                 experts_per_gpu=balance.experts_per_gpu(load.shape[1], 0, ep),
@@ -205,7 +207,7 @@ def _group_sizes(spec: DeploymentSpec, worker: WorkerSpec, load: Floats) -> tupl
                 empty=round(float((sizes < 1).mean()), 4),
             )
         )
-    return tuple(found)
+    return tuple(groups)
 
 
 def _over_mean(load: Floats) -> Floats:

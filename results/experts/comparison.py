@@ -1,4 +1,4 @@
-"""Experts in the engine's own order against placed ones: what was measured of both, in turns."""
+"""Experts in the engine's own order against placed ones, measured in interleaved pairs."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class Proof(BaseModel):
 
 
 class Comparison(BaseModel):
-    """All of it, as kept with the cycle."""
+    """Everything that was compared, as stored with the cycle."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -105,12 +105,12 @@ def changes(measurements: Sequence[Measurement]) -> tuple[Level, ...]:
     both = sorted(sides[IN_ORDER].keys() & sides[PLACED].keys())
     if not both:
         raise ValueError("no level was measured on both sides")
-    found = []
+    levels = []
     for level in sorted({concurrency for concurrency, _ in both}):
         pairs = [key for key in both if key[0] == level]
-        ours, theirs = ([sides[side][key] for key in pairs] for side in (PLACED, IN_ORDER))
-        found.append(Level(concurrency=level, changes={name: _change(name, ours, theirs) for name in _MEASURES}))
-    return tuple(found)
+        placed, in_order = ([sides[side][key] for key in pairs] for side in (PLACED, IN_ORDER))
+        levels.append(Level(concurrency=level, changes={name: _change(name, placed, in_order) for name in _MEASURES}))
+    return tuple(levels)
 
 
 def _change(name: str, after: Sequence[Measurement], before: Sequence[Measurement]) -> Change:
@@ -125,7 +125,7 @@ def _change(name: str, after: Sequence[Measurement], before: Sequence[Measuremen
 
 
 def concluded(comparison: Comparison) -> str:
-    """What the comparison says, in one or two sentences."""
+    """The conclusion of a comparison, in one or two sentences."""
     wrong = next((p.reason for p in comparison.proofs.values() if p.state in ("ignored", "unclear")), None)
     if wrong is not None:
         return f"Not proven: {wrong}"
@@ -134,9 +134,9 @@ def concluded(comparison: Comparison) -> str:
     top = comparison.levels[-1]
     tokens = top.changes["output_tok_s"]
     interval = "" if tokens.low is None else f" ({tokens.low:+.1%} to {tokens.high:+.1%}, {tokens.pairs} pairs)"
-    said = f"{tokens.change:+.1%} output tok/s at concurrency {top.concurrency}{interval}"
+    gain = f"{tokens.change:+.1%} output tok/s at concurrency {top.concurrency}{interval}"
     if tokens.low is None:
-        return f"{said}; one pair has no interval: measure more"
+        return f"{gain}; one pair has no interval: measure more"
     if not tokens.certain:
-        return f"{said}: no difference that the repeats' scatter lets us see"
-    return f"{said}: {'worth it' if tokens.change > 0 else 'it costs more than it gains'}"
+        return f"{gain}: no difference beyond the scatter of the repeats"
+    return f"{gain}: {'worth it' if tokens.change > 0 else 'it costs more than it gains'}"

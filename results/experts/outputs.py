@@ -12,9 +12,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-#: Prompts answered alike, at least, to call the outputs unchanged; the rest may drift apart by rounding.
+#: Share of prompts that must be answered identically for ``same``; rounding may change the others.
 _SAME = 0.8
-#: Share of an answer that is alike, on average, where rounding has the two drift apart; below it they are different.
+#: Mean common beginning of two answers, as a share, above which the difference is rounding; below it ``different``.
 _DRIFTED = 0.3
 
 

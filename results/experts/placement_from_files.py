@@ -1,4 +1,4 @@
-"""A placement from files of recordings: over windows of their time, near what is loaded, judged on other traffic."""
+"""Make a placement from recording files, optionally close to the loaded one, and evaluate it on other traffic."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _HOT = 16
 
 
 class Made(NamedTuple):
-    """A placement, and lines that say how good it is."""
+    """A placement, and lines of text that describe its quality."""
 
     placement: Placement
-    said: tuple[str, ...]
+    lines: tuple[str, ...]
 
 
 def make(
@@ -41,12 +41,12 @@ def make(
     current: Path | None = None,
     unseen: Sequence[Path] = (),
 ) -> Made:
-    """Place by one recording, judge on it and on another.
+    """Place experts by one recording, and evaluate the placement on it and on another one.
 
     Args:
         recording, unseen: a file of :func:`wideloop.results.recordings.save`, or dumps of all ranks of one worker.
         windows: of time that ``objective`` goes over. Other arguments: see :func:`wideloop.tuning.placement.optimise`.
-        current: SGLang's file of what is loaded now, for as many slots.
+        current: placement file that is loaded now, with the same number of slots.
 
     Raises:
         Refused: a file is no recording, of another model than the first, or too short; or numbers do not divide.
@@ -71,17 +71,17 @@ def make(
             "ep, redundant, nodes, groups", (ep, redundant, nodes, groups), rule, _would_do(experts, ep)
         ) from None
     placement = plan.placement
-    said = [_compared("recorded traffic", total, placement, redundant)]
+    lines = [_compared("recorded traffic", total, placement, redundant)]
     if windows > 1:
         by_window = [balance.balance(window, placement) for window in parts]
-        said.append(f"its {windows} windows: balancedness {min(by_window):.3f} to {max(by_window):.3f}")
+        lines.append(f"its {windows} windows: balancedness {min(by_window):.3f} to {max(by_window):.3f}")
     if now is not None:
-        said.append(
+        lines.append(
             f"{int(moved(now, placement).sum())} of {placement.slots * placement.layers} slots get another expert"
         )
     if other is not None:
-        said += [_compared("unseen traffic", other, placement, redundant), _drifted(total, other)]
-    return Made(placement, tuple(said))
+        lines += [_compared("unseen traffic", other, placement, redundant), _drifted(total, other)]
+    return Made(placement, tuple(lines))
 
 
 def _recorded(paths: Sequence[Path]) -> ExpertRecording:
@@ -104,11 +104,11 @@ def _compared(name: str, traffic: Floats, placement: Placement, redundant: int) 
     )
 
 
-def _drifted(seen: Floats, unseen: Floats) -> str:
-    count = min(_HOT, seen.shape[1])
-    found = balance.drift(seen, unseen, count)
+def _drifted(recorded: Floats, unseen: Floats) -> str:
+    count = min(_HOT, recorded.shape[1])
+    drift = balance.drift(recorded, unseen, count)
     return (
-        f"between the two, {found.moved.mean():.0%} of the tokens go to other experts; {found.still_hot.mean():.0%} "
+        f"between the two, {drift.moved.mean():.0%} of the tokens go to other experts; {drift.still_hot.mean():.0%} "
         f"of the {count} hottest experts of a layer stay hot"
     )
 

@@ -20,7 +20,7 @@ _BALANCE = re.compile(r"\[Expert Balancedness\] forward_pass_id=\d+ current_pass
 class Rebalances(BaseModel):
     """Attributes:
     seconds: of each rebalance, in order, during which nothing was served; None where layers move in chunks.
-    skipped: rebalances left out, as the load was even enough.
+    skipped: rebalances that SGLang left out because the load was balanced enough.
     before, after: mean balancedness of the passes before the first and after the last rebalance, as SGLang counts it
         (dense layers as 1); None where it was not reported.
     by_mode: its mean over all passes since the start, by forward mode; from the metrics page, empty without one.
@@ -41,7 +41,7 @@ class Rebalances(BaseModel):
 
 
 def read(lines: Iterable[str], page: str = "") -> Rebalances:
-    """The rebalances in a log of rank 0; other ranks' logs say the same. ``page``: the server's metrics."""
+    """The rebalances in a log of rank 0; other ranks log the same. ``page``: the server's metrics."""
     seconds: list[float | None] = []
     skipped = 0
     first: list[float] = []
@@ -50,8 +50,8 @@ def read(lines: Iterable[str], page: str = "") -> Rebalances:
         if end := _END.search(line):
             seconds.append(float(end["seconds"]) if end["seconds"] else None)
             last = []
-        elif found := _BALANCE.search(line):
-            (last if seconds else first).append(float(found["value"]))
+        elif balance := _BALANCE.search(line):
+            (last if seconds else first).append(float(balance["value"]))
         elif _SKIPPED in line:
             skipped += 1
     return Rebalances(

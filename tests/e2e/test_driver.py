@@ -61,7 +61,9 @@ def test_a_driver_that_ran_out_of_time_goes_on_to_the_end(home: Path):
     assert (cycle.state, cycle.simulated) == ("success", True)
     assert len([t for t in trials if t.state in ("complete", "infeasible")]) == 4
     assert any(t.state == "infeasible" for t in trials)
-    assert {m.repeat for m in repeats} == {0}
+    # A repeat that a busy machine spoils breaks its pair, and brings another round.
+    spoiled = {(m.trial_number, m.repeat) for m in repeats if not m.valid}
+    assert {m.repeat for m in repeats} == set(range(1 + min(len(spoiled), 4)))
     report = json.loads((home / "report" / "report.json").read_text())
     assert report["simulated"] and "SIMULATED" in (home / "report" / "report.md").read_text()
     assert {c["name"] for c in report["configurations"]} >= {"default", "placement only"}

@@ -5,7 +5,7 @@ In the order of a run: :func:`dump` (or :func:`examine`, which also asks and rea
 """
 
 from wideloop.operators.steps.experts.collect import dump, kept_recordings
-from wideloop.operators.steps.experts.comparison import compare
+from wideloop.operators.steps.experts.compare import compare
 from wideloop.operators.steps.experts.examination import Examined, examine
 from wideloop.operators.steps.experts.place import analyse, placed_spec, placements
 from wideloop.operators.steps.experts.proof import prove

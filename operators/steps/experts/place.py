@@ -17,8 +17,8 @@ from wideloop.operators.settings import settings
 from wideloop.operators.steps.plan import open_study
 from wideloop.operators.steps.run import Run, artefacts, open_store, stage
 from wideloop.results import recordings as recording_files
-from wideloop.results.experts.analysis import report
-from wideloop.results.experts.report import RoleReport
+from wideloop.results.experts.analysis import role_report
+from wideloop.results.experts.role_report import RoleReport
 from wideloop.results.recordings import ExpertRecording
 from wideloop.results.records import Recording
 from wideloop.tuning.placement import place
@@ -40,7 +40,7 @@ def analyse(params: Mapping[str, Any], recordings: Mapping[str, str], run: Run) 
         for worker in spec.workers:
             uris = [uri for component, uri in sorted(recordings.items()) if component.startswith(worker.role)]
             recording = recorded(uris, run)
-            judged = report(spec, worker, recording, request.workload)
+            judged = role_report(spec, worker, recording, request.workload)
             keep.put_json(judged.model_dump(mode="json"), "cycles", run.cycle_id, "experts", f"{worker.role}.json")
             for said in (judged, *judged.phases):
                 print(f"{said.role}: {_said(said)}")

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from wideloop.results.experts.report import RoleReport
+from wideloop.results.experts.role_report import RoleReport
+from wideloop.results.experts.sides import IN_ORDER, PLACED
 
 Figure = dict[str, Any]
 
-#: Loads above so many times the mean look alike: a single expert must not wash out all others.
+#: The colour scale ends at so many times the mean, so that one hot expert does not flatten all others.
 _HOTTEST = 6.0
 _SCALE = [[0, "var(--card)"], [1 / _HOTTEST, "var(--heat-mean)"], [0.6, "var(--heat-high)"], [1, "var(--heat-top)"]]
-_BEFORE, _AFTER = "in order", "placed"
 
 
 def figures(role: RoleReport, *, simulated: bool) -> dict[str, Any]:
@@ -52,8 +52,8 @@ def _over_time(role: RoleReport, layer: int, simulated: bool) -> Figure:
 def _layers(role: RoleReport, simulated: bool) -> Figure:
     x = list(role.layers)
     data = [
-        _line(_BEFORE, x, role.before, "var(--muted)"),
-        _line(f"{_AFTER}, R = {role.redundant}", x, role.after, "var(--accent)"),
+        _line(IN_ORDER, x, role.before, "var(--muted)"),
+        _line(f"{PLACED}, R = {role.redundant}", x, role.after, "var(--accent)"),
         {
             **_line("best possible", x, role.best, "var(--ink)"),
             "line": {"color": "var(--ink)", "dash": "dot", "width": 1},
@@ -67,8 +67,8 @@ def _layers(role: RoleReport, simulated: bool) -> Figure:
 def _ranks(role: RoleReport, simulated: bool) -> Figure:
     x = list(range(len(role.ranks_before)))
     data = [
-        _bar(_BEFORE, x, role.ranks_before, "var(--muted)"),
-        _bar(_AFTER, x, role.ranks_after, "var(--accent)"),
+        _bar(IN_ORDER, x, role.ranks_before, "var(--muted)"),
+        _bar(PLACED, x, role.ranks_after, "var(--accent)"),
     ]
     title = f"Rank loads of layer {role.worst_layer}, the least balanced"
     return {"data": data, "layout": _layout(title, "expert-parallel rank", "load / mean", simulated)}
@@ -78,8 +78,8 @@ def _windows(role: RoleReport, simulated: bool) -> Figure:
     before, after = role.balance_by_window
     x = list(range(len(before)))
     data = [
-        _line(_BEFORE, x, before, "var(--muted)"),
-        _line(_AFTER, x, after, "var(--accent)"),
+        _line(IN_ORDER, x, before, "var(--muted)"),
+        _line(PLACED, x, after, "var(--accent)"),
     ]
     layout = _layout("Balance over time, one placement", "window", "mean / hottest rank", simulated)
     layout["xaxis"] |= _whole(len(before))

@@ -10,7 +10,7 @@ from wideloop.results.dashboard.experts import charts
 from wideloop.results.dashboard.view import SIMULATED
 from wideloop.results.experts.comparison import Comparison, Proof
 from wideloop.results.experts.proofs import DOCUMENT, kept_proofs
-from wideloop.results.experts.report import RoleReport
+from wideloop.results.experts.role_report import RoleReport
 from wideloop.results.records import Cycle
 
 _COMPARISON = "comparison.json"

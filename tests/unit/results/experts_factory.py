@@ -15,11 +15,11 @@ from wideloop.manifests.hardware import Role
 from wideloop.manifests.workload import Workload
 from wideloop.operators.request import Request
 from wideloop.results.artefacts import Artefacts
-from wideloop.results.experts.analysis import report, sum_of_roles
+from wideloop.results.experts.analysis import role_report, sum_of_roles
 from wideloop.results.experts.comparison import Change, Comparison, Level, Proof
 from wideloop.results.experts.outputs import compared
 from wideloop.results.experts.rebalances import Rebalances
-from wideloop.results.experts.report import RoleReport
+from wideloop.results.experts.role_report import RoleReport
 from wideloop.results.recordings import ExpertRecording
 from wideloop.results.recordings.recording import Counts
 from wideloop.tuning.popularity import popularity
@@ -72,7 +72,7 @@ def undivided(recording: ExpertRecording) -> ExpertRecording:
 
 def reports() -> list[RoleReport]:
     deployment = spec()
-    return [report(deployment, w, recording(deployment, w.role), WORKLOAD) for w in deployment.workers]
+    return [role_report(deployment, w, recording(deployment, w.role), WORKLOAD) for w in deployment.workers]
 
 
 def comparison() -> Comparison:

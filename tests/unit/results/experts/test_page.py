@@ -9,7 +9,7 @@ import pytest
 from starlette.testclient import TestClient
 from wideloop.results.artefacts import Artefacts
 from wideloop.results.dashboard.app import create_app
-from wideloop.results.experts.analysis import report
+from wideloop.results.experts.analysis import role_report
 from wideloop.results.experts.proofs import keep_proofs
 
 from tests.unit.results import experts_factory, factory
@@ -82,7 +82,9 @@ def test_charts_show_what_was_recorded(client):
 def test_an_aggregated_workers_phases_are_shown_beside_it(client, sqlite_store, artefacts):
     factory.seed(sqlite_store, cycle_id="aggregated")
     spec = experts_factory.aggregated_spec()
-    found = report(spec, spec.worker("aggregated"), experts_factory.aggregated_recording(), experts_factory.WORKLOAD)
+    found = role_report(
+        spec, spec.worker("aggregated"), experts_factory.aggregated_recording(), experts_factory.WORKLOAD
+    )
     artefacts.put_json(found.model_dump(mode="json"), "cycles", "aggregated", "experts", "aggregated.json")
     text = page(client, "aggregated")
     assert re.findall(r'class="role" data-role="(\w+)"', text) == ["aggregated", "prefill", "decode"]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from wideloop.results.experts.analysis import report
-from wideloop.results.experts.report import RoleReport
+from wideloop.results.experts.analysis import role_report
+from wideloop.results.experts.role_report import RoleReport
 from wideloop.tuning import balance
 from wideloop.tuning.placement import optimise, trivial
 
@@ -19,7 +19,7 @@ def recording():
 
 def judged(recording):
     spec = experts_factory.aggregated_spec()
-    return report(spec, spec.worker("aggregated"), recording, experts_factory.WORKLOAD)
+    return role_report(spec, spec.worker("aggregated"), recording, experts_factory.WORKLOAD)
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def test_the_placement_is_that_of_all_passes(recording, found):
 
 def test_where_passes_are_not_told_apart_the_sum_is_all_there_is(recording, found):
     plain = judged(experts_factory.undivided(recording))
-    assert plain.phases == () and plain.note == "its prefill and decode passes are not told apart"
+    assert plain.phases == () and plain.note == "its prefill and decode passes were not recorded apart"
     assert (plain.before, plain.after, plain.gini) == (found.before, found.after, found.gini)
 
 

@@ -16,7 +16,7 @@ from wideloop.operators.steps.plan import plan
 from wideloop.operators.steps.run import Run, artefacts, open_store
 from wideloop.results import recordings
 from wideloop.results.experts.comparison import Comparison
-from wideloop.results.experts.report import RoleReport
+from wideloop.results.experts.role_report import RoleReport
 from wideloop.results.experts.sides import IN_ORDER, PLACED
 from wideloop.tuning.effect import ignoring
 from wideloop.tuning.placement import read

@@ -1,4 +1,4 @@
-"""What a role's recording says, as kept with the cycle and drawn by the page. Layers are numbered as in the model."""
+"""The analysis of a role's recording, as stored with the cycle and drawn by the page. Layers count as in the model."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class RoleReport(BaseModel):
         before, after, best: balance by layer in order, placed, and what no placement could exceed.
         ranks_before, ranks_after: rank loads over the mean of the layer that was least balanced.
         persistence: share of the hot experts of a window that are hot in the next; ``ordered``: windows are in time.
-        note: what could not be said, and why.
+        note: what could not be analysed, and why.
         phase_of: the role of the worker, where this is of its prefill or its decode passes alone: how they fare with
             the placement made of all passes. phases: such reports of an aggregated worker, where its recording tells
             its passes apart.
