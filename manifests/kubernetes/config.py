@@ -54,9 +54,9 @@ def in_pods(spec: DeploymentSpec) -> DeploymentSpec:
         if worker.knobs.expert_placement is None:
             return worker
         path = f"{MOUNT}/{_placement_key(worker)}"
-        return worker.model_copy(update={"knobs": worker.knobs.model_copy(update={"expert_placement": path})})
+        return worker.changed(knobs=worker.knobs.changed(expert_placement=path))
 
-    return spec.model_copy(update={"workers": tuple(map(moved, spec.workers))})
+    return spec.changed(workers=tuple(map(moved, spec.workers)))
 
 
 def _placement_key(worker: WorkerSpec) -> str:

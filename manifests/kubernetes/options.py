@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from wideloop.manifests.errors import Refused
 from wideloop.manifests.findings import Finding
+from wideloop.manifests.frozen import Frozen
 
 #: The environment that the project's own pods on a cluster run in: the pod that serves files, and downloads.
 TOOLS_ENVIRONMENT = "benchmark"
@@ -14,7 +15,7 @@ TOOLS_ENVIRONMENT = "benchmark"
 ApiVersion = Literal["v1beta1", "v1alpha1"]
 
 
-class ClusterOptions(BaseModel):
+class ClusterOptions(Frozen):
     """One namespace of a cluster.
 
     Images are references such as ``registry/name:tag``. The digest of the engine's, a deployment's
@@ -60,8 +61,6 @@ class ClusterOptions(BaseModel):
         hub_endpoint: a mirror of the Hugging Face hub.
         model_revisions: commit to download by hub id, beyond those that are known (``manifests/hub.py``).
     """
-
-    model_config = ConfigDict(frozen=True)
 
     namespace: str = "default"
     api_version: ApiVersion = "v1beta1"

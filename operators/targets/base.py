@@ -20,6 +20,7 @@ from wideloop.manifests.diagnosis import Diagnosis
 from wideloop.manifests.engines import get_engine
 from wideloop.manifests.engines.base import Command, Component, Engine
 from wideloop.manifests.findings import Finding
+from wideloop.manifests.frozen import Frozen
 from wideloop.operators.settings import Settings
 
 
@@ -108,20 +109,16 @@ class Endpoints(BaseModel):
         return {name: (urls,) if isinstance(urls, str) else urls for name, urls in control.items()}
 
 
-class Image(BaseModel):
+class Image(Frozen):
     """A verified engine image: its digest, and what its smoke test found."""
-
-    model_config = ConfigDict(frozen=True)
 
     digest: str
     versions: dict[str, str]
     reused: bool
 
 
-class Weights(BaseModel):
+class Weights(Frozen):
     """A verified model cache and where engines find it."""
-
-    model_config = ConfigDict(frozen=True)
 
     path: str
     files: int

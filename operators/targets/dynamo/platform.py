@@ -46,7 +46,7 @@ class DynamoPlatform(Platform):
 
     def demands(self, spec: DeploymentSpec, options: ClusterOptions) -> list[Demand]:
         # The pods of the older shape are the same, and demands are read off the newer one.
-        return dynamo.demands(dynamo.render(spec, options.model_copy(update={"api_version": "v1beta1"}))[0])
+        return dynamo.demands(dynamo.render(spec, options.changed(api_version="v1beta1"))[0])
 
     def findings(self, spec: DeploymentSpec, options: ClusterOptions) -> list[Finding]:
         return checks.findings(spec, options)

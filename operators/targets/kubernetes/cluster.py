@@ -63,7 +63,7 @@ class Cluster:
     def options(self) -> ClusterOptions:
         """The options, in the context's namespace where they name none."""
         named = "namespace" in self._options.model_fields_set or self.api.namespace is None
-        return self._options if named else self._options.model_copy(update={"namespace": self.api.namespace})
+        return self._options if named else self._options.changed(namespace=self.api.namespace)
 
     @cached_property
     def files_image(self) -> str:

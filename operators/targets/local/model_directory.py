@@ -110,7 +110,7 @@ def verify(settings: Settings, folder: Path, *, needs_weights: bool) -> Weights:
     known = read_as(VerifiedModel, note)
     signature = _signature(folder, needs_weights)
     if known is not None and known.signature == signature:
-        return known.weights.model_copy(update={"reused": True})
+        return known.weights.changed(reused=True)
     ModelSpec.from_path(folder)
     drawn = (folder / RANDOM_WEIGHTS).is_file()
     try:

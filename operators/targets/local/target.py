@@ -23,8 +23,8 @@ from wideloop.operators.targets.files import write_whole
 from wideloop.operators.targets.generation import unanswered
 from wideloop.operators.targets.http import request
 from wideloop.operators.targets.local import gpus, installed
-from wideloop.operators.targets.local import start as local_start
 from wideloop.operators.targets.local.environment import environment_python, prepare_environment
+from wideloop.operators.targets.local.launch import HOST, Launch, base_environment
 from wideloop.operators.targets.local.model_directory import prepare_model_directory
 from wideloop.operators.targets.local.process import end_marked
 from wideloop.operators.targets.local.state import Deployment, State
@@ -65,7 +65,7 @@ class LocalTarget(Target):
         image = prepare_environment(self._settings, engine.environment, engine.imports)
         client = prepare_environment(self._settings, generator.environment, generator.imports)
         versions = client.versions | image.versions
-        return image.model_copy(update={"versions": versions, "reused": image.reused and client.reused})
+        return image.changed(versions=versions, reused=image.reused and client.reused)
 
     def prepare_weights(self, engine: Engine, model: str, owner: Owner | None = None) -> Weights:  # noqa: ARG002
         return prepare_model_directory(self._settings, engine, model)
@@ -114,19 +114,20 @@ class LocalTarget(Target):
     def stand_by(self, spec: DeploymentSpec, owner: Owner) -> None:
         with self._state.locked(spec.name):
             if self._state.read(spec.name) is None:
-                local_start.stand_by(self._settings, self._state, spec, owner)
+                Launch(self._settings, self._state, spec).stand_by(owner)
 
     def apply(self, spec: DeploymentSpec, owner: Owner) -> None:
         with self._state.locked(spec.name):
             if self._runs(spec):
                 return
-            if local_start.standing_by(self._settings, self._state, spec) is None:
+            launch = Launch(self._settings, self._state, spec)
+            if launch.standby is None:
                 self._remove(spec.name)
             try:
-                # Between the look and the start nobody else may start, or both would find the host free.
+                # The lock is held from the check to the start; otherwise two processes would both see a free host.
                 with self._state.all_locked():
                     self._require_room(spec.name)
-                    local_start.start(self._settings, self._state, spec, owner)
+                    launch.start(owner)
             except BaseException as error:
                 self._remove(spec.name)
                 if isinstance(error, OSError):
@@ -295,7 +296,7 @@ class LocalTarget(Target):
             end_marked(process.folder, self._grace())
             shutil.rmtree(process.folder, ignore_errors=True)
             self.client_dir(name, client)
-            process.start(command.argv, {**local_start.base_environment(), **path, **command.env})
+            process.start(command.argv, {**base_environment(), **path, **command.env})
 
     def client_status(self, name: str, client: str) -> ClientStatus:
         process = self._state.client(name, client)
@@ -330,4 +331,4 @@ def _control_ports(ports: Mapping[str, int]) -> list[int]:
 
 
 def _url(port: int) -> str:
-    return f"http://{local_start.HOST}:{port}"
+    return f"http://{HOST}:{port}"

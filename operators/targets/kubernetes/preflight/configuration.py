@@ -30,5 +30,5 @@ def _memory(spec: DeploymentSpec, worker: WorkerSpec) -> CheckResult:
         f"{takes.weights_gib + takes.reserve_gib:.1f} GiB of {takes.usable_gib:.1f} GiB per {gpu.name} "
         f"({takes.weights_gib:.1f} of them weights), KV cache {takes.kv_gib:.1f} GiB"
     )
-    alone = spec.model_copy(update={"workers": (worker,)})
+    alone = spec.changed(workers=(worker,))
     return CheckResult(f"{worker.role} memory", said, tuple(memory.findings(alone)))

@@ -175,7 +175,7 @@ def test_two_processes_that_apply_different_names_at_once_start_one(
     home: Settings, here: LocalTarget, tmp_path: Path
 ) -> None:
     folder = model(tmp_path / "m")
-    slowly = "import time, wideloop.operators.targets.local.start as l; f = l.free_ports; "
+    slowly = "import time, wideloop.operators.targets.local.launch as l; f = l.free_ports; "
     slowly += "l.free_ports = lambda *a: (time.sleep(1), f(*a))[1]"  # between the look and the first process
     both = {name: applying(home, folder, name, slowly) for name in ("one", "two")}
     ended = {name: process.wait(60) for name, process in both.items()}
