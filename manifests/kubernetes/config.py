@@ -64,18 +64,18 @@ def _placement_key(worker: WorkerSpec) -> str:
 
 
 def _placements(spec: DeploymentSpec) -> dict[str, str]:
-    found: dict[str, str] = {}
+    placements: dict[str, str] = {}
     for worker in spec.workers:
         path = worker.knobs.expert_placement
         if path is None:
             continue
         try:
-            found[_placement_key(worker)] = Path(path).read_text()
+            placements[_placement_key(worker)] = Path(path).read_text()
         except (OSError, UnicodeDecodeError) as error:
             rule = f"cannot be read as text where the deployment is made: {error}"
             suggestion = "Give a placement as JSON, at a path that every Airflow worker can read"
             raise Refused([_finding(path, rule, suggestion, f"{worker.role}.expert_placement")]) from error
-    return found
+    return placements
 
 
 def _finding(value: str, rule: str, suggestion: str, field: str = "expert_placement") -> Finding:

@@ -32,9 +32,9 @@ class Handler(BaseHTTPRequestHandler):
         if path is None:
             self.send_error(403)
         elif action == "list":
-            # A folder that nobody has made yet has no files.
-            found = [(p, p.stat()) for p in sorted(path.rglob("*")) if p.is_file() and not p.is_symlink()]
-            files = [{"path": str(p.relative_to(path)), "bytes": s.st_size, "modified": s.st_mtime} for p, s in found]
+            # A folder that was not made yet has no files.
+            entries = [(p, p.stat()) for p in sorted(path.rglob("*")) if p.is_file() and not p.is_symlink()]
+            files = [{"path": str(p.relative_to(path)), "bytes": s.st_size, "modified": s.st_mtime} for p, s in entries]
             self._answer(json.dumps({"files": files}).encode())
         elif action == "file" and path.is_file():
             self._send_file(path)

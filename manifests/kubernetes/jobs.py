@@ -1,4 +1,4 @@
-"""Pods of ours beside the engines: load generators as Jobs, and the pod that serves a deployment's files."""
+"""Pods beside the engines: load generators as Jobs, and the pod that serves a deployment's files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FILES_PORT = 8080
 _GRACE_S = 1
 #: What a load generator may take to end when told to.
 _CLIENT_GRACE_S = 5
-#: What a load generator may take at most: longer than anybody waits for one. Nobody may be left to end it.
+#: Limit of a load generator, longer than any wait for one: it ends by this limit where no process is left to end it.
 _CLIENT_LIMIT_S = 3 * 3600
 
 
@@ -87,7 +87,7 @@ def client_job(
     image: str,
     owner: list[Document],
 ) -> Document:
-    """A load generator or collector that runs once; it is somebody else's business to try again."""
+    """A load generator or collector that runs once; retries are up to the caller."""
     container = {
         "name": "main",
         "image": image,

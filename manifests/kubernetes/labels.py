@@ -1,4 +1,4 @@
-"""How our objects are known: labels to select them by, annotations that say whose they are."""
+"""How the project's objects are recognised: labels that select them, annotations that name their owners."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ OWNER_DAG = "wideloop/owner-dag"
 OWNER_RUN = "wideloop/owner-run"
 KEEP_UNTIL = "wideloop/keep-until"
 INSTALLATION = "wideloop/installation"
-#: Annotations that say whose a deployment is.
+#: Annotations that name the owner of a deployment.
 OWNERSHIP = (OWNER_DAG, OWNER_RUN, KEEP_UNTIL, INSTALLATION)
-#: Begin of the annotations that say who waits for a task's Job, one key for each run: several may share a Job.
+#: Begin of the annotations that name the runs which wait for a task's Job, one key each: several may share a Job.
 FOLLOWER = "wideloop/follower-"
 FINGERPRINT = "wideloop/fingerprint"
 #: Of what pods mount: pods are replaced when it changes.
@@ -29,13 +29,13 @@ SPEC_KEY = "spec.json"
 
 
 def labels(deployment: str, **more: str) -> dict[str, str]:
-    """The labels of an object of ours; ``more`` by the names of the constants above, in lower case."""
-    known = {"component": COMPONENT, "client": CLIENT}
-    return {MANAGED_BY: MANAGER, DEPLOYMENT: deployment} | {known[key]: value for key, value in more.items()}
+    """The labels of an object that this project makes; ``more`` by the names of the constants above, in lower case."""
+    keys = {"component": COMPONENT, "client": CLIENT}
+    return {MANAGED_BY: MANAGER, DEPLOYMENT: deployment} | {keys[key]: value for key, value in more.items()}
 
 
 def selector(deployment: str | None = None) -> str:
-    """A label selector for our objects: all, or those of one deployment."""
+    """A label selector for the objects of this project: all, or those of one deployment."""
     ours = f"{MANAGED_BY}={MANAGER}"
     return ours if deployment is None else f"{ours},{DEPLOYMENT}={deployment}"
 
@@ -43,9 +43,9 @@ def selector(deployment: str | None = None) -> str:
 def owner_annotations(
     dag_id: str, run_id: str, keep_until: str | None = None, installation: str = ""
 ) -> dict[str, str]:
-    """Annotations that say whose a deployment is: run, installation, and how long (ISO 8601) it may outlive the run."""
-    known = zip(OWNERSHIP, (dag_id, run_id, keep_until, installation), strict=True)
-    return {key: value for key, value in known if value}
+    """Annotations that name a deployment's owner: run, installation, and how long (ISO 8601) it may outlive the run."""
+    pairs = zip(OWNERSHIP, (dag_id, run_id, keep_until, installation), strict=True)
+    return {key: value for key, value in pairs if value}
 
 
 def follower_annotation(dag_id: str, run_id: str, installation: str = "") -> dict[str, str]:
@@ -56,11 +56,11 @@ def follower_annotation(dag_id: str, run_id: str, installation: str = "") -> dic
 
 def followers(document: Mapping[str, Any]) -> list[dict[str, str]]:
     """What :func:`follower_annotation` was given, for each run that waits for an object."""
-    found = (document.get("metadata") or {}).get("annotations") or {}
-    return [json.loads(text) for key, text in sorted(found.items()) if key.startswith(FOLLOWER)]
+    annotations = (document.get("metadata") or {}).get("annotations") or {}
+    return [json.loads(text) for key, text in sorted(annotations.items()) if key.startswith(FOLLOWER)]
 
 
 def is_ours(document: Mapping[str, Any]) -> bool:
-    """Whether an object, as the API server returns it, was made by us."""
-    found = (document.get("metadata") or {}).get("labels") or {}
-    return found.get(MANAGED_BY) == MANAGER
+    """Whether an object, as the API server returns it, was made by this project."""
+    labels_there = (document.get("metadata") or {}).get("labels") or {}
+    return labels_there.get(MANAGED_BY) == MANAGER

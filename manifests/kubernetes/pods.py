@@ -144,8 +144,8 @@ def _resources(spec: DeploymentSpec, options: ClusterOptions, worker: WorkerSpec
     rdma = spec.hardware.rdma_resource if options.rdma_resource is None else options.rdma_resource
     if rdma and spec.hardware.nodes > 1 and options.rdma_per_gpu:
         devices[rdma] = str(gpus * options.rdma_per_gpu)
-    asked = {"cpu": options.worker_cpu, "memory": options.worker_memory}
-    given = {name: amount for name, amount in asked.items() if amount is not None}
+    wanted = {"cpu": options.worker_cpu, "memory": options.worker_memory}
+    given = {name: amount for name, amount in wanted.items() if amount is not None}
     resources: dict[str, Any] = {"requests": {**devices, **given}, "limits": devices}
     if _spans_nvlink(spec, worker) and options.compute_domain_claim:
         resources["claims"] = [{"name": "compute-domain"}]

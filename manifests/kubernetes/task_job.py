@@ -1,4 +1,4 @@
-"""A Job that does one thing once, says what came of it, and goes: image builds, smoke tests, downloads of models."""
+"""A Job that does one thing once and reports its result: image builds, smoke tests, downloads of models."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CONTAINER = "task"
 #: Where a container leaves its last words for its pod's status: Kubernetes' own default. At most 4096 bytes.
 _RESULT = "/dev/termination-log"
 RESULT_VARIABLE = "WIDELOOP_RESULT"
-#: A Job that nobody came back for is removed by the cluster itself.
+#: A finished Job is removed by the cluster after this time.
 _KEPT_S = 3600
 _GRACE_S = 5
 
@@ -107,7 +107,7 @@ def _pod(options: ClusterOptions, task: Task) -> dict[str, Any]:
         "command": [*task.command],
         "env": variables,
         "volumeMounts": mounts,
-        # What a command that failed said last is in its pod's status, also when its log is gone.
+        # The last output of a failed command is in its pod's status, also when its log is gone.
         "terminationMessagePath": _RESULT,
         "terminationMessagePolicy": "FallbackToLogsOnError",
     }

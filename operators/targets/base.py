@@ -40,7 +40,7 @@ class Owner(BaseModel):
 
 
 class Owned(BaseModel):
-    """A deployment of ours that exists on a target, as the janitor sees it. ``owner`` may be lost."""
+    """A deployment that exists on a target, as the janitor sees it. ``owner`` may be lost."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -50,10 +50,10 @@ class Owned(BaseModel):
 
 
 class Preparation(BaseModel):
-    """Work on an image or on weights that goes on, or has ended, somewhere on a target.
+    """Work on an image or on weights that runs, or has ended, on a target.
 
-    ``owners`` are the runs that wait for it: equal work is done once for all of them. Where there are none, nobody
-    knows whose it is, and its own time limit ends it.
+    ``owners`` are the runs that wait for it: equal work is done once for all of them. Without owners, its own time
+    limit ends it.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -192,9 +192,9 @@ class Target(ABC):
         return []
 
     def abandon(self, preparation: str, owners: Collection[Owner]) -> bool:  # noqa: ARG002
-        """Let go of a preparation for ``owners``, whose runs are over; returns whether it was removed.
+        """Release a preparation for ``owners``, whose runs are over; returns whether it was removed.
 
-        One that any other run waits for goes on.
+        It continues while any other run waits for it.
 
         Raises:
             TargetError: it does not end.
@@ -325,4 +325,4 @@ class Target(ABC):
 
     @abstractmethod
     def list_owned(self) -> list[Owned]:
-        """Every deployment of ours that exists here, whatever became of its owner."""
+        """Every deployment that exists here, whether or not its owner still does."""

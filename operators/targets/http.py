@@ -18,13 +18,13 @@ def request(url: str, *, method: str = "POST", body: dict[str, Any] | None = Non
     """
     data = None if method == "GET" else b"" if body is None else json.dumps(body).encode()
     headers = {} if body is None else {"Content-Type": "application/json"}
-    asked = urllib.request.Request(url, data, headers, method=method)
+    outgoing = urllib.request.Request(url, data, headers, method=method)
     try:
-        with urllib.request.urlopen(asked, timeout=timeout_s) as answer:
+        with urllib.request.urlopen(outgoing, timeout=timeout_s) as answer:
             text: str = answer.read().decode(errors="replace")
     except urllib.error.HTTPError as error:
-        said = error.read().decode(errors="replace")[:200]
-        raise TargetError(f"{method} {url} was refused with {error.code}: {said}") from error
+        message = error.read().decode(errors="replace")[:200]
+        raise TargetError(f"{method} {url} was refused with {error.code}: {message}") from error
     except OSError as error:
         raise TargetError(f"{method} {url} failed: {error}") from error
     return text

@@ -162,7 +162,7 @@ def test_a_job_that_somebody_removes_while_it_runs(api: Api, options: ClusterOpt
         cluster.kubectl("delete", "job", NAME, "-n", options.namespace, "--wait=false")
 
     task = documents(options, "trap 'exit 0' TERM; echo up; sleep 30 & wait")
-    with pytest.raises(TargetError, match="was removed by somebody while it ran"):
+    with pytest.raises(TargetError, match="was removed while it ran"):
         run_to_end(api, task, say=remove)
 
 

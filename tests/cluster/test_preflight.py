@@ -283,7 +283,7 @@ def hub_says(api: Api, options: ClusterOptions) -> str:
 def test_a_gated_model_and_a_token_that_is_accepted_or_not(api: Api, options: ClusterOptions, cluster: Cluster) -> None:
     with serving(Hub("Qwen/Qwen3-30B-A3B", {}, token="good")) as hub:
         asked = options.model_copy(update={"hub_endpoint": hub.url})
-        assert hub_says(api, asked).startswith("warning: Qwen/Qwen3-30B-A3B is gated, and nobody gets it")
+        assert hub_says(api, asked).startswith("warning: Qwen/Qwen3-30B-A3B is gated, and it needs a token")
         for token, said in (
             ("bad", "warning: Qwen/Qwen3-30B-A3B is gated, and this token's account"),
             ("good", "ok: gives Qwen/Qwen3-30B-A3B to our token"),

@@ -18,19 +18,19 @@ def check_crd(api: Api, options: ClusterOptions) -> CheckResult:
     """The versions that the cluster serves."""
     name = "Dynamo's CRD"
     try:
-        found = api.get(CRD)
+        crd = api.get(CRD)
     except ApiRefused as error:
         if error.status != 403:
             raise
         return CheckResult(name, "may not look at it", made=False)
-    if found is None:
+    if crd is None:
         return CheckResult(name, "missing", (_version(options, "the cluster has no DynamoGraphDeployment", _INSTALL),))
-    served = [v["name"] for v in found["spec"]["versions"] if v["served"]]
+    served = [v["name"] for v in crd["spec"]["versions"] if v["served"]]
     if options.api_version not in served:
-        known = [v for v in ("v1beta1", "v1alpha1") if v in served]
-        action = f"Set api_version to {known[0]}" if known else _INSTALL
+        usable = [v for v in ("v1beta1", "v1alpha1") if v in served]
+        action = f"Set api_version to {usable[0]}" if usable else _INSTALL
         return CheckResult(name, "", (_version(options, f"is not served, but {', '.join(served)}", action),))
-    if not _established(found):
+    if not _established(crd):
         return CheckResult(name, "", (_version(options, "its CRD is not established yet", "Wait a few seconds"),))
     return CheckResult(name, f"serves {', '.join(served)}; {options.api_version} is used")
 

@@ -1,6 +1,6 @@
 """Requests to the API server: retried through its restarts, with errors that say what to do.
 
-Objects travel as plain JSON. Typed models would cost seconds to import and know nothing of Dynamo's kinds.
+Objects travel as plain JSON. Typed models would cost seconds to import and know no custom resources.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _CONNECT_S = 10.0
 _PAGE = 500
 #: Waits between two tries, in seconds; the last one repeats.
 _BACKOFF_S = (0.25, 0.5, 1.0, 2.0, 4.0)
-#: What a load balancer says whose API server is away, and an API server that is starting, stopping or busy.
+#: Answers of a load balancer without an API server behind it, and of an API server that starts, stops or is busy.
 _AWAY = frozenset({429, 502, 503, 504})
 #: What passes as well but may, when it does not, be about the request: a webhook that does not answer is a 500.
 _PASSING = _AWAY | {500}
@@ -114,12 +114,12 @@ class Api:
         """Send one request that may be sent twice, and return the answer's JSON.
 
         Raises:
-            ApiRefused: the API server said no.
+            ApiRefused: the API server refused it.
             ApiUnreachable: it did not answer for ``outage_s``.
         """
         with self.stream(method, path, query, body, content_type=content_type, timeout_s=30.0) as answer:
-            found: Json = json.loads(answer.read())
-        return found
+            document: Json = json.loads(answer.read())
+        return document
 
     @contextlib.contextmanager
     def stream(
@@ -190,11 +190,11 @@ class Api:
             time.sleep(pause)
             tries += 1
 
-    def _silence(self, method: str, path: str, said: str, *, proxied: bool) -> TargetError:
+    def _silence(self, method: str, path: str, reason: str, *, proxied: bool) -> TargetError:
         if proxied:
             # It may be the pod that was silent, or the API server between us and the pod.
-            return TargetError(f"{method} {path} was not answered: {said}")
-        return ApiUnreachable(self.source, f"{method} {path}: {said}")
+            return TargetError(f"{method} {path} was not answered: {reason}")
+        return ApiUnreachable(self.source, f"{method} {path}: {reason}")
 
     def _attempt(
         self, method: str, path: str, query: Mapping[str, Any] | None, body: Any, content_type: str, timeout_s: float

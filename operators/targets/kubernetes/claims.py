@@ -48,8 +48,8 @@ def claim_bytes(claim: Json) -> int:
     """Capacity of its volume; of an unbound claim, what it asks for."""
     from kubernetes.utils.quantity import parse_quantity
 
-    asked = claim["spec"]["resources"]["requests"]["storage"]
-    return int(parse_quantity((claim.get("status") or {}).get("capacity", {}).get("storage") or asked))
+    requested = claim["spec"]["resources"]["requests"]["storage"]
+    return int(parse_quantity((claim.get("status") or {}).get("capacity", {}).get("storage") or requested))
 
 
 def _finding(field: str, name: str, rule: str, suggestion: str) -> Finding:

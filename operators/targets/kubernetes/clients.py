@@ -39,14 +39,14 @@ class Clients:
             TargetError: there is no such deployment, or the Job cannot be made.
         """
         api, options = self._cluster.api, self._cluster.options
-        seen = view.look(api, options, self._cluster.platform, name)
-        if seen.root is None:
+        snapshot = view.look(api, options, self._cluster.platform, name)
+        if snapshot.root is None:
             raise TargetError(f"there is no deployment {name} in namespace {options.namespace}")
-        job = client_job(name, client, command, options, image, owned_by(seen.root))
-        inherited = seen.root["metadata"].get("annotations") or {}
+        job = client_job(name, client, command, options, image, owned_by(snapshot.root))
+        inherited = snapshot.root["metadata"].get("annotations") or {}
         job["metadata"]["annotations"] = {
             **{key: inherited[key] for key in OWNERSHIP if key in inherited},
-            _PODS: seen.signature,
+            _PODS: snapshot.signature,
         }
         try:
             api.request("POST", view.jobs(options), {"fieldManager": MANAGER}, job)
@@ -65,19 +65,19 @@ class Clients:
             stuck = client_looks_stuck(held, client)
             if not (stuck and self._cluster.due("look", client_job_name(name, client), view.LOOK_EVERY_S)):
                 return ClientStatus(state="running", seconds=_seconds(held, held.client_job(client) or {}))
-        seen = view.look(api, options, self._cluster.platform, name, clients=True)
-        if client_looks_stuck(seen, client):
-            seen = view.with_events(api, options, seen)
-        return self._status(seen, client)
+        snapshot = view.look(api, options, self._cluster.platform, name, clients=True)
+        if client_looks_stuck(snapshot, client):
+            snapshot = view.with_events(api, options, snapshot)
+        return self._status(snapshot, client)
 
     def stop(self, name: str, client: str) -> bool:
         """End a client; returns when its pod is gone, whether there was one."""
         api, options = self._cluster.api, self._cluster.options
         job = f"{view.jobs(options)}/{client_job_name(name, client)}"
-        found = api.get(job)
-        if found is None:
+        job_there = api.get(job)
+        if job_there is None:
             return False
-        require_ours(found)
+        require_ours(job_there)
         delete(api, job)
         deadline = time.monotonic() + self._release_timeout_s
         while view.look(api, options, self._cluster.platform, name).client_pods(client):
@@ -86,34 +86,34 @@ class Clients:
             time.sleep(_POLL_S)
         return True
 
-    def _goes_on(self, seen: View, client: str) -> bool:
-        job = seen.client_job(client)
+    def _goes_on(self, snapshot: View, client: str) -> bool:
+        job = snapshot.client_job(client)
         return (
             job is not None
             and _result(job) is None
-            and _started_against(job) == seen.signature
-            and diagnose_client(seen, client) is None
+            and _started_against(job) == snapshot.signature
+            and diagnose_client(snapshot, client) is None
         )
 
-    def _status(self, seen: View, client: str) -> ClientStatus:
-        job = seen.client_job(client)
+    def _status(self, snapshot: View, client: str) -> ClientStatus:
+        job = snapshot.client_job(client)
         if job is None:
             return ClientStatus(state="absent")
-        seconds = _seconds(seen, job)
-        if _started_against(job) != seen.signature:
-            said = f"pods of {seen.name} were replaced or restarted while {client} ran"
-            return ClientStatus(state="failed", seconds=seconds, log_tail=(said,))
+        seconds = _seconds(snapshot, job)
+        if _started_against(job) != snapshot.signature:
+            message = f"pods of {snapshot.name} were replaced or restarted while {client} ran"
+            return ClientStatus(state="failed", seconds=seconds, log_tail=(message,))
         result = _result(job)
-        stuck = diagnose_client(seen, client) if result is None else None
+        stuck = diagnose_client(snapshot, client) if result is None else None
         if stuck is not None:
             return ClientStatus(state="failed", seconds=seconds, log_tail=(str(stuck),))
         if result is None:
             return ClientStatus(state="running", seconds=seconds)
-        pods = seen.client_pods(client)
+        pods = snapshot.client_pods(client)
         if not pods:
-            said = f"the pod of {client} is gone: {result.get('message') or 'deleted'}"
+            message = f"the pod of {client} is gone: {result.get('message') or 'deleted'}"
             state = "succeeded" if result["type"] == "Complete" else "failed"
-            return ClientStatus(state=state, seconds=seconds, log_tail=(said,))
+            return ClientStatus(state=state, seconds=seconds, log_tail=(message,))
         return ClientStatus(
             state="succeeded" if result["type"] == "Complete" else "failed",
             exit_code=main_exit_code(pods[-1]),
@@ -134,12 +134,12 @@ def _result(job: Json) -> Json | None:
     return next((c for c in conditions if c["type"] in ("Complete", "Failed") and c["status"] == "True"), None)
 
 
-def _seconds(seen: View, job: Json) -> float:
+def _seconds(snapshot: View, job: Json) -> float:
     """From the Job's start to its end, or to now."""
     status = job.get("status") or {}
     if "startTime" not in status:
         return 0.0
     result = _result(job)
     ended = status.get("completionTime") or (result or {}).get("lastTransitionTime")
-    until = parse_time(ended) if ended else seen.now
+    until = parse_time(ended) if ended else snapshot.now
     return (until - parse_time(status["startTime"])).total_seconds()

@@ -83,7 +83,7 @@ class Cluster:
 
     @cached_property
     def watch(self) -> Watch:
-        """The watch; it begins when somebody waits."""
+        """The watch; it starts with the first wait."""
         return Watch(self.api, self.options, self.platform)
 
     def spec(self, name: str) -> DeploymentSpec:
@@ -93,11 +93,11 @@ class Cluster:
             TargetError: there is none of that name, or another version of this project made it.
         """
         path = collection("v1", "ConfigMap", self.options.namespace) + f"/{config_map_name(name)}"
-        found = self.api.get(path)
-        if found is None:
+        config_map = self.api.get(path)
+        if config_map is None:
             raise TargetError(f"there is no deployment {name} in namespace {self.options.namespace}")
         try:
-            return DeploymentSpec.model_validate_json(found["data"][SPEC_KEY])
+            return DeploymentSpec.model_validate_json(config_map["data"][SPEC_KEY])
         except (KeyError, ValueError) as error:
             raise TargetError(f"deployment {name} was not made by this version, delete it: {error}") from error
 
@@ -126,12 +126,12 @@ class Cluster:
             self._logs[key] = lines if now and now["metadata"]["uid"] == pod["metadata"]["uid"] else ()
         return self._logs[key]
 
-    def due(self, what: str, name: str, every_s: float) -> bool:
-        """Whether ``what`` was last done for a deployment at least ``every_s`` ago; then it is done now."""
+    def due(self, action: str, name: str, every_s: float) -> bool:
+        """Whether ``action`` was last done for a deployment at least ``every_s`` ago; then it is done now."""
         now = time.monotonic()
-        if now - self._last.get((what, name), -every_s) < every_s:
+        if now - self._last.get((action, name), -every_s) < every_s:
             return False
-        self._last[what, name] = now
+        self._last[action, name] = now
         return True
 
 

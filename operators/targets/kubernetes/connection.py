@@ -92,8 +92,10 @@ def _from_files(files: str, named: str, context: str | None) -> Connection:
         client = new_client_from_config(config_file=files, context=chosen, persist_config=False)
     # Its loader raises whatever it stumbles over in a damaged file.
     except (ConfigException, yaml.YAMLError, OSError, KeyError, TypeError, AttributeError, ValueError) as error:
-        said = " ".join(str(error).split())[:300]
-        raise Refused([_unusable(named, f"cannot be used as a kubeconfig: {type(error).__name__}: {said}")]) from error
+        reason = " ".join(str(error).split())[:300]
+        raise Refused(
+            [_unusable(named, f"cannot be used as a kubeconfig: {type(error).__name__}: {reason}")]
+        ) from error
     return Connection(client, by_name[chosen].get("namespace"), f"context {chosen} of {named}")
 
 

@@ -1,4 +1,4 @@
-"""Apply, list and remove deployments: the objects of ours, and nothing else's."""
+"""Apply, list and remove deployments; objects that this project did not make are never touched."""
 
 from __future__ import annotations
 
@@ -64,13 +64,13 @@ class Deployments:
         keep = owner.keep_until.isoformat() if owner.keep_until else None
         annotations = owner_annotations(owner.dag_id, owner.run_id, keep, owner.installation)
         root, *others = self._cluster.platform.render(spec, options, annotations)
-        found = self._cluster.api.get(path_of(root))
-        if found is not None:
-            require_ours(found)
-            if not (runs and self._cluster.spec_of(found) == spec):
+        existing = self._cluster.api.get(path_of(root))
+        if existing is not None:
+            require_ours(existing)
+            if not (runs and self._cluster.spec_of(existing) == spec):
                 self.delete(spec.name, files)
-                found = None
-        if found is None:
+                existing = None
+        if existing is None:
             self._require_room(spec.name)
         try:
             # First, for it makes the folder that engines write to.
@@ -82,18 +82,18 @@ class Deployments:
                 document["metadata"]["ownerReferences"] = owned_by
                 apply(self._cluster.api, document)
         except BaseException:
-            if found is None:
+            if existing is None:
                 with contextlib.suppress(TargetError):
                     self.delete(spec.name, files)
             raise
 
     def owned(self) -> list[Owned]:
-        """Every deployment of which anything exists, whatever became of the rest of it."""
+        """Every deployment of which at least one object exists."""
         things: dict[str, list[Json]] = defaultdict(list)
         for path in self._everything():
             for thing in self._cluster.api.list(path, {"labelSelector": f"{selector()},{DEPLOYMENT}"})[0]:
                 things[thing["metadata"]["labels"][DEPLOYMENT]].append(thing)
-        return [_owned(name, found) for name, found in sorted(things.items())]
+        return [_owned(name, objects) for name, objects in sorted(things.items())]
 
     def delete(self, name: str, files: Files) -> None:
         """Remove everything of a deployment; returns when its pods are gone, and with them their GPUs free.
@@ -103,31 +103,32 @@ class Deployments:
         """
         api, options = self._cluster.api, self._cluster.options
         root = f"{self._cluster.platform.roots(options)}/{name}"
-        found = api.get(root) if self._cluster.platform.is_installed(api) else None
-        if found is not None:
-            require_ours(found)
-            delete(api, root, propagation="Foreground", uid=found["metadata"]["uid"])
+        existing = api.get(root) if self._cluster.platform.is_installed(api) else None
+        if existing is not None:
+            require_ours(existing)
+            delete(api, root, propagation="Foreground", uid=existing["metadata"]["uid"])
         query = {"labelSelector": selector(name)}
         for job in api.list(view.jobs(options), query)[0]:
             delete(api, f"{view.jobs(options)}/{job['metadata']['name']}")
         self._wait_gone(name, engines_only=True)
-        files.forget(exists=found is not None)
+        files.forget(exists=existing is not None)
         for path in (view.pods(options), collection("v1", "ConfigMap", options.namespace)):
             for thing in api.list(path, query)[0]:
                 delete(api, f"{path}/{thing['metadata']['name']}")
         self._wait_gone(name, engines_only=False)
-        if found is not None:
-            self._wait_root_gone(root, found["metadata"]["uid"])
+        if existing is not None:
+            self._wait_root_gone(root, existing["metadata"]["uid"])
 
     def _wait_root_gone(self, path: str, uid: str) -> None:
         """A root object that is still being deleted would take with it what is made under its name meanwhile."""
         deadline = time.monotonic() + self._release_timeout_s
-        while (found := self._cluster.api.get(path)) is not None and found["metadata"]["uid"] == uid:
+        while (existing := self._cluster.api.get(path)) is not None and existing["metadata"]["uid"] == uid:
             if time.monotonic() > deadline:
                 platform = self._cluster.platform
+                blockers = ", ".join(existing["metadata"].get("finalizers") or ()) or "nothing"
                 raise TargetError(
                     f"{path.rpartition('/')[2]} is still being deleted after {self._release_timeout_s:.0f} s; it waits "
-                    f"for {', '.join(found['metadata'].get('finalizers') or ()) or 'nothing'}. Its pods are gone. Look "
+                    f"for {blockers}. Its pods are gone. Look "
                     f"whether {platform.controller} runs: `{platform.find_controller}`"
                 )
             time.sleep(_POLL_S)
@@ -147,7 +148,7 @@ class Deployments:
             if time.monotonic() > deadline:
                 raise TargetError(
                     f"{len(left)} pods of {name} did not end within {self._release_timeout_s:.0f} s and hold what they "
-                    f"held: {'; '.join(map(in_words, left[:3]))}. Look at their nodes: one that is gone ends nothing"
+                    f"held: {'; '.join(map(in_words, left[:3]))}. Look at their nodes: a lost node ends no pod"
                 )
             time.sleep(_POLL_S)
 
@@ -186,15 +187,15 @@ def _owned(name: str, things: list[Json]) -> Owned:
     """A deployment by what there is of it; the earliest object's time, and the first annotations that say whose."""
     made = min(parse_time(t["metadata"]["creationTimestamp"]) for t in things)
     notes = [t["metadata"].get("annotations") or {} for t in things]
-    said = next((n for n in notes if OWNER_DAG in n and OWNER_RUN in n), None)
-    if said is None:
+    ownership = next((n for n in notes if OWNER_DAG in n and OWNER_RUN in n), None)
+    if ownership is None:
         return Owned(name=name, owner=None, created_at=made)
-    keep = said.get(KEEP_UNTIL)
+    keep = ownership.get(KEEP_UNTIL)
     until = datetime.fromisoformat(keep) if keep else None
     owner = Owner(
-        dag_id=said[OWNER_DAG],
-        run_id=said[OWNER_RUN],
+        dag_id=ownership[OWNER_DAG],
+        run_id=ownership[OWNER_RUN],
         keep_until=until,
-        installation=said.get(INSTALLATION, ""),
+        installation=ownership.get(INSTALLATION, ""),
     )
     return Owned(name=name, owner=owner, created_at=made)

@@ -1,4 +1,4 @@
-"""Why a deployment will not come up, or has died: read off its pods and events before anyone waits in vain."""
+"""Why a deployment will not come up, or has failed: read from its pods and events, long before a timeout."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ Json = dict[str, Any]
 
 
 def diagnose(view: View, engine: Engine, roles: Collection[str], read_log: ReadLog) -> Diagnosis | None:
-    """What is wrong with a deployment for good; None while it may still come up. One that says why wins.
+    """Why a deployment has failed for good; None while it may still come up. An explained failure wins.
 
     Args:
         roles: that must have pods.
     """
-    found: Diagnosis | None = None
+    crash: Diagnosis | None = None
     for diagnosis in _all(view, engine, roles, read_log):
         if diagnosis.kind != "crashed":
             return diagnosis
-        found = found or diagnosis
-    return found
+        crash = crash or diagnosis
+    return crash
 
 
 def diagnose_client(view: View, client: str) -> Diagnosis | None:
@@ -46,8 +46,8 @@ def diagnose_client(view: View, client: str) -> Diagnosis | None:
     job, pods = view.client_job(client), view.client_pods(client)
     if job is not None and not pods and age_s(job, view.now) >= pod_start.GRACE_S:
         return creation_failure(client, about_one(view.events or (), job["metadata"]["name"]))
-    found = (diagnosis for pod in pods if (diagnosis := _stuck(view, client, pod)) is not None)
-    return next(found, None)
+    diagnoses = (diagnosis for pod in pods if (diagnosis := _stuck(view, client, pod)) is not None)
+    return next(diagnoses, None)
 
 
 def client_looks_stuck(view: View, client: str) -> bool:

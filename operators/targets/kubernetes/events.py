@@ -1,4 +1,4 @@
-"""What events say. The API server keeps them for an hour, so an old one may be about what has long passed."""
+"""Facts from events. The API server keeps them for an hour, so an old one may no longer hold."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from wideloop.operators.targets.kubernetes.pods import parse_time
 Json = dict[str, Any]
 
 _UNMOUNTED = ("FailedMount", "FailedAttachVolume")
-#: What a node says of a pod only once its volumes are mounted.
+#: Events of a pod that follow only once its volumes are mounted.
 _MOUNTED = ("Pulling", "Pulled", "Created", "Started")
 #: A node tries to mount again at least every 122 s; this long after its last complaint it has succeeded.
 _STILL_S = 180.0
-#: Grove's word is another one than that of Kubernetes' own controllers, and changed between its versions.
+#: Grove's reason differs from that of Kubernetes' own controllers, and changed between its versions.
 _REFUSED = ("FailedCreate", "PodCreationFailed", "PodCreateFailed")
 _REFUSALS = ("exceeded quota", "forbidden")
 
@@ -46,11 +46,11 @@ def unmounted(events: Iterable[Json], now: datetime) -> str:
 
 
 def pods_refused(events: Sequence[Json]) -> str:
-    """Why the API server has refused to make pods, in the words of whoever wanted them; empty when nobody says so."""
+    """Why the API server has refused to make pods, as their controller reports it; empty when no event tells."""
     for event in reversed(events):
-        said = str(event.get("message") or "")
+        message = str(event.get("message") or "")
         if event.get("reason") in _REFUSED:
-            return said
-        if event.get("type") == "Warning" and any(word in said for word in _REFUSALS):
-            return said
+            return message
+        if event.get("type") == "Warning" and any(word in message for word in _REFUSALS):
+            return message
     return ""

@@ -99,24 +99,24 @@ class Files:
     def bring_back(self) -> bool:
         """Have the pod made again that is gone, from a node that is; whether one may serve soon."""
         try:
-            found = self._cluster.api.get(self._pod)
-            if found is None:
+            pod = self._cluster.api.get(self._pod)
+            if pod is None:
                 apply(self._cluster.api, self.server({}))
                 return True
-            if has_ended(found):
+            if has_ended(pod):
                 return delete(self._cluster.api, self._pod)
         except ApiRefused as error:
             if error.status not in (403, 404):  # A quota, or a namespace that is being deleted, or gone.
                 raise
             return False
-        return not _hopeless(found, _HOPE_S)
+        return not _hopeless(pod, _HOPE_S)
 
     def wait_up(self) -> None:
-        """Return once the pod serves and its folder is there, or will not be soon: why, the status says."""
+        """Return once the pod serves its folder, or cannot do so soon; the deployment's status gives the reason."""
         deadline = time.monotonic() + _UP_S
         while time.monotonic() < deadline:
-            found = self._cluster.api.get(self._pod)
-            if found is None or ready(found) or _hopeless(found, 0.0):
+            pod = self._cluster.api.get(self._pod)
+            if pod is None or ready(pod) or _hopeless(pod, 0.0):
                 return
             time.sleep(_POLL_S)
 
@@ -130,8 +130,8 @@ class Files:
         while True:
             try:
                 with self._open("GET", f"/list/{quote(folder)}") as answer:
-                    found: list[Json] = json.loads(answer.read())["files"]
-                return found
+                    entries: list[Json] = json.loads(answer.read())["files"]
+                return entries
             except TargetError as error:
                 if not _away(error) or time.monotonic() > deadline:
                     raise
@@ -165,12 +165,12 @@ class Files:
             raise TargetError(f"got {part.stat().st_size} of {expected} bytes")
 
     def _inside(self, folder: str, path: str) -> Path:
-        """``path`` below the local folder: what a pod says must not lead out of it."""
+        """``path`` below the local folder: a path that a pod reports must not lead out of it."""
         root = (self._local / folder).resolve()
-        found = (root / path).resolve()
-        if root not in found.parents:
+        inside = (root / path).resolve()
+        if root not in inside.parents:
             raise TargetError(f"{path!r} lies outside {folder}")
-        return found
+        return inside
 
     def _open(self, method: str, path: str, timeout_s: float = _PIECE_S) -> Any:
         return self._cluster.api.stream(method, self._proxy + path, timeout_s=timeout_s, proxied=True)

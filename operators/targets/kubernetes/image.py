@@ -88,11 +88,11 @@ class _Images:
         self.verified = VerifiedImages(self.api, self.options.namespace)
 
     def provide(self, image: str, environment: str, imports: Sequence[str], *, gpu: str) -> Image:
-        digest, reused = self._built(image, environment) if self.options.build else (self._found(image), True)
-        known = self.verified.versions(digest, imports)
-        if known is not None:
-            self.say(f"{image} is {digest}, verified before: {_shown(known)}")
-            return Image(digest=digest, versions=known, reused=reused)
+        digest, reused = self._built(image, environment) if self.options.build else (self._existing(image), True)
+        versions_before = self.verified.versions(digest, imports)
+        if versions_before is not None:
+            self.say(f"{image} is {digest}, verified before: {_shown(versions_before)}")
+            return Image(digest=digest, versions=versions_before, reused=reused)
         by_digest = f"{image.partition('@')[0]}@{digest}"
         self.say(f"smoke test of {by_digest}: importing {', '.join(imports)}")
         job = smoke_test_job.documents(self.options, by_digest, imports, gpu=gpu)
@@ -100,43 +100,43 @@ class _Images:
         self.verified.note(digest, versions)
         return Image(digest=digest, versions=versions, reused=False)
 
-    def _found(self, image: str) -> str:
+    def _existing(self, image: str) -> str:
         """The digest of an image that was built elsewhere."""
         given = image.partition("@")[2]
         try:
-            found = self.registry.digest(image)
+            digest = self.registry.digest(image)
         except RegistryUnreachable as error:
             if given:
                 self.say(f"{error}: whether {image} exists will show when a node pulls it")
                 return given
             raise Refused([_image(image, f"has no digest, and {error}", "Give it as name:tag@sha256:...")]) from error
-        if found is None:
+        if digest is None:
             raise Refused(
                 [_image(image, "is not in its registry", "Push it there, give another, or set build to build it")]
             )
-        return found
+        return digest
 
     def _built(self, image: str, environment: str) -> tuple[str, bool]:
         """The digest of what the recipe makes, and whether it had been made before."""
         made_from = image_build.recipe(environment, self.options.build_args)
         tag = image_build.inputs_tag(image, made_from)
-        known = self._known(tag) or self.verified.built(made_from.inputs)
-        if known is not None:
-            self.say(f"{tag} was built before: {known}")
-            return known, True
+        digest_before = self._registered(tag) or self.verified.built(made_from.inputs)
+        if digest_before is not None:
+            self.say(f"{tag} was built before: {digest_before}")
+            return digest_before, True
         self.say(f"building {tag}")
         job = image_build.documents(self.options, image, made_from)
         digest = run_to_end(self.api, job, self.owner, say=self.say)
         if not _DIGEST.fullmatch(digest):
             raise TargetError(f"the build of {tag} ended well and named no digest, but {digest[:200]!r}")
-        pushed = self._known(tag)
+        pushed = self._registered(tag)
         if pushed not in (None, digest):
             raise TargetError(f"{digest} was pushed as {tag}, and the registry has {pushed} there")
         self.verified.note_built(made_from.inputs, digest)
         self.say(f"built {tag}: {digest}")
         return digest, False
 
-    def _known(self, tag: str) -> str | None:
+    def _registered(self, tag: str) -> str | None:
         try:
             return self.registry.digest(tag)
         except RegistryUnreachable as error:

@@ -1,7 +1,7 @@
-"""Run a task's Job to its end: its log in ours while it lasts, its result afterwards, nothing of it left.
+"""Run a task's Job to its end: relay its log, return its result, and leave nothing of it behind.
 
-The Job's name is that of its work, so who comes second, or comes again after its process died, finds the first
-one's Job and goes on with it. Whoever sees its end first writes the result on the Job, and the cluster removes it
+The Job is named after its work, so a second caller, or a retry after its process died, finds the Job of the first one
+and follows it. Whoever sees its end first writes the result on the Job, and the cluster removes it
 once all who follow it have had time to see that. The Job names the runs that follow it: when all of them are over, the
 janitor removes it (see :mod:`wideloop.operators.targets.kubernetes.preparations`).
 """
@@ -33,8 +33,8 @@ _POLL_S = 1.0
 #: Silence after which a log is asked for again: connections die unnoticed.
 _SILENCE_S = 60.0
 _GONE_S = 60.0
-#: So often a Job may vanish between the look at it and the next step.
-_NO_LIVES = 3
+#: How often a Job may vanish between the look at it and the next step.
+_MAX_ATTEMPTS = 3
 #: What the cluster may take on top of a Job's own limit to say that it is over.
 _MARGIN_S = 60.0
 #: Refusals of a log that say nothing new: it does not exist yet or any more, or the API server is restarted.
@@ -72,12 +72,12 @@ def run_to_end(
     except ApiUnreachable:
         raise
     except _Failed:
-        _let_go(api, documents[0], uid, "")
+        _publish(api, documents[0], uid, "")
         raise
     except TargetError:
         _remove(api, documents, uid)
         raise
-    _let_go(api, documents[0], uid, result)
+    _publish(api, documents[0], uid, result)
     return result
 
 
@@ -86,26 +86,28 @@ class _Failed(TargetError):
 
 
 def _find_or_make(api: Api, documents: Sequence[Json], owner: Owner | None) -> Json:
-    """The Job of this work with its files: one that runs, or whose result nobody has taken yet, else a new one.
+    """The Job of this work with its files: one that runs, or whose result was not taken yet, else a new one.
 
     Raises:
-        TargetError: somebody else has a Job of that name, or it comes and goes.
+        TargetError: the name belongs to a Job of another owner, or the Job is removed again and again.
     """
-    for _ in range(_NO_LIVES):
-        found = settled(api, path_of(documents[0]))
-        if found is None:
+    for _ in range(_MAX_ATTEMPTS):
+        job_there = settled(api, path_of(documents[0]))
+        if job_there is None:
             job = _make(api, documents[0], owner)
         else:
-            require_ours(found)
-            if not _goes_on(found):
-                _remove(api, documents, found["metadata"]["uid"])
+            require_ours(job_there)
+            if not _can_be_joined(job_there):
+                _remove(api, documents, job_there["metadata"]["uid"])
                 continue
-            job = _join(api, documents[0], found["metadata"]["uid"], owner)
+            job = _join(api, documents[0], job_there["metadata"]["uid"], owner)
         if job is not None:
             _give_files(api, documents, job["metadata"]["uid"])
             return job
     name = documents[0]["metadata"]["name"]
-    raise TargetError(f"Job {name} comes and goes: somebody removes it. Start the task again")
+    raise TargetError(
+        f"Job {name} was removed each time it was made. Find out who deletes it, then start the task again"
+    )
 
 
 def _make(api: Api, job: Json, owner: Owner | None) -> Json | None:
@@ -122,21 +124,21 @@ def _make(api: Api, job: Json, owner: Owner | None) -> Json | None:
 
 def _join(api: Api, job: Json, uid: str, owner: Owner | None) -> Json | None:
     """Say on this very Job that one more run waits for it; None when it is being removed, or has failed."""
-    said = {"metadata": {"uid": uid, "annotations": _waits_for_it(owner)}}
+    change = {"metadata": {"uid": uid, "annotations": _waits_for_it(owner)}}
     try:
-        joined = api.request("PATCH", path_of(job), {"fieldManager": MANAGER}, said, content_type=MERGE)
+        joined = api.request("PATCH", path_of(job), {"fieldManager": MANAGER}, change, content_type=MERGE)
     except ApiRefused as error:
         if not replaced(error):
             raise
         return None
-    return joined if _goes_on(joined) else None
+    return joined if _can_be_joined(joined) else None
 
 
 def _waits_for_it(owner: Owner | None) -> dict[str, str]:
     return follower_annotation(owner.dag_id, owner.run_id, owner.installation) if owner else {}
 
 
-def _goes_on(job: Json) -> bool:
+def _can_be_joined(job: Json) -> bool:
     metadata = job["metadata"]
     taken = RESULT in (metadata.get("annotations") or {})
     return not (taken or _ended(job) == "Failed" or metadata.get("deletionTimestamp"))
@@ -150,7 +152,7 @@ def _give_files(api: Api, documents: Sequence[Json], uid: str) -> None:
         apply(api, {**document, "metadata": {**document["metadata"], "ownerReferences": [reference]}})
 
 
-def _let_go(api: Api, job: Json, uid: str, result: str) -> None:
+def _publish(api: Api, job: Json, uid: str, result: str) -> None:
     """Write the result where others who follow this very Job find it, and have the cluster remove it soon."""
     changes: Json = {"metadata": {"uid": uid}, "spec": {"ttlSecondsAfterFinished": KEPT_S}}
     if result:
@@ -158,7 +160,7 @@ def _let_go(api: Api, job: Json, uid: str, result: str) -> None:
     try:
         api.request("PATCH", path_of(job), {"fieldManager": MANAGER}, changes, content_type=MERGE)
     except TargetError:
-        # We have what we came for, and the cluster removes a finished Job by itself in the end.
+        # The result is known, and the cluster removes a finished Job after a while.
         return
 
 
@@ -183,9 +185,9 @@ class _Follower:
         self._say = say
         self._pending_s = pending_s
         self._limit_s = job["spec"]["activeDeadlineSeconds"] + _MARGIN_S
-        #: Time stamp of the last line seen, by pod.
-        self._seen: dict[str, str] = {}
-        #: Status of the last refusal to show the log that was said.
+        #: Time stamp of the last line that was relayed, by pod.
+        self._last_stamp: dict[str, str] = {}
+        #: Status of the last refusal of the log that was reported.
         self._refused = 0
 
     def result(self) -> str:
@@ -194,7 +196,7 @@ class _Follower:
         while True:
             job = self._api.get(self._path)
             if job is None:
-                raise TargetError(f"Job {self._name} was removed by somebody while it ran. Start the task again")
+                raise TargetError(f"Job {self._name} was removed while it ran. Start the task again")
             pod = self._newest_pod()
             if pod is not None and _has_begun(pod):
                 self._follow(pod["metadata"]["name"])
@@ -210,17 +212,17 @@ class _Follower:
 
     def _newest_pod(self) -> Json | None:
         pods = collection("v1", "Pod", self._namespace)
-        found, _ = self._api.list(pods, {"labelSelector": f"batch.kubernetes.io/job-name={self._name}"})
-        return max(found, key=lambda p: str(p["metadata"]["creationTimestamp"]), default=None)
+        pods_of_job, _ = self._api.list(pods, {"labelSelector": f"batch.kubernetes.io/job-name={self._name}"})
+        return max(pods_of_job, key=lambda p: str(p["metadata"]["creationTimestamp"]), default=None)
 
     def _follow(self, pod: str) -> None:
-        """Say what the pod's log has beyond what was said before, until the log or the connection ends."""
+        """Relay the lines of the pod's log that were not relayed yet, until the log or the connection ends."""
         try:
             for line in follow_log(
-                self._api, self._namespace, pod, since=self._seen.get(pod, ""), timeout_s=_SILENCE_S
+                self._api, self._namespace, pod, since=self._last_stamp.get(pod, ""), timeout_s=_SILENCE_S
             ):
                 stamp, _, text = line.partition(" ")
-                self._seen[pod] = stamp
+                self._last_stamp[pod] = stamp
                 self._say(text)
         except TargetError as error:
             # Silence, a connection that broke, a node that cannot be reached: the Job itself tells which, and the next
@@ -239,13 +241,13 @@ class _Follower:
         if diagnosis is not None:
             raise TargetError(str(diagnosis))
         if waited_s > self._pending_s and not _on_its_way([str(event.get("reason")) for event in events]):
-            said = events[-1].get("message") if events else "nothing is said about why"
-            raise TargetError(f"Job {self._name} has not started after {waited_s:.0f} s: {said}")
+            reason = events[-1].get("message") if events else "no event gives a reason"
+            raise TargetError(f"Job {self._name} has not started after {waited_s:.0f} s: {reason}")
 
     def _events(self, subject: str) -> list[Json]:
         query = {"fieldSelector": f"involvedObject.name={subject}"}
-        found, _ = self._api.list(collection("v1", "Event", self._namespace), query)
-        return sorted(found, key=lambda e: str(e.get("lastTimestamp") or e["metadata"]["creationTimestamp"]))
+        events, _ = self._api.list(collection("v1", "Event", self._namespace), query)
+        return sorted(events, key=lambda e: str(e.get("lastTimestamp") or e["metadata"]["creationTimestamp"]))
 
     def _conclude(self, job: Json, ended: str, pod: Json | None) -> str:
         terminated = _terminated(pod)

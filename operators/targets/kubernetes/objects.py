@@ -1,4 +1,4 @@
-"""Objects by kind and name: applied without ever touching one of somebody else's."""
+"""Objects by kind and name: applied without ever touching one that this project did not make."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LOG_PASSING = (429, 500, 502, 503, 504)
 UNREADABLE = "the log cannot be read: "
 _POLL_S = 0.5
 _GONE_S = 60.0
-_NO_LIVES = 3
+_MAX_ATTEMPTS = 3
 
 
 def collection(api_version: str, kind: str, namespace: str | None) -> str:
@@ -42,23 +42,23 @@ def replaced(refusal: ApiRefused) -> bool:
 
 
 def apply(api: Api, document: Mapping[str, Any]) -> Json:
-    """Create an object of ours, or bring one that exists to what ``document`` says; returns it as it then is.
+    """Create an object, or bring the existing one to what ``document`` describes; returns it as it then is.
 
     Raises:
-        TargetError: somebody else has an object of that name; it is left as it is.
+        TargetError: an object of that name exists that this project did not make; it is left as it is.
         ApiRefused: the API server does not take it.
     """
     path = path_of(document)
     metadata = document["metadata"]
     everything = collection(document["apiVersion"], document["kind"], metadata.get("namespace"))
-    for _ in range(_NO_LIVES):
-        found = settled(api, path)
+    for _ in range(_MAX_ATTEMPTS):
+        existing = settled(api, path)
         try:
-            if found is None:
+            if existing is None:
                 # Not by applying, which would merge into what another may have made since the look above.
                 return api.request("POST", everything, {"fieldManager": MANAGER}, document)
-            require_ours(found)
-            pinned = {**document, "metadata": {**metadata, "uid": found["metadata"]["uid"]}}
+            require_ours(existing)
+            pinned = {**document, "metadata": {**metadata, "uid": existing["metadata"]["uid"]}}
             query = {"fieldManager": MANAGER, "force": "true"}
             return api.request("PATCH", path, query, pinned, content_type=APPLY)
         except ApiRefused as error:
@@ -73,35 +73,35 @@ def settled(api: Api, path: str) -> Json | None:
     """An object that stays, None when there is none: what would be made of one that is being deleted goes with it.
 
     Raises:
-        TargetError: it is being deleted and does not go, or is somebody else's and goes.
+        TargetError: it is being deleted and stays, or was not made by this project.
     """
-    found = api.get(path)
-    if found is None or "deletionTimestamp" not in found["metadata"]:
-        return found
-    require_ours(found)
+    existing = api.get(path)
+    if existing is None or "deletionTimestamp" not in existing["metadata"]:
+        return existing
+    require_ours(existing)
     if not wait_gone(api, path, _GONE_S):
-        held = ", ".join(found["metadata"].get("finalizers") or ()) or "the pods below it"
+        held = ", ".join(existing["metadata"].get("finalizers") or ()) or "the pods below it"
         raise TargetError(
-            f"{found['kind']} {found['metadata']['name']} is being deleted and has not gone within {_GONE_S:.0f} s. It "
-            f"waits for {held}: look whether the controller that removes that runs"
+            f"{existing['kind']} {existing['metadata']['name']} is being deleted and exists after {_GONE_S:.0f} s. "
+            f"It waits for {held}: look whether the controller that removes that runs"
         )
     return None
 
 
-def require_ours(found: Mapping[str, Any]) -> None:
-    """Refuse to go on with an object that does not carry our label.
+def require_ours(existing: Mapping[str, Any]) -> None:
+    """Refuse an object that does not carry the project's label.
 
     Raises:
         TargetError: it does not.
     """
-    if is_ours(found):
+    if is_ours(existing):
         return
-    metadata = found["metadata"]
+    metadata = existing["metadata"]
     marked = (metadata.get("labels") or {}).get(MANAGED_BY)
     by = f"managed by {marked!r}" if marked else f"without the label {MANAGED_BY}={MANAGER}"
     raise TargetError(
-        f"{found['kind']} {metadata['name']} in namespace {metadata.get('namespace')} exists and is not ours ({by}); "
-        "it was left as it is. Delete or rename it, or use another namespace"
+        f"{existing['kind']} {metadata['name']} in namespace {metadata.get('namespace')} exists and is not ours "
+        f"({by}); it was left as it is. Delete or rename it, or use another namespace"
     )
 
 
@@ -139,7 +139,7 @@ def delete(
 def wait_gone(api: Api, path: str, timeout_s: float, *, uid: str = "") -> bool:
     """Whether an object, or that very one, is gone within ``timeout_s``."""
     deadline = time.monotonic() + timeout_s
-    while (found := api.get(path)) is not None and uid in ("", found["metadata"]["uid"]):
+    while (existing := api.get(path)) is not None and uid in ("", existing["metadata"]["uid"]):
         if time.monotonic() > deadline:
             return False
         time.sleep(_POLL_S)
@@ -151,8 +151,8 @@ def log_lines(
 ) -> tuple[str, ...]:
     """The log of a pod's container so far; nothing when there is none (yet).
 
-    A log that cannot be read, for its node does not answer, is one line that says so: whoever wants it has more to say
-    about the pod, and must not wait.
+    Where the node does not answer, the log is one line that starts with :data:`UNREADABLE`: callers report other facts
+    about the pod as well, and must not wait.
     """
     query: dict[str, Any] = {}
     if container:
@@ -165,7 +165,7 @@ def log_lines(
     deadline = time.monotonic() + _LOG_S
     while True:
         try:
-            # As what a pod says: that a node is silent says nothing about the API server, which is waited for longer.
+            # As a proxied request: a silent node is no outage of the API server, which would be waited for longer.
             left = max(deadline - time.monotonic(), _POLL_S)
             with api.stream("GET", path, query, timeout_s=left, proxied=True) as answer:
                 return tuple(answer.read().decode(errors="replace").splitlines())

@@ -1,4 +1,4 @@
-"""The known faces of pods that do not run: for each its kind, what happened, and what to do about it."""
+"""The diagnoses of pods that do not run: for each its kind, what happened, and what to do about it."""
 
 from __future__ import annotations
 
@@ -55,40 +55,44 @@ _UNSCHEDULABLE: tuple[tuple[str, FailureKind, str], ...] = (
 
 def unschedulable(component: str, condition: Json) -> Diagnosis:
     """A pod that the scheduler has refused, or was told to hold back, for longer than nodes take to appear."""
-    said = condition.get("message") or ""
+    message = condition.get("message") or ""
     if condition.get("reason") == "SchedulingGated":
         return Diagnosis(
             kind="unschedulable",
             component=component,
-            message=f"its scheduling is held back by a gate: {said}",
+            message=f"its scheduling is held back by a gate: {message}",
             action="A gang scheduler (Grove, Kueue) waits for room or quota, or is not running: look at its workload, "
             "or set WIDELOOP_CLUSTER__GROVE=false",
         )
-    matching = [(re.search(rf"(\d+ )?(?:{pattern})", said), kind, action) for pattern, kind, action in _UNSCHEDULABLE]
-    known = [(found, kind, action) for found, kind, action in matching if found]
-    if not known:
+    matching = [
+        (re.search(rf"(\d+ )?(?:{pattern})", message), kind, action) for pattern, kind, action in _UNSCHEDULABLE
+    ]
+    causes = [(match, kind, action) for match, kind, action in matching if match]
+    if not causes:
         return Diagnosis(
             kind="unschedulable",
             component=component,
-            message=f"cannot be scheduled: {said or condition.get('reason')}",
+            message=f"cannot be scheduled: {message or condition.get('reason')}",
             action="See `kubectl describe pod`",
         )
     # A node may lack several things, and one without GPUs lacks those too: what most nodes lack is what is missing.
-    lacking = [face for face in known if "Insufficient" in face[0][0]]
-    decisive = max(lacking, key=lambda face: int(face[0][1] or 0)) if known[0] in lacking else known[0]
-    return Diagnosis(kind=decisive[1], component=component, message=f"cannot be scheduled: {said}", action=decisive[2])
+    lacking = [cause for cause in causes if "Insufficient" in cause[0][0]]
+    decisive = max(lacking, key=lambda cause: int(cause[0][1] or 0)) if causes[0] in lacking else causes[0]
+    return Diagnosis(
+        kind=decisive[1], component=component, message=f"cannot be scheduled: {message}", action=decisive[2]
+    )
 
 
 def not_started(component: str, wait: Json, *, patient: bool) -> Diagnosis | None:
     """A container that cannot be made. ``patient``: what may pass is given time."""
-    reason, said = wait["reason"], wait.get("message") or ""
+    reason, message = wait["reason"], wait.get("message") or ""
     if reason in _IMAGE:
-        if patient and not _NEVER.search(f"{reason} {said}"):
+        if patient and not _NEVER.search(f"{reason} {message}"):
             return None
         return Diagnosis(
             kind="image_unavailable",
             component=component,
-            message=f"{reason}: {said}",
+            message=f"{reason}: {message}",
             action="Check that the image was built and pushed (run wideep_image), its name, and "
             "WIDELOOP_CLUSTER__IMAGE_PULL_SECRET",
         )
@@ -96,52 +100,52 @@ def not_started(component: str, wait: Json, *, patient: bool) -> Diagnosis | Non
         return Diagnosis(
             kind="bad_configuration",
             component=component,
-            message=f"{reason}: {said}",
+            message=f"{reason}: {message}",
             action="A secret, ConfigMap, command or mount of the pod is not there: make it, then apply again",
         )
     return None
 
 
-def not_mounted(component: str, said: str) -> Diagnosis | None:
+def not_mounted(component: str, message: str) -> Diagnosis | None:
     """A pod that waits for its volumes."""
-    if not said:
+    if not message:
         return None
     return Diagnosis(
         kind="storage_unavailable",
         component=component,
-        message=f"its volumes are not mounted: {said}",
+        message=f"its volumes are not mounted: {message}",
         action="Check the claims with `kubectl get pvc`, and that their class can be mounted by many nodes at once",
     )
 
 
 def refused_by_node(component: str, pod: Json) -> Diagnosis:
-    """A pod that its node would not start, or threw out."""
+    """A pod that its node did not start, or evicted."""
     node, status = pod["spec"].get("nodeName"), pod["status"]
-    said = status.get("message") or ""
+    message = status.get("message") or ""
     if status["reason"] == "Evicted":
         return Diagnosis(
             kind="crashed",
             component=component,
-            message=f"was evicted from {node}: {said}",
+            message=f"was evicted from {node}: {message}",
             action="Free the node's disk or memory, or give the pods a priority class "
             "(WIDELOOP_CLUSTER__PRIORITY_CLASS)",
         )
     return Diagnosis(
         kind="node_lost",
         component=component,
-        message=f"node {node} did not run it: {status['reason']}: {said}",
+        message=f"node {node} did not run it: {status['reason']}: {message}",
         action="A device of that node may be lost: look at it with `nvidia-smi` and at its device plugin, cordon the "
         "node and try again",
     )
 
 
-def node_lost(component: str, pod: Json, said: str, since: str) -> Diagnosis:
+def node_lost(component: str, pod: Json, message: str, since: str) -> Diagnosis:
     """A pod on a node that is gone, or does not answer."""
     node, name = pod["spec"].get("nodeName"), pod["metadata"]["name"]
     return Diagnosis(
         kind="node_lost",
         component=component,
-        message=f"node {node} of {name} has been silent since {since}: {said}",
+        message=f"node {node} of {name} has been silent since {since}: {message}",
         action="Cordon or remove the node (`kubectl delete node` frees what its pods hold) and try again",
     )
 
@@ -157,12 +161,12 @@ def does_not_end(component: str, pod: Json, since: str) -> Diagnosis:
     )
 
 
-def probe_failed(component: str, said: str, tail: tuple[str, ...]) -> Diagnosis:
+def probe_failed(component: str, message: str, tail: tuple[str, ...]) -> Diagnosis:
     """A container that its node killed because it did not answer in time."""
     return Diagnosis(
         kind="timed_out",
         component=component,
-        message=said,
+        message=message,
         action="Its log says how far it came; loading from slow storage needs a model cache that many nodes read fast",
         log_tail=tail,
     )
@@ -182,7 +186,7 @@ def host_memory(component: str, pod: Json, tail: tuple[str, ...]) -> Diagnosis:
 
 
 def pods_refused(component: str, refusal: str) -> Diagnosis:
-    """A component whose pods the API server refuses, in the words of whoever wanted to make them."""
+    """A component whose pods the API server refuses, as its controller reports it."""
     if "exceeded quota" in refusal:
         return Diagnosis(
             kind="quota_exceeded",

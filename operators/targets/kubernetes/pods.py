@@ -1,4 +1,4 @@
-"""What a pod's JSON says about the component that it is."""
+"""Facts about a component, read from the JSON of its pod."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from wideloop.manifests.kubernetes.labels import COMPONENT
 Json = dict[str, Any]
 
 _MAIN = "main"
-#: Who deletes the pods of a node that does not answer says so.
+#: Reason of the condition of pods that are deleted because their node does not answer.
 _TAINTED = "DeletionByTaintManager"
 
 
@@ -24,7 +24,7 @@ class Ended(NamedTuple):
         failures: its ends in this pod so far.
         running_again: the run that ended is the last but one.
         message: the end of its log as the node kept it, at most 2 KiB; empty when it did not.
-        at: when, as the API server writes it; empty when nobody says.
+        at: when, as the API server writes it; empty when unknown.
     """
 
     code: int
@@ -36,7 +36,7 @@ class Ended(NamedTuple):
 
 
 def role(pod: Json) -> str | None:
-    """The component that a pod belongs to: ``frontend``, a worker's role, ...; None when it is none of ours."""
+    """The component that a pod belongs to: ``frontend``, a worker's role, ...; None when it has none."""
     return (pod["metadata"].get("labels") or {}).get(COMPONENT)
 
 
@@ -56,7 +56,7 @@ def ready(pod: Json) -> bool:
 
 
 def ready_since(pod: Json) -> str | None:
-    """When a pod began to pass its readiness probes; None when it does not, or nobody says."""
+    """When a pod began to pass its readiness probes; None when it does not, or the time is unknown."""
     conditions = pod.get("status", {}).get("conditions") or ()
     passing = (c for c in conditions if c["type"] == "Ready" and c["status"] == "True")
     return next((c.get("lastTransitionTime") for c in passing), None)
@@ -164,15 +164,15 @@ def in_words(pod: Json) -> str:
     wait = waiting(pod)
     condition = scheduled(pod)
     if wait:
-        said = f"{wait['reason']} {wait.get('message', '')}"
+        state = f"{wait['reason']} {wait.get('message', '')}"
     elif condition.get("status") == "False":
-        said = f"{condition.get('reason', 'not scheduled')}: {condition.get('message', '')}"
+        state = f"{condition.get('reason', 'not scheduled')}: {condition.get('message', '')}"
     elif is_being_deleted(pod):
-        said = "is being deleted"
+        state = "is being deleted"
     else:
         phase = pod.get("status", {}).get("phase", "Pending")
-        said = f"{phase}, {'ready' if ready(pod) else 'not ready yet'}"
-    return f"{pod['metadata']['name']}: {said.strip()}"
+        state = f"{phase}, {'ready' if ready(pod) else 'not ready yet'}"
+    return f"{pod['metadata']['name']}: {state.strip()}"
 
 
 def _before_deletion(terminated: Json, pod: Json) -> bool:

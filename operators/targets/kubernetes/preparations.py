@@ -1,4 +1,4 @@
-"""Jobs of tasks by the runs that wait for them, and the end of those that nobody waits for any more."""
+"""Jobs of tasks by the runs that wait for them, and the removal of those that no run waits for any more."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from wideloop.operators.targets.kubernetes.objects import delete, replaced, requ
 
 #: What a pod and its Job may take to be gone.
 _GONE_S = 60.0
-#: So often a Job may change under our hands.
+#: How often a Job may change between reading and changing it.
 _TRIES = 5
 
 
 def preparations(api: Api, options: ClusterOptions) -> list[Preparation]:
-    """Every Job of a task of ours that there is, also one that has ended."""
-    found, _ = api.list(view.jobs(options), {"labelSelector": f"{selector()},{TASK}"})
-    return [Preparation(name=job["metadata"]["name"], owners=_owners(job)) for job in found]
+    """Every Job of a task that exists, also one that has ended."""
+    task_jobs, _ = api.list(view.jobs(options), {"labelSelector": f"{selector()},{TASK}"})
+    return [Preparation(name=job["metadata"]["name"], owners=_owners(job)) for job in task_jobs]
 
 
 def abandon(api: Api, options: ClusterOptions, name: str, owners: Collection[Owner]) -> bool:
@@ -36,19 +36,19 @@ def abandon(api: Api, options: ClusterOptions, name: str, owners: Collection[Own
     path = f"{view.jobs(options)}/{name}"
     for _ in range(_TRIES):
         job = api.get(path)
-        known = _owners(job) if job else ()
-        if job is None or not set(known) & set(owners):
+        waiting = _owners(job) if job else ()
+        if job is None or not set(waiting) & set(owners):
             return False
         require_ours(job)
         metadata = job["metadata"]
-        if left := [owner for owner in known if owner not in owners]:
-            if _strike(api, path, metadata["uid"], [owner for owner in known if owner not in left]):
+        if left := [owner for owner in waiting if owner not in owners]:
+            if _strike(api, path, metadata["uid"], [owner for owner in waiting if owner not in left]):
                 return False
         elif delete(api, path, propagation="Foreground", uid=metadata["uid"], version=metadata["resourceVersion"]):
             if not wait_gone(api, path, _GONE_S, uid=metadata["uid"]):
                 raise TargetError(f"the pod of Job {name} has not ended within {_GONE_S:.0f} s: look at its node")
             return True
-    raise TargetError(f"Job {name} changes all the time; the next sweep finds it again")
+    raise TargetError(f"Job {name} changed during each of {_TRIES} attempts; the janitor tries again on its next run")
 
 
 def _strike(api: Api, path: str, uid: str, owners: Sequence[Owner]) -> bool:

@@ -1,4 +1,4 @@
-"""Which digest a registry has under a reference: the one question that we ask a container registry.
+"""Which digest a container registry has under a reference: the only question that is asked of registries.
 
 Protocol: OCI distribution specification 1.1 (``HEAD /v2/<name>/manifests/<reference>``) with the token
 authentication that Docker's registry documents.
@@ -33,7 +33,7 @@ _CHALLENGE = re.compile(r'(\w+)="([^"]*)"')
 
 
 class RegistryRefused(TargetError):
-    """A registry answered, and said no: wrong credentials, no permission, or an error of its own."""
+    """A registry refused a request: wrong credentials, no permission, or an internal error."""
 
 
 class RegistryUnreachable(TargetError):
@@ -71,7 +71,7 @@ class Registry:
     """Registries, with the credentials for them.
 
     Args:
-        docker_config: content of a ``.dockerconfigjson``, for the registries that ask who we are.
+        docker_config: content of a ``.dockerconfigjson``, for the registries that require a login.
         plain_http: hosts that are asked by HTTP; those of this machine's loopback always are.
     """
 
@@ -86,18 +86,18 @@ class Registry:
             RegistryRefused: it wants other credentials, or fails.
             RegistryUnreachable: it does not answer.
         """
-        asked = Reference.parse(image)
-        url = f"{self._base(asked.host)}/v2/{asked.name}/manifests/{asked.digest or asked.tag}"
+        reference = Reference.parse(image)
+        url = f"{self._base(reference.host)}/v2/{reference.name}/manifests/{reference.digest or reference.tag}"
         headers = {"Accept": _MANIFESTS}
-        status, answer = self._head(url, headers, asked)
+        status, answer = self._head(url, headers, reference)
         if status == 401:
-            headers |= self._authorization(answer.get("WWW-Authenticate", ""), asked)
-            status, answer = self._head(url, headers, asked)
+            headers |= self._authorization(answer.get("WWW-Authenticate", ""), reference)
+            status, answer = self._head(url, headers, reference)
         if status == 404:
             return None
         if status != 200:
-            raise RegistryRefused(_refusal(asked, status, known=asked.host in self._logins))
-        return answer.get("Docker-Content-Digest") or asked.digest or None
+            raise RegistryRefused(_refusal(reference, status, has_login=reference.host in self._logins))
+        return answer.get("Docker-Content-Digest") or reference.digest or None
 
     def _base(self, host: str) -> str:
         if host == _HUB:
@@ -105,7 +105,7 @@ class Registry:
         plain = host in self._plain_http or host.rpartition(":")[0] in _LOOPBACK or host in _LOOPBACK
         return f"{'http' if plain else 'https'}://{host}"
 
-    def _head(self, url: str, headers: Mapping[str, str], asked: Reference) -> tuple[int, Message]:
+    def _head(self, url: str, headers: Mapping[str, str], reference: Reference) -> tuple[int, Message]:
         request = urllib.request.Request(url, headers=dict(headers), method="HEAD")
         try:
             with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:
@@ -114,53 +114,57 @@ class Registry:
             error.close()
             return error.code, error.headers
         except OSError as error:
-            raise RegistryUnreachable(f"the registry {asked.host} does not answer from here: {error}") from error
+            raise RegistryUnreachable(f"the registry {reference.host} does not answer from here: {error}") from error
 
-    def _authorization(self, challenge: str, asked: Reference) -> dict[str, str]:
+    def _authorization(self, challenge: str, reference: Reference) -> dict[str, str]:
         """The header that answers a 401: a token where the registry names who issues them, else the login itself."""
-        login = self._logins.get(asked.host)
+        login = self._logins.get(reference.host)
         basic = {"Authorization": f"Basic {login}"} if login else {}
         if not challenge.lower().startswith("bearer"):
             return basic
         terms = dict(_CHALLENGE.findall(challenge))
-        query = {"service": terms.get("service", ""), "scope": f"repository:{asked.name}:pull"}
+        query = {"service": terms.get("service", ""), "scope": f"repository:{reference.name}:pull"}
         url = f"{terms.get('realm', '')}?{urllib.parse.urlencode(query)}"
         try:
             with urllib.request.urlopen(urllib.request.Request(url, headers=basic), timeout=_TIMEOUT_S) as answer:
-                found = json.load(answer)
+                issued = json.load(answer)
         except urllib.error.HTTPError as error:
             error.close()
-            raise RegistryRefused(_refusal(asked, error.code, known=bool(login))) from error
+            raise RegistryRefused(_refusal(reference, error.code, has_login=bool(login))) from error
         except (OSError, ValueError) as error:
-            raise RegistryUnreachable(f"the token service of {asked.host} does not answer: {error}") from error
-        return {"Authorization": f"Bearer {found.get('token') or found.get('access_token', '')}"}
+            raise RegistryUnreachable(f"the token service of {reference.host} does not answer: {error}") from error
+        return {"Authorization": f"Bearer {issued.get('token') or issued.get('access_token', '')}"}
 
 
-def _refusal(asked: Reference, status: int, *, known: bool) -> str:
+def _refusal(reference: Reference, status: int, *, has_login: bool) -> str:
     if status in (401, 403):
-        login = "the login in the registry secret is not accepted" if known else f"there is no login for {asked.host}"
+        login = (
+            "the login in the registry secret is not accepted"
+            if has_login
+            else f"there is no login for {reference.host}"
+        )
         action = (
-            f"Make a secret with `kubectl create secret docker-registry NAME --docker-server={asked.host} ...` and "
+            f"Make a secret with `kubectl create secret docker-registry NAME --docker-server={reference.host} ...` and "
             "give its name as registry_secret"
         )
-        return f"the registry refused {asked} with {status}: {login}. {action}"
-    return f"the registry refused {asked} with {status}: it fails by itself. Look at its log, then try again"
+        return f"the registry refused {reference} with {status}: {login}. {action}"
+    return f"the registry refused {reference} with {status}: an error of its own. Look at its log, then try again"
 
 
 def _logins(docker_config: str) -> dict[str, str]:
     """Base64 of ``user:password`` by host. Docker writes its hub's host as a URL."""
     try:
         entries = json.loads(docker_config or "{}").get("auths", {})
-        found = {}
+        logins = {}
         for server, entry in entries.items():
             host = server.removeprefix("https://").removeprefix("http://").partition("/")[0]
             login = entry.get("auth") or _encoded(entry.get("username", ""), entry.get("password", ""))
-            found[_HUB if host == "index.docker.io" else host] = login
+            logins[_HUB if host == "index.docker.io" else host] = login
     except (ValueError, AttributeError) as error:
         raise RegistryRefused(
             "the registry secret holds no .dockerconfigjson: make it with `kubectl create secret docker-registry`"
         ) from error
-    return found
+    return logins
 
 
 def _encoded(user: str, password: str) -> str:

@@ -52,8 +52,10 @@ def judge(view: View, spec: DeploymentSpec, read_log: ReadLog, start_timeout_s: 
             return Judgement("ready", start_seconds=record["seconds"])
         if view.files_pod is None or not ready(view.files_pod):
             # Found out now, and not once a benchmark was paid for.
-            said = in_words(view.files_pod) if view.files_pod else "its pod is gone and made again"
-            return Judgement("pending", f"every component is up, but nothing serves the files that they write: {said}")
+            reason = in_words(view.files_pod) if view.files_pod else "its pod is gone and made again"
+            return Judgement(
+                "pending", f"every component is up, but nothing serves the files that they write: {reason}"
+            )
         if view.available_s > ANSWER_S:
             return failed(_silent(view))
         return Judgement("ask", "every component is up; no generation was answered yet")

@@ -126,22 +126,24 @@ class KubernetesTarget(Target):
     def _look(self, name: str) -> Judgement:
         """Ask the API server instead of believing the watch."""
         api, options = self._cluster.api, self._cluster.options
-        seen = view.look(api, options, self.platform, name)
-        verdict = self._judge(seen)
-        if verdict.state == "pending" and (seen.files_pod is None or has_ended(seen.files_pod)):
+        snapshot = view.look(api, options, self.platform, name)
+        verdict = self._judge(snapshot)
+        if verdict.state == "pending" and (snapshot.files_pod is None or has_ended(snapshot.files_pod)):
             self._files(name).bring_back()
-        if verdict.state == "failed" or (verdict.state == "pending" and self._looks_stuck(seen)):
+        if verdict.state == "failed" or (verdict.state == "pending" and self._looks_stuck(snapshot)):
             # Events may say more, or that help is on its way.
-            verdict = self._judge(view.with_nodes(api, view.with_events(api, options, seen)))
-        return self._ask(seen) if verdict.state == "ask" else verdict
+            verdict = self._judge(view.with_nodes(api, view.with_events(api, options, snapshot)))
+        return self._ask(snapshot) if verdict.state == "ask" else verdict
 
-    def _judge(self, seen: View) -> Judgement:
-        if seen.root is None:
-            return Judgement("absent", f"there is no deployment {seen.name}")
-        spec = self._cluster.spec_of(seen.root)
-        if not is_being_deleted(seen.root):
-            self._keep_ends(seen.root, terminations.unrecorded(seen, get_engine(spec.engine), self._cluster.last_log))
-        return judge(seen, spec, self._cluster.last_log, self._start_timeout_s)
+    def _judge(self, snapshot: View) -> Judgement:
+        if snapshot.root is None:
+            return Judgement("absent", f"there is no deployment {snapshot.name}")
+        spec = self._cluster.spec_of(snapshot.root)
+        if not is_being_deleted(snapshot.root):
+            self._keep_ends(
+                snapshot.root, terminations.unrecorded(snapshot, get_engine(spec.engine), self._cluster.last_log)
+            )
+        return judge(snapshot, spec, self._cluster.last_log, self._start_timeout_s)
 
     def _keep_ends(self, root: dict[str, Any], new: Sequence[terminations.Termination]) -> None:
         """Write down how containers ended: at the next look their pods may be gone, or this process."""
@@ -154,29 +156,29 @@ class KubernetesTarget(Target):
                 raise
         self._cluster.kept_ends[root["metadata"]["uid"]] = new
 
-    def _looks_stuck(self, seen: View) -> bool:
-        return seen.root is not None and looks_stuck(seen, self._roles(seen.root))
+    def _looks_stuck(self, snapshot: View) -> bool:
+        return snapshot.root is not None and looks_stuck(snapshot, self._roles(snapshot.root))
 
     def _roles(self, root: dict[str, Any]) -> set[str]:
         return {component.role for component in self.platform.components(self._cluster.spec_of(root))}
 
-    def _ask(self, seen: View) -> Judgement:
+    def _ask(self, snapshot: View) -> Judgement:
         """Find out whether a deployment that is up serves, and write it down when it does."""
-        if seen.root is None:
-            return Judgement("absent", f"there is no deployment {seen.name}")
-        pods = (seen.root["metadata"]["uid"], seen.signature)
+        if snapshot.root is None:
+            return Judgement("absent", f"there is no deployment {snapshot.name}")
+        pods = (snapshot.root["metadata"]["uid"], snapshot.signature)
         if pods in self._cluster.answered:
             # What we wrote down has not come back by the watch yet.
             return Judgement("ready", start_seconds=self._cluster.answered[pods])
-        if not self._cluster.due("ask", seen.name, _ASK_EVERY_S):
+        if not self._cluster.due("ask", snapshot.name, _ASK_EVERY_S):
             return Judgement("pending", "every component is up; no generation was answered yet")
-        answer = unanswered(self, self._cluster.spec_of(seen.root))
+        answer = unanswered(self, self._cluster.spec_of(snapshot.root))
         if answer is not None:
             return Judgement("pending", f"every component is up, but {answer}")
-        seconds = seen.ready_record.get("seconds", seen.age_s)
-        record: dict[str, str | None] = {READY: json.dumps({"seconds": seconds, "pods": seen.signature})}
+        seconds = snapshot.ready_record.get("seconds", snapshot.age_s)
+        record: dict[str, str | None] = {READY: json.dumps({"seconds": seconds, "pods": snapshot.signature})}
         # Whatever ended on the way here was got over: what counts is what ends from now on.
-        self._annotate(seen.root, {**record, **terminations.forget(seen.root)})
+        self._annotate(snapshot.root, {**record, **terminations.forget(snapshot.root)})
         self._cluster.answered[pods] = seconds
         return Judgement("ready", start_seconds=seconds)
 
@@ -223,8 +225,8 @@ class KubernetesTarget(Target):
 
     def _control_servers(self, name: str, component: str) -> list[str]:
         """The control servers of a worker, as the API server's proxy names them."""
-        seen, leader = self._leader(name, component)
-        servers = self.platform.control(self.platform.group_of(seen.engine_pods, leader))
+        snapshot, leader = self._leader(name, component)
+        servers = self.platform.control(self.platform.group_of(snapshot.engine_pods, leader))
         return [f"pods/{quote(pod['metadata']['name'])}:{port}" for pod, port in servers]
 
     def _proxied(
@@ -240,15 +242,15 @@ class KubernetesTarget(Target):
 
     def endpoints(self, name: str) -> Endpoints:
         spec = self.spec(name)
-        seen = view.look(self._cluster.api, self._cluster.options, self.platform, name)
+        snapshot = view.look(self._cluster.api, self._cluster.options, self.platform, name)
         workers = [c for c in get_engine(spec.engine).components(spec) if "control" in c.ports]
         service, port = self.platform.frontend_service(name)
         return Endpoints(
-            frontend=f"http://{service}:{port}", control={c.name: self._control_urls(seen, c) for c in workers}
+            frontend=f"http://{service}:{port}", control={c.name: self._control_urls(snapshot, c) for c in workers}
         )
 
-    def _control_urls(self, seen: View, worker: Component) -> tuple[str, ...]:
-        group = self.platform.group_of(seen.engine_pods, self._speaker(seen, worker.role, worker.ordinal))
+    def _control_urls(self, snapshot: View, worker: Component) -> tuple[str, ...]:
+        group = self.platform.group_of(snapshot.engine_pods, self._speaker(snapshot, worker.role, worker.ordinal))
         return tuple(f"http://{pod['status'].get('podIP')}:{port}" for pod, port in self.platform.control(group))
 
     def logs(self, name: str, component: str, lines: int = 50) -> tuple[str, ...]:
@@ -256,11 +258,11 @@ class KubernetesTarget(Target):
         return log_lines(self._cluster.api, self._cluster.options.namespace, pod, container="main", tail=lines)
 
     def recordings(self, name: str, component: str) -> list[Path]:
-        seen, leader = self._leader(name, component)
+        snapshot, leader = self._leader(name, component)
         # Every rank writes on its own node, into the folder of its pod.
-        folders = [f"{role(p)}/{p['metadata']['name']}" for p in self.platform.group_of(seen.engine_pods, leader)]
-        found = [file for folder in folders for file in self._files(name).fetch(folder, _RECORDING)]
-        return sorted(found, key=lambda file: file.stat().st_mtime)
+        folders = [f"{role(p)}/{p['metadata']['name']}" for p in self.platform.group_of(snapshot.engine_pods, leader)]
+        files = [file for folder in folders for file in self._files(name).fetch(folder, _RECORDING)]
+        return sorted(files, key=lambda file: file.stat().st_mtime)
 
     def delete(self, name: str) -> None:
         self._deployments.delete(name, self._files(name))
@@ -301,13 +303,13 @@ class KubernetesTarget(Target):
 
     def _leader(self, name: str, component: str) -> tuple[View, dict[str, Any]]:
         """The deployment, and the pod of it that speaks for a component."""
-        seen = view.look(self._cluster.api, self._cluster.options, self.platform, name)
+        snapshot = view.look(self._cluster.api, self._cluster.options, self.platform, name)
         role, _, ordinal = component.rpartition("-")
-        return seen, self._speaker(seen, *(role, int(ordinal)) if ordinal.isdigit() else (component, 0))
+        return snapshot, self._speaker(snapshot, *(role, int(ordinal)) if ordinal.isdigit() else (component, 0))
 
-    def _speaker(self, seen: View, role: str, ordinal: int) -> dict[str, Any]:
-        leaders = self.platform.leaders(seen.engine_pods, role)
+    def _speaker(self, snapshot: View, role: str, ordinal: int) -> dict[str, Any]:
+        leaders = self.platform.leaders(snapshot.engine_pods, role)
         if ordinal >= len(leaders):
-            names = ", ".join(p["metadata"]["name"] for p in seen.engine_pods) or "none"
-            raise TargetError(f"{seen.name} has no pod for {role}-{ordinal}; its pods: {names}")
+            names = ", ".join(p["metadata"]["name"] for p in snapshot.engine_pods) or "none"
+            raise TargetError(f"{snapshot.name} has no pod for {role}-{ordinal}; its pods: {names}")
         return leaders[ordinal]

@@ -28,12 +28,12 @@ ReadLog = Callable[[Json, bool], tuple[str, ...]]
 
 #: Begin of the annotations of a root object that hold terminations, one for each pod.
 END = "wideloop/end-"
-#: Of an end that nobody can explain, this many in one place are enough.
+#: Unexplained terminations in one place after which a deployment counts as failed.
 ENOUGH = 2
-#: A root object keeps no more of them: nobody has acted on the first ones.
+#: Limit of what one root object holds; more would tell nothing new.
 _KEPT = 64
 _LINE = 200
-#: What ranks say when another one has ended before them.
+#: Log lines of a rank that ended because another one had ended before it.
 _AFTER_ANOTHER = re.compile(r"Connection (closed|reset) by (remote )?peer|socket.*closed by remote", re.I)
 
 
@@ -61,8 +61,8 @@ class Termination(BaseModel):
 
 def recorded(root: Json | None) -> list[Termination]:
     """The terminations that the root object holds."""
-    found = ((root or {}).get("metadata", {}).get("annotations") or {}).items()
-    return [Termination.model_validate_json(text) for key, text in sorted(found) if key.startswith(END)]
+    annotations = ((root or {}).get("metadata", {}).get("annotations") or {}).items()
+    return [Termination.model_validate_json(text) for key, text in sorted(annotations) if key.startswith(END)]
 
 
 def record(ends: Iterable[Termination]) -> dict[str, str]:
@@ -80,18 +80,18 @@ def unrecorded(view: View, engine: Engine, read_log: ReadLog) -> list[Terminatio
     held = {end.pod: end for end in recorded(view.root)}
     if len(held) >= _KEPT:
         return []
-    return [end for end in _known(view, engine, read_log) if held.get(end.pod) != end]
+    return [end for end in _merged(view, engine, read_log) if held.get(end.pod) != end]
 
 
 def fatal(view: View, engine: Engine, read_log: ReadLog) -> Iterator[Diagnosis]:
-    """Why ranks will not come up: of ends that say why the first one, of others when there were enough in one place.
+    """Why ranks will not come up: the first explained termination, or an unexplained one once a place has enough.
 
-    What happened first comes first; who ended because another one had comes last. Where every component is up again,
-    the ends of pods that are gone have been got over.
+    The order is that of time; ranks that ended because another one had ended come last. Where every component is up
+    again, terminations of pods that are gone do not count.
     """
     by_place: dict[str, list[Termination]] = defaultdict(list)
     there = {pod["metadata"]["uid"] for pod in view.engine_pods}
-    for end in _known(view, engine, read_log):
+    for end in _merged(view, engine, read_log):
         if end.pod in there or not view.available:
             by_place[end.place].append(end)
     every = (end for ends in by_place.values() for end in ends)
@@ -103,20 +103,20 @@ def fatal(view: View, engine: Engine, read_log: ReadLog) -> Iterator[Diagnosis]:
             yield _counted(end, count, len(by_place[end.place]))
 
 
-def _known(view: View, engine: Engine, read_log: ReadLog) -> list[Termination]:
+def _merged(view: View, engine: Engine, read_log: ReadLog) -> list[Termination]:
     """One for each pod: what the root object holds, unless the pod has ended again or can be explained now."""
-    found = {end.pod: end for end in recorded(view.root)}
+    by_pod = {end.pod: end for end in recorded(view.root)}
     gone = view.gone_pods
     for pod in (*view.engine_pods, *view.deleted_pods, *gone):
         end = ended(pod)
-        held = found.get(pod["metadata"]["uid"])
+        held = by_pod.get(pod["metadata"]["uid"])
         if end is None or (held and held.failures >= end.failures and (_explained(held) or view.events is None)):
             continue
         lines = () if pod in gone else read_log(pod, end.running_again)
-        seen = _termination(view, pod, end, engine, lines or tuple(end.message.splitlines()))
-        if held is None or seen.failures > held.failures or _explained(seen):
-            found[seen.pod] = seen
-    return list(found.values())
+        newest = _termination(view, pod, end, engine, lines or tuple(end.message.splitlines()))
+        if held is None or newest.failures > held.failures or _explained(newest):
+            by_pod[newest.pod] = newest
+    return list(by_pod.values())
 
 
 def _explained(end: Termination) -> bool:
@@ -142,10 +142,10 @@ def _cause(view: View, pod: Json, end: Ended, engine: Engine, log: tuple[str, ..
     killed = last(_about(view, pod), "Killing")
     if re.search(r"failed (startup|liveness) probe", killed):
         return pod_diagnoses.probe_failed(component, killed, log[-pod_diagnoses.TAIL :])
-    found = engine.diagnose(Component(name=component, role=component), log, end.code)
-    if found.kind == "crashed" and end.reason == "OOMKilled":
-        return pod_diagnoses.host_memory(component, pod, found.log_tail)
-    return found
+    diagnosis = engine.diagnose(Component(name=component, role=component), log, end.code)
+    if diagnosis.kind == "crashed" and end.reason == "OOMKilled":
+        return pod_diagnoses.host_memory(component, pod, diagnosis.log_tail)
+    return diagnosis
 
 
 def _about(view: View, pod: Json) -> list[Json]:
@@ -161,5 +161,5 @@ def _came_along(end: Termination) -> bool:
 def _counted(end: Termination, count: int, pods: int) -> Diagnosis:
     if pods == 1:
         return end.diagnosis
-    said = f"{end.diagnosis.message}; {count} ends in {pods} pods that followed each other, this one in {end.name}"
-    return end.diagnosis.model_copy(update={"message": said})
+    message = f"{end.diagnosis.message}; {count} ends in {pods} pods that followed each other, this one in {end.name}"
+    return end.diagnosis.model_copy(update={"message": message})

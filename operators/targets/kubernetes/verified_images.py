@@ -44,11 +44,11 @@ class VerifiedImages:
         self._write(_key(digest), json.dumps(versions))
 
     def _read(self) -> dict[str, str]:
-        found = self._api.get(self._path)
-        if found is None:
+        config_map = self._api.get(self._path)
+        if config_map is None:
             return {}
-        require_ours(found)
-        return dict(found.get("data") or {})
+        require_ours(config_map)
+        return dict(config_map.get("data") or {})
 
     def _write(self, key: str, value: str) -> None:
         apply(self._api, {**self._document, "data": {**self._read(), key: value}})

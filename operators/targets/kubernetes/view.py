@@ -37,7 +37,7 @@ def jobs(options: ClusterOptions) -> str:
 
 
 def deployment_of(thing: Json) -> str | None:
-    """The deployment that an object of ours belongs to."""
+    """The deployment that an object belongs to."""
     return (thing["metadata"].get("labels") or {}).get(DEPLOYMENT)
 
 
@@ -125,8 +125,8 @@ class View:
     def ready_record(self) -> Json:
         """What :data:`READY` holds; empty when no generation was answered yet."""
         text = ((self.root or {}).get("metadata", {}).get("annotations") or {}).get(READY)
-        found: Json = json.loads(text) if text else {}
-        return found
+        record: Json = json.loads(text) if text else {}
+        return record
 
     def client_job(self, client: str) -> Json | None:
         """The Job of a client."""
@@ -135,8 +135,8 @@ class View:
 
     def client_pods(self, client: str) -> list[Json]:
         """Pods of a client, oldest first."""
-        found = [p for p in self.pods if self.client_of(p) == client]
-        return sorted(found, key=lambda p: str(p["metadata"]["creationTimestamp"]))
+        of_client = [p for p in self.pods if self.client_of(p) == client]
+        return sorted(of_client, key=lambda p: str(p["metadata"]["creationTimestamp"]))
 
     def _of_engines(self, pods: Sequence[Json]) -> list[Json]:
         return [p for p in pods if pod_facts.role(p) not in (None, FILES) and not self.client_of(p)]
@@ -155,36 +155,36 @@ def look(api: Api, options: ClusterOptions, platform: Platform, name: str, *, cl
     """Ask the API server: two requests, and one more for ``clients``."""
     query = {"labelSelector": selector(name)}
     root = api.get(f"{platform.roots(options)}/{name}")
-    found, _ = api.list(pods(options), query)
-    ran = api.list(jobs(options), query)[0] if clients else []
-    return View(name, root, found, ran, platform=platform)
+    of_deployment, _ = api.list(pods(options), query)
+    of_clients = api.list(jobs(options), query)[0] if clients else []
+    return View(name, root, of_deployment, of_clients, platform=platform)
 
 
-def with_events(api: Api, options: ClusterOptions, seen: View) -> View:
+def with_events(api: Api, options: ClusterOptions, snapshot: View) -> View:
     """The same with what events say: one request, as no selector knows the objects that an operator makes."""
-    if seen.root is None:
-        return seen
+    if snapshot.root is None:
+        return snapshot
     events, _ = api.list(collection("v1", "Event", options.namespace))
-    return replace(seen, events=about(seen.name, seen.root, events))
+    return replace(snapshot, events=about(snapshot.name, snapshot.root, events))
 
 
-def with_nodes(api: Api, seen: View) -> View:
+def with_nodes(api: Api, snapshot: View) -> View:
     """The same with what is wrong with nodes that are silent by what their pods say: one request for each."""
-    names = {str(p["spec"]["nodeName"]) for p in seen.silent_pods if p["spec"].get("nodeName")}
-    return replace(seen, nodes={name: _wrong_with(api, name) for name in sorted(names)})
+    names = {str(p["spec"]["nodeName"]) for p in snapshot.silent_pods if p["spec"].get("nodeName")}
+    return replace(snapshot, nodes={name: _wrong_with(api, name) for name in sorted(names)})
 
 
 def _wrong_with(api: Api, node: str) -> str:
     """Why a node runs no pods; empty when it does."""
     try:
-        found, _ = api.list("/api/v1/nodes", {"fieldSelector": f"metadata.name={node}"})
+        matching, _ = api.list("/api/v1/nodes", {"fieldSelector": f"metadata.name={node}"})
     except ApiRefused as error:
         if error.status != 403:
             raise
         return "it may not be looked at, and its pods are given up by Kubernetes"
-    if not found:
+    if not matching:
         return "it is no longer in the cluster"
-    conditions = found[0].get("status", {}).get("conditions") or ()
+    conditions = matching[0].get("status", {}).get("conditions") or ()
     up: Json = next((c for c in conditions if c["type"] == "Ready"), {})
     return "" if up.get("status") == "True" else f"{up.get('reason', 'not ready')}: {up.get('message', '')}".strip(": ")
 
@@ -193,5 +193,7 @@ def about(name: str, root: Json, events: Sequence[Json]) -> list[Json]:
     """The events about a deployment's objects, oldest first: all are called after it, and none is older than it."""
     made = root["metadata"]["creationTimestamp"]
     named = ((e, e.get("involvedObject", {}).get("name") or "", happened(e)) for e in events)
-    found = [(when, e) for e, thing, when in named if when >= made and (thing == name or thing.startswith(f"{name}-"))]
-    return [e for _, e in sorted(found, key=lambda pair: pair[0])]
+    related = [
+        (when, e) for e, thing, when in named if when >= made and (thing == name or thing.startswith(f"{name}-"))
+    ]
+    return [e for _, e in sorted(related, key=lambda pair: pair[0])]

@@ -28,8 +28,8 @@ from wideloop.operators.targets.kubernetes.view import View, deployment_of
 Json = dict[str, Any]
 _log = logging.getLogger(__name__)
 
-#: Seconds after which the API server ends a watch, so that it is begun anew: a connection that died without a word
-#: is noticed then, and a watch that nobody waits for any more ends.
+#: Seconds after which the API server ends a watch, so that it is begun anew: a connection that was lost unnoticed is
+#: replaced then, and a watch without waiters ends.
 _ROUND_S = 120
 _PIECE = 1 << 16
 _BACKOFF_S = (1.0, 2.0, 5.0, 10.0)
@@ -46,7 +46,7 @@ class Watch:
 
     Args:
         platform: whose root objects are watched.
-        linger_s: how long it goes on when nobody waits any more.
+        linger_s: how long it continues without waiters.
     """
 
     def __init__(self, api: Api, options: ClusterOptions, platform: Platform, *, linger_s: float = 120.0) -> None:
@@ -135,8 +135,8 @@ class Watch:
                 version = version or self._list(kind, path)
                 self._synced[kind] = True
                 began = time.monotonic()
-                for seen in self._events(kind, path, version):
-                    version = seen
+                for newest in self._events(kind, path, version):
+                    version = newest
                     failures = 0
                 time.sleep(max(0.0, _BACKOFF_S[0] - (time.monotonic() - began)))
             except WatchExpired:
@@ -153,10 +153,10 @@ class Watch:
 
     def _list(self, kind: str, path: str) -> str:
         items, version = self._api.list(path, {"labelSelector": selector()})
-        found = {item["metadata"]["name"]: item for item in items}
+        by_name = {item["metadata"]["name"]: item for item in items}
         with self._lock:
             names = {deployment_of(item) for item in (*self._held[kind].values(), *items)}
-            self._held[kind] = found
+            self._held[kind] = by_name
         self._tell(names)
         return version
 
@@ -199,7 +199,7 @@ class Watch:
         return version
 
     def _forget(self, kind: str, thing: Json) -> None:
-        """A pod whose container had ended is kept, for nobody may have looked since: its node tells it at the last."""
+        """Keep a deleted pod whose container had ended: that may not have been looked at since."""
         name = deployment_of(thing)
         if kind == "roots":
             self._gone.pop(thing["metadata"]["name"], None)

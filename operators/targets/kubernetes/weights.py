@@ -61,12 +61,12 @@ def _ensure_claims(api: Api, options: ClusterOptions, needed: int, say: Callable
     ]
     for field, document, needed_bytes in wanted:
         name = document["metadata"]["name"]
-        found = find_claim(api, options.namespace, name)
-        if found is None:
+        claim = find_claim(api, options.namespace, name)
+        if claim is None:
             apply(api, document)
             say(f"made claim {name}: {document['spec']['resources']['requests']['storage']}, ReadWriteMany")
         else:
-            refuse(judge_claim(field, found, needed_bytes))
+            refuse(judge_claim(field, claim, needed_bytes))
 
 
 def _documents(options: ClusterOptions, engine: Engine, model: str) -> tuple[str, list[Json]]:

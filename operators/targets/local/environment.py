@@ -74,16 +74,16 @@ def prepare_environment(settings: Settings, environment: str, imports: tuple[str
     else:
         digest = installed.digest(named, settings.engine_options(environment))
     note = settings.environments / f"{environment}.verified.json"
-    known = read_as(VerifiedEnvironment, note)
+    note_before = read_as(VerifiedEnvironment, note)
     python = named or settings.environments / environment / "bin" / "python"
-    if known is not None and known.digest == digest and python.exists():
-        return Image(digest=digest, versions=known.versions, reused=True)
+    if note_before is not None and note_before.digest == digest and python.exists():
+        return Image(digest=digest, versions=note_before.versions, reused=True)
     if named is None and not _is_built(settings, environment, digest):
         _build(settings, environment)
-    found = _smoke_test(environment_python(settings, environment), imports)
+    versions_found = _smoke_test(environment_python(settings, environment), imports)
     note.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(note, VerifiedEnvironment(digest=digest, versions=found).model_dump_json())
-    return Image(digest=digest, versions=found, reused=False)
+    write_whole(note, VerifiedEnvironment(digest=digest, versions=versions_found).model_dump_json())
+    return Image(digest=digest, versions=versions_found, reused=False)
 
 
 def _is_built(settings: Settings, environment: str, digest: str) -> bool:

@@ -18,7 +18,7 @@ from wideloop.manifests.errors import TargetError
 from wideloop.manifests.findings import Finding
 
 _QUERY = "index,uuid,name,memory.total,memory.used,driver_version"
-#: What the driver keeps for itself on a GPU that nobody uses stays far below this.
+#: MiB in use above which a GPU counts as busy; the driver keeps far less on an idle one.
 BUSY_MIB = 1024
 #: Oldest driver (major version) of each CUDA major version, with minor-version compatibility; NVIDIA's CUDA
 #: compatibility guide.
@@ -41,20 +41,20 @@ class Gpu(BaseModel):
 
 
 def read() -> list[Gpu]:
-    """The GPUs that processes of ours would see (``CUDA_VISIBLE_DEVICES``); none where there is no driver."""
+    """The GPUs that started processes would see (``CUDA_VISIBLE_DEVICES``); none where there is no driver."""
     try:
         rows = _smi(f"--query-gpu={_QUERY}")
     except (OSError, TargetError):
         return []
-    found = [
+    gpus_there = [
         Gpu(index=int(i), uuid=u, name=n, total_mib=_mib(total), used_mib=_mib(used), driver=d)
         for i, u, n, total, used, d in rows
     ]
     wanted = os.environ.get("CUDA_VISIBLE_DEVICES")
     if wanted is None:
-        return found
+        return gpus_there
     names = [part.strip() for part in wanted.split(",") if part.strip()]
-    return [g for name in names for g in found if name == str(g.index) or g.uuid.startswith(name)]
+    return [g for name in names for g in gpus_there if name == str(g.index) or g.uuid.startswith(name)]
 
 
 def findings(spec: DeploymentSpec, gpus: Sequence[Gpu], cuda: str | None, ours: Collection[int] = ()) -> list[Finding]:
@@ -67,16 +67,16 @@ def findings(spec: DeploymentSpec, gpus: Sequence[Gpu], cuda: str | None, ours: 
     if len(gpus) < spec.gpus:
         return [_too_few(spec, gpus)]
     used = gpus[: spec.gpus]
-    found = [f for gpu in used if (f := _busy(gpu, ours)) is not None]
+    problems = [f for gpu in used if (f := _busy(gpu, ours)) is not None]
     oldest = _OLDEST_DRIVER.get(cuda or "", 0)
     if int(used[0].driver.split(".")[0]) < oldest:
         rule = f"the engine was built with CUDA {cuda}, which needs driver {oldest} or newer"
         suggestion = f"Install driver {oldest} or newer, or an engine built with an older CUDA"
-        found.append(Finding(field="driver", value=used[0].driver, rule=rule, suggestion=suggestion))
+        problems.append(Finding(field="driver", value=used[0].driver, rule=rule, suggestion=suggestion))
     name = spec.hardware.gpu.device_name
     other = next((g for g in used if name and g.name.replace(" ", "_") != name), None)
     if other is not None:
-        found.append(
+        problems.append(
             Finding(
                 field="hardware",
                 value=spec.hardware.name,
@@ -85,7 +85,7 @@ def findings(spec: DeploymentSpec, gpus: Sequence[Gpu], cuda: str | None, ours: 
                 severity="warning",
             )
         )
-    return found
+    return problems
 
 
 def shares(components: Sequence[Component]) -> dict[str, dict[str, str]]:
@@ -144,8 +144,8 @@ def _too_few(spec: DeploymentSpec, gpus: Sequence[Gpu]) -> Finding:
 
 def _largest_profile(spec: DeploymentSpec, count: int) -> str | None:
     """The profile of one node that has most of the same GPUs, up to ``count``."""
-    known = [profiles.hardware(name) for name in profiles.hardware_names()]
-    fit = [p for p in known if p.gpu == spec.hardware.gpu and p.nodes == 1 and p.gpus <= count]
+    hardware_profiles = [profiles.hardware(name) for name in profiles.hardware_names()]
+    fit = [p for p in hardware_profiles if p.gpu == spec.hardware.gpu and p.nodes == 1 and p.gpus <= count]
     return max(fit, key=lambda p: p.gpus).name if fit else None
 
 
@@ -158,8 +158,8 @@ def _busy(gpu: Gpu, ours: Collection[int]) -> Finding | None:
     return Finding(
         field="hardware",
         value=f"GPU {gpu.index}",
-        rule=f"is in use: {gpu.used_mib} of {gpu.total_mib} MiB are taken{_holders(gpu)}, not by a deployment of ours",
-        suggestion="Wait for it, or set CUDA_VISIBLE_DEVICES to free GPUs; nobody's process is ended from here",
+        rule=f"is in use: {gpu.used_mib} of {gpu.total_mib} MiB are taken{_holders(gpu)}, by no deployment of wideloop",
+        suggestion="Wait for it, or set CUDA_VISIBLE_DEVICES to free GPUs; no foreign process is ended from here",
     )
 
 

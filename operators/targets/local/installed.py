@@ -44,17 +44,17 @@ def digest(python: Path, options: Sequence[str]) -> str:
 
 def version(python: Path, package: str) -> str | None:
     """The installed version of ``package``, None when there is none."""
-    found = (p.partition("==")[2] for p in packages(python) if p.startswith(f"{package}=="))
-    return next(found, None)
+    versions = (p.partition("==")[2] for p in packages(python) if p.startswith(f"{package}=="))
+    return next(versions, None)
 
 
 def other_version(spec: DeploymentSpec, python: Path) -> Finding | None:
     """The engine's flags are those of the version asked for, which must be the one that is there."""
-    found = version(python, spec.engine)
-    if found is None or found == spec.engine_version:
+    installed_version = version(python, spec.engine)
+    if installed_version is None or installed_version == spec.engine_version:
         return None
-    rule = f"{python} has {spec.engine} {found}"
-    return Finding(field="engine_version", value=spec.engine_version, rule=rule, suggestion=f"Use {found}")
+    rule = f"{python} has {spec.engine} {installed_version}"
+    return Finding(field="engine_version", value=spec.engine_version, rule=rule, suggestion=f"Use {installed_version}")
 
 
 def missing(spec: DeploymentSpec, python: Path, needs: Iterable[Need]) -> list[Finding]:

@@ -107,10 +107,10 @@ def verify(settings: Settings, folder: Path, *, needs_weights: bool) -> Weights:
             [_finding(folder, "is no directory on this host", "Give a model's directory or a profile's name")]
         )
     note = _note(settings, folder)
-    known = read_as(VerifiedModel, note)
+    verified = read_as(VerifiedModel, note)
     signature = _signature(folder, needs_weights)
-    if known is not None and known.signature == signature:
-        return known.weights.changed(reused=True)
+    if verified is not None and verified.signature == signature:
+        return verified.weights.changed(reused=True)
     ModelSpec.from_path(folder)
     drawn = (folder / RANDOM_WEIGHTS).is_file()
     try:

@@ -8,7 +8,7 @@ from collections.abc import Collection
 
 from wideloop.manifests.errors import TargetError
 
-#: Below the ephemeral range of Linux (32768-60999), so that no outgoing connection takes one of ours
+#: Below the ephemeral range of Linux (32768-60999), so that no outgoing connection takes one
 #: between the look and the engine's bind.
 _RANGE = range(20_000, 32_000)
 
@@ -19,12 +19,12 @@ def free_ports(count: int, taken: Collection[int], host: str = "127.0.0.1") -> l
     Raises:
         TargetError: there are not that many.
     """
-    found: list[int] = []
+    free: list[int] = []
     for port in random.sample(_RANGE, len(_RANGE)):
-        if len(found) == count:
-            return found
+        if len(free) == count:
+            return free
         if port not in taken and _is_free(host, port):
-            found.append(port)
+            free.append(port)
     raise TargetError(f"fewer than {count} free TCP ports between {_RANGE.start} and {_RANGE.stop}")
 
 

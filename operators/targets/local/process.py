@@ -20,7 +20,7 @@ from pathlib import Path
 import psutil
 from wideloop.operators.targets.files import write_whole
 
-#: Environment variable that marks every process of ours with the folder of its deployment.
+#: Environment variable that marks every started process with the folder of its deployment.
 MARK = "WIDELOOP_DEPLOYMENT"
 
 #: Resolution of the kernel's start times.

@@ -1,4 +1,4 @@
-"""The state folder of the local target: what was started here, whose it is, and who may change it.
+"""The state folder of the local target: the deployments that were started here, their owners, and their locks.
 
 One folder per deployment, so that any process can pick up where another died::
 
@@ -73,11 +73,11 @@ class State:
     def owned(self) -> list[Owned]:
         """Every deployment that has a folder or a living process."""
         # Processes first: whatever comes up from now on has its description before its first process.
-        found = self.alive() | self._folders()
+        names = self.alive() | self._folders()
         described = {d.spec.name: d for d in self.deployments()}
         owned = [Owned(name=n, owner=d.owner, created_at=d.created_at) for n, d in described.items()]
-        # What nobody describes is a leftover, unless somebody is replacing it right now and holds its lock.
-        for name in sorted(found - described.keys()):
+        # A folder without a description is a leftover, unless another process holds its lock and is replacing it.
+        for name in sorted(names - described.keys()):
             with self.locked(name):
                 lost = self.read(name) is None
             if lost:
@@ -90,7 +90,7 @@ class State:
         return {mark.parts[0] for mark in marks if mark.parts and self._is_ours(mark.parts[0])}
 
     def pids(self) -> set[int]:
-        """All living processes of ours."""
+        """All living processes that this project started."""
         return {process.pid for process, _ in marked(self._root)}
 
     def remove(self, name: str, grace_s: float) -> None:
@@ -128,7 +128,7 @@ class State:
         return {p.name for p in self._root.glob("*") if p.is_dir() and self._is_ours(p.name)}
 
     def _is_ours(self, name: str) -> bool:
-        """Whether ``name`` could be a deployment of ours; links and other names are somebody else's."""
+        """Whether ``name`` could be a deployment; links and other names are not this project's."""
         return is_name(name) and not (self._root / name).is_symlink()
 
 

@@ -199,10 +199,10 @@ class LocalTarget(Target):
         return Status(state="failed", reason=late.message, diagnosis=late)
 
     def _dead(self, deployment: Deployment) -> Diagnosis | None:
-        """The diagnosis of a component that has died, or will; one that says why wins over one that went along."""
+        """The diagnosis of a component that has ended, or will; an explained one wins over a mere crash."""
         spec = deployment.spec
         engine = get_engine(spec.engine)
-        found: Diagnosis | None = None
+        crash: Diagnosis | None = None
         for component in engine.components(spec):
             process = self._state.component(spec.name, component.name)
             alive = process.alive()
@@ -210,8 +210,8 @@ class LocalTarget(Target):
                 diagnosis = engine.diagnose(component, process.tail(_WHOLE_TRACEBACK), process.exit_code())
                 if diagnosis.kind != "crashed":
                     return diagnosis
-                found = found or diagnosis
-        return found
+                crash = crash or diagnosis
+        return crash
 
     def call(
         self,

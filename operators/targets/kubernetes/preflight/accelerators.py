@@ -1,4 +1,4 @@
-"""Whether the cluster's GPUs and RDMA devices are what the hardware profile says, and free."""
+"""Whether the cluster's GPUs and RDMA devices are those of the hardware profile, and free."""
 
 from __future__ import annotations
 
@@ -79,12 +79,12 @@ def _kind(spec: DeploymentSpec, demands: Sequence[Demand], room: NodeCapacity) -
     # A cluster may have several kinds: what counts is where workers may go.
     nodes = [n for n in room.nodes if any(d.devices() and n.takes(d) for d in demands)] or room.nodes
     products = ", ".join(sorted({n.product for n in nodes if n.product}))
-    known = [n.gpu_gib for n in nodes if n.gpu_gib is not None]
-    if not known:
+    sizes = [n.gpu_gib for n in nodes if n.gpu_gib is not None]
+    if not sizes:
         return CheckResult(name, f"nodes have no label {spec.hardware.gpu.resource}.memory", made=False)
-    if min(known) >= spec.hardware.gpu.memory_gib * _SAME_MEMORY:
-        return CheckResult(name, f"{products}, {min(known):.0f} GiB")
-    rule = f"counts on {spec.hardware.gpu.memory_gib:.0f} GiB per GPU, and nodes have {min(known):.0f} ({products})"
+    if min(sizes) >= spec.hardware.gpu.memory_gib * _SAME_MEMORY:
+        return CheckResult(name, f"{products}, {min(sizes):.0f} GiB")
+    rule = f"counts on {spec.hardware.gpu.memory_gib:.0f} GiB per GPU, and nodes have {min(sizes):.0f} ({products})"
     finding = Finding(
         field="hardware",
         value=spec.hardware.name,
@@ -120,7 +120,7 @@ def _rdma(spec: DeploymentSpec, options: ClusterOptions, demands: Sequence[Deman
 
 
 def _lacks(resource: str, each: int, demands: Sequence[Demand], nodes: Sequence[Node], gpu: str) -> str | None:
-    """What is said when nodes do not offer enough of a resource, whoever may use them."""
+    """The rule that is broken when nodes do not offer enough of a resource, whoever may use them."""
     everywhere = ({"operator": "Exists"},)
     only = [
         d._replace(limits={resource: d.limits[resource]}, selector={}, tolerations=everywhere)

@@ -39,15 +39,15 @@ def _unusable(rule: str, suggestion: str) -> Finding:
 def check_namespace(api: Api, namespace: str) -> CheckResult:
     """Whether the namespace is there to stay."""
     try:
-        found = api.get(f"/api/v1/namespaces/{namespace}")
+        document = api.get(f"/api/v1/namespaces/{namespace}")
     except ApiRefused as error:
         if error.status != 403:
             raise
         return CheckResult("namespace", f"may not look at {namespace}", made=False)
-    if found is None:
+    if document is None:
         make = f"kubectl create namespace {namespace}"
         return CheckResult("namespace", "missing", (_namespace(namespace, "does not exist", f"Make it: {make}"),))
-    phase = (found.get("status") or {}).get("phase", "")
+    phase = (document.get("status") or {}).get("phase", "")
     if phase == "Terminating":
         rule = "is being deleted: nothing can be made in it"
         return CheckResult(
@@ -62,10 +62,10 @@ def _namespace(value: str, rule: str, suggestion: str) -> Finding:
 
 def check_permissions(api: Api, options: ClusterOptions, grants: Grants) -> CheckResult:
     """Each verb that ``wideloop rbac`` grants; what belongs to no namespace only helps to see early."""
-    asked = permissions(options.namespace, options.secrets, grants)
-    missing = _missing(api, asked)
+    wanted = permissions(options.namespace, options.secrets, grants)
+    missing = _missing(api, wanted)
     if not missing:
-        return CheckResult("permissions", f"all {len(asked)} that are needed")
+        return CheckResult("permissions", f"all {len(wanted)} that are needed")
     apply = f"wideloop rbac --namespace {options.namespace} | kubectl apply -f -"
     findings = []
     for of_namespace in (True, False):
@@ -80,14 +80,14 @@ def check_permissions(api: Api, options: ClusterOptions, grants: Grants) -> Chec
                     severity="error" if of_namespace else "warning",
                 )
             )
-    return CheckResult("permissions", f"{len(missing)} of {len(asked)} are missing", tuple(findings))
+    return CheckResult("permissions", f"{len(missing)} of {len(wanted)} are missing", tuple(findings))
 
 
-def _missing(api: Api, asked: Iterable[Permission]) -> list[Permission]:
-    asked = list(asked)
+def _missing(api: Api, wanted: Iterable[Permission]) -> list[Permission]:
+    wanted = list(wanted)
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        allowed = pool.map(lambda p: _allowed(api, p), asked)
-    return [p for p, yes in zip(asked, allowed, strict=True) if not yes]
+        allowed = pool.map(lambda p: _allowed(api, p), wanted)
+    return [p for p, yes in zip(wanted, allowed, strict=True) if not yes]
 
 
 def _allowed(api: Api, permission: Permission) -> bool:

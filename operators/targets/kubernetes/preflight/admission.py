@@ -15,10 +15,10 @@ def check_name(api: Api, root: Json) -> tuple[CheckResult, bool]:
     """Whether the name is free or ours; and whether a deployment of that name is there already."""
     name = root["metadata"]["name"]
     try:
-        found = api.get(path_of(root))
-        if found is None:
+        existing = api.get(path_of(root))
+        if existing is None:
             return CheckResult("name", f"{name} is free"), False
-        require_ours(found)
+        require_ours(existing)
     except ApiRefused as error:
         if error.status != 403:
             raise

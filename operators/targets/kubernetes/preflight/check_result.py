@@ -51,8 +51,8 @@ def table(checks: Sequence[CheckResult]) -> str:
             shown.add_row(check.name, check.state, check.found, "")
         for number, finding in enumerate(check.findings):
             first = check.name if number == 0 else ""
-            said = f"{finding.field} = {finding.value!r}: {finding.rule}"
-            shown.add_row(first, finding.severity, said, finding.suggestion)
+            text = f"{finding.field} = {finding.value!r}: {finding.rule}"
+            shown.add_row(first, finding.severity, text, finding.suggestion)
     console = Console(file=io.StringIO(), width=_WIDTH, highlight=False, markup=False)
     console.print(shown)
     assert isinstance(console.file, io.StringIO)

@@ -32,7 +32,7 @@ def preflight(
     *,
     say: Callable[[str], None] = print,
 ) -> list[Finding]:
-    """All findings about a deployment on this cluster; says the table of what was looked at."""
+    """All findings about a deployment on this cluster; prints the table of the checks."""
     made = [*run_checks(api, options, platform, spec, generator)]
     say(table(made))
     return [finding for check in made for finding in check.findings]
@@ -84,7 +84,7 @@ def run_checks(
 
 
 def _allowed(name: str, checks: Callable[[], list[CheckResult]]) -> list[CheckResult]:
-    """The checks, or that this account may not look: which permission is missing is said in the line about them."""
+    """The checks, or one line that this account may not read it; the line of permissions names what is missing."""
     try:
         return checks()
     except ApiRefused as error:

@@ -13,11 +13,11 @@ from wideloop.tuning import memory
 def check_configuration(spec: DeploymentSpec) -> Iterator[CheckResult]:
     """The engine's own rules, then the memory of each role; ``spec`` must be resolved."""
     named = f"{spec.engine} {spec.engine_version}".strip()
-    found = CheckResult("engine", f"{named} takes these settings", tuple(get_engine(spec.engine).validate(spec)))
-    yield found
-    if found.state == "error":
+    result = CheckResult("engine", f"{named} takes these settings", tuple(get_engine(spec.engine).validate(spec)))
+    yield result
+    if result.state == "error":
         # Arithmetic on a layout that is wrong in itself would only confuse.
-        yield CheckResult("memory", "says nothing about settings that the engine refuses", made=False)
+        yield CheckResult("memory", "not computed for settings that the engine refuses", made=False)
         return
     for worker in spec.workers:
         yield _memory(spec, worker)
@@ -26,9 +26,9 @@ def check_configuration(spec: DeploymentSpec) -> Iterator[CheckResult]:
 def _memory(spec: DeploymentSpec, worker: WorkerSpec) -> CheckResult:
     gpu = spec.hardware.gpu
     takes = memory.worker_memory(spec.model, gpu, worker)
-    said = (
+    amounts = (
         f"{takes.weights_gib + takes.reserve_gib:.1f} GiB of {takes.usable_gib:.1f} GiB per {gpu.name} "
         f"({takes.weights_gib:.1f} of them weights), KV cache {takes.kv_gib:.1f} GiB"
     )
     alone = spec.changed(workers=(worker,))
-    return CheckResult(f"{worker.role} memory", said, tuple(memory.findings(alone)))
+    return CheckResult(f"{worker.role} memory", amounts, tuple(memory.findings(alone)))

@@ -64,13 +64,13 @@ def check_priority(api: Api, options: ClusterOptions) -> CheckResult | None:
     if name is None:
         return None
     try:
-        found = api.get(f"/apis/scheduling.k8s.io/v1/priorityclasses/{name}")
+        document = api.get(f"/apis/scheduling.k8s.io/v1/priorityclasses/{name}")
     except ApiRefused as error:
         if error.status != 403:
             raise
         return CheckResult("priority class", f"may not look at {name}", made=False)
-    if found is not None:
-        return CheckResult("priority class", f"{name}: {found['value']}")
+    if document is not None:
+        return CheckResult("priority class", f"{name}: {document['value']}")
     rule, action = "does not exist", "Make it, correct the name, or leave priority_class empty"
     return CheckResult(
         "priority class", "missing", (Finding(field="priority_class", value=name, rule=rule, suggestion=action),)

@@ -26,7 +26,7 @@ def check_images(
 ) -> list[CheckResult]:
     """The engine's image, by digest, and the load generator's."""
     try:
-        asked = registry(api, options)
+        registries = registry(api, options)
         of_client = client_image(options, generator.environment)
     except Refused as error:
         return [CheckResult("client image", "", error.findings)]
@@ -37,7 +37,7 @@ def check_images(
     checks = []
     for name, image in (("engine image", options.image(spec.image)), ("client image", of_client)):
         try:
-            digest = asked.digest(image)
+            digest = registries.digest(image)
         except RegistryUnreachable as error:
             checks.append(CheckResult(name, f"{image}: {error}", made=False))
         except TargetError as error:
@@ -60,14 +60,14 @@ def check_hub(api: Api, options: ClusterOptions, spec: DeploymentSpec) -> CheckR
     token = None
     if secret is not None:
         try:
-            found = api.get(f"/api/v1/namespaces/{options.namespace}/secrets/{secret}")
+            secret_document = api.get(f"/api/v1/namespaces/{options.namespace}/secrets/{secret}")
         except ApiRefused as error:
             if error.status != 403:
                 raise
             return CheckResult(name, f"may not read secret {secret}", made=False)
-        text = ((found or {}).get("data") or {}).get(_KEY)
+        text = ((secret_document or {}).get("data") or {}).get(_KEY)
         if text is None:
-            rule = f"lacks the key {_KEY}" if found else "does not exist"
+            rule = f"lacks the key {_KEY}" if secret_document else "does not exist"
             make = f"kubectl -n {options.namespace} create secret generic {secret} --from-literal={_KEY}=..."
             return CheckResult(name, "no token", (_finding("hf_token_secret", secret, rule, f"Make it: {make}"),))
         token = base64.b64decode(text).decode().strip()
@@ -78,7 +78,7 @@ def check_hub(api: Api, options: ClusterOptions, spec: DeploymentSpec) -> CheckR
 
 
 def _ask_hub(name: str, repository: str, token: str | None, options: ClusterOptions) -> CheckResult:
-    """Nothing runs without the cache, which has its own Job to say so: what the hub says is no more than a warning."""
+    """A warning at most: engines load from the cache, and the Job that fills it reports its own failures."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 
@@ -86,7 +86,7 @@ def _ask_hub(name: str, repository: str, token: str | None, options: ClusterOpti
         # Its requests end after ten seconds. Without a token: not that of whoever runs Airflow.
         HfApi(endpoint=options.hub_endpoint).auth_check(repository, token=token or False)
     except GatedRepoError:
-        who = "this token's account has not accepted its licence" if token else "nobody gets it without a token"
+        who = "this token's account has not accepted its licence" if token else "it needs a token"
         rule = f"{repository} is gated, and {who}"
         action = f"Accept its licence at {options.hub_endpoint or _HUB}/{repository} with the token's account"
     except RepositoryNotFoundError:
@@ -97,8 +97,8 @@ def _ask_hub(name: str, repository: str, token: str | None, options: ClusterOpti
         return CheckResult(name, f"does not answer from here ({type(error).__name__})", made=False)
     else:
         return CheckResult(name, f"gives {repository} to {'our token' if token else 'anyone'}")
-    found = _finding("hf_token_secret", options.hf_token_secret, rule, action)
-    return CheckResult(name, rule, (found.model_copy(update={"severity": "warning"}),))
+    finding = _finding("hf_token_secret", options.hf_token_secret, rule, action)
+    return CheckResult(name, rule, (finding.model_copy(update={"severity": "warning"}),))
 
 
 def _finding(field: str, value: str | None, rule: str, suggestion: str) -> Finding:

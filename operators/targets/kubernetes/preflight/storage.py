@@ -41,16 +41,16 @@ def _unbound(claim: Json | None) -> bool:
     return claim is not None and (claim.get("status") or {}).get("phase") == "Pending"
 
 
-def _claim(check: str, name: str, found: Json | None, needed: int) -> CheckResult:
+def _claim(check: str, name: str, claim: Json | None, needed: int) -> CheckResult:
     field = check.replace(" ", "_")
-    if found is None:
+    if claim is None:
         rule, action = "does not exist", "Run wideep_weights, which makes it and fills it"
         finding = Finding(field=field, value=name, rule=rule, suggestion=action)
         return CheckResult(check, "missing", (finding,))
-    phase = (found.get("status") or {}).get("phase", "")
-    size = f"{claim_bytes(found) / 1e9:.0f} GB"
+    phase = (claim.get("status") or {}).get("phase", "")
+    size = f"{claim_bytes(claim) / 1e9:.0f} GB"
     takes = f", the model takes {needed / 1e9:.0f} GB" if needed else ""
-    return CheckResult(check, f"{name} is {phase}: {size}{takes}", tuple(judge_claim(field, found, needed)))
+    return CheckResult(check, f"{name} is {phase}: {size}{takes}", tuple(judge_claim(field, claim, needed)))
 
 
 def check_class(wanted: str | None, classes: list[Any]) -> CheckResult:
@@ -65,16 +65,16 @@ def check_class(wanted: str | None, classes: list[Any]) -> CheckResult:
             return CheckResult(name, "no default", (_class("", "is not set, and the cluster has no default", use),))
         wanted = default[0]
     if wanted not in named:
-        known = ", ".join(sorted(named)) or "none"
-        return CheckResult(name, "missing", (_class(wanted, f"does not exist; there are {known}", use),))
+        names = ", ".join(sorted(named)) or "none"
+        return CheckResult(name, "missing", (_class(wanted, f"does not exist; there are {names}", use),))
     provisioner = named[wanted]["provisioner"]
     if _is_one_of(named[wanted], _SINGLE) and not _is_one_of(named[wanted], _SHARED):
         rule = f"is provided by {provisioner}, whose volumes only one node can mount"
         return CheckResult(name, provisioner, (_class(wanted, rule, use),))
     if not _is_one_of(named[wanted], _SHARED):
         rule = f"is provided by {provisioner}, of which we do not know whether several nodes can mount its volumes"
-        found = _class(wanted, rule, "ReadWriteMany is needed; make sure that it has it")
-        return CheckResult(name, provisioner, (found.model_copy(update={"severity": "warning"}),))
+        finding = _class(wanted, rule, "ReadWriteMany is needed; make sure that it has it")
+        return CheckResult(name, provisioner, (finding.model_copy(update={"severity": "warning"}),))
     return CheckResult(name, f"{wanted} ({provisioner})")
 
 

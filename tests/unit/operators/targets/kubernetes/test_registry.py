@@ -110,8 +110,8 @@ def test_the_login_is_given_to_whom_the_registry_sends_us_and_the_token_to_the_r
     [
         (401, "the login in the registry secret is not accepted"),
         (403, "the login in the registry secret is not accepted"),
-        (500, "it fails by itself"),
-        (503, "it fails by itself"),
+        (500, "an error of its own"),
+        (503, "an error of its own"),
     ],
 )
 def test_a_registry_that_refuses(status: int, said: str) -> None:
