@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
 import psutil
 import pytest
-from wideloop.manifests.clients.aiperf import Aiperf
 from wideloop.manifests.engines import get_engine
 from wideloop.operators.commands.demo import airflow_process
 from wideloop.operators.commands.demo.airflow_home import USER, AirflowHome
@@ -25,6 +26,9 @@ from wideloop.operators.targets.local.process import marked
 from wideloop.operators.targets.local.target import LocalTarget
 from wideloop.results.airflow_names import GPU_POOL
 from wideloop.results.store import Store
+
+from tests.installation import Installation
+from tests.patience import PATIENCE
 
 T = TypeVar("T")
 
@@ -38,7 +42,7 @@ SMALL: dict[str, Any] = {
     "trials": 2,
     "repeats": 0,
 }
-START_S = 240.0
+START_S = 240.0 * PATIENCE
 SIMULATED = "simulated"
 ENVIRONMENTS = ("airflow", SIMULATED, "benchmark")
 
@@ -47,17 +51,32 @@ class AirflowServer:
     """One ``airflow standalone`` below ``folder``, with the DAGs of this project.
 
     It uses the environments of ``project`` and changes none: each is linked into a folder of its own.
-    ``environment`` is what it gets besides this process's own.
+
+    Args:
+        environment: variables that it gets besides those of this process.
+        installation: of this project, from which Airflow runs instead of from this clone. The simulated engine's
+            environment is then the one that the installation makes.
     """
 
-    def __init__(self, folder: Path, project: Settings, environment: Mapping[str, str] | None = None) -> None:
-        LocalTarget(project).prepare_image(get_engine(SIMULATED), Aiperf())
+    def __init__(
+        self,
+        folder: Path,
+        project: Settings,
+        environment: Mapping[str, str] | None = None,
+        installation: Installation | None = None,
+    ) -> None:
         environments = folder / "venvs"
         environments.mkdir()
         for name in ENVIRONMENTS:
             (environments / name).symlink_to(project.environments / name, target_is_directory=True)
-        shutil.copy(project.environments / f"{SIMULATED}.verified.json", environments)
-        self.home = AirflowHome(folder, free_port(18_080))
+        self.home = AirflowHome(folder, free_port(_first_port()))
+        if installation is None:
+            LocalTarget(project).prepare_image(get_engine(SIMULATED))
+            shutil.copy(project.environments / f"{SIMULATED}.verified.json", environments)
+        else:
+            (environments / SIMULATED).unlink()
+            installation.make_environment(SIMULATED, folder)
+            self.home = replace(self.home, dags=installation.package / "dags", python=installation.python)
         self.settings = Settings(home=folder)
         self.target = LocalTarget(self.settings)
         self.process: airflow_process.Mark | None = None
@@ -125,10 +144,12 @@ class AirflowServer:
     def until(self, look: Callable[[], T | None], timeout_s: float, what: str) -> T:
         """Look until there is something; fails at once when Airflow ends, and not when it is slow to answer."""
         assert self.process is not None
-        deadline = time.monotonic() + timeout_s
+        deadline = time.monotonic() + timeout_s * PATIENCE
         while not (found := _answer(look)):
             assert self.process.alive, f"Airflow ended:\n{airflow_process.tail(self.home.log)}"
-            assert time.monotonic() < deadline, f"{what} did not come within {timeout_s:.0f} s; {self.doing()}"
+            assert time.monotonic() < deadline, (
+                f"{what} did not come within {timeout_s * PATIENCE:.0f} s; {self.doing()}"
+            )
             time.sleep(0.3)
         return found
 
@@ -224,6 +245,12 @@ class AirflowServer:
             "supervisor": titles[f"airflow worker -- LocalExecutor: {task}"],
             "task": titles[f"airflow worker -- {task}"],
         }
+
+
+def _first_port() -> int:
+    """Test processes look for a port each in a range of its own: none is bound before Airflow has started."""
+    process = os.environ.get("PYTEST_XDIST_WORKER", "gw0")
+    return 18_080 + 100 * int(process.removeprefix("gw"))
 
 
 def _answer(look: Callable[[], T | None]) -> T | None:

@@ -10,11 +10,20 @@ import pytest
 from wideloop.operators.settings import Settings
 
 from tests.airflow_server import ENVIRONMENTS, SMALL, AirflowServer
+from tests.installation import Installation, build_wheel
 
 _ORDER = ("unit", "browser", "cluster", "e2e")
 #: The default decodes without a fitting CUDA graph, so that there is something to find in three trials. It is
 #: several times slower, so answers are shorter.
 CYCLE = SMALL | {"osl": 20, "trials": 3, "repeats": 2, "cuda_graph_max_bs": 1, "min_graph_bs": 1}
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    from tests.streams import Streams
+
+    config.option.loadscopereorder = False  # the order of collection, not the largest first
+    return Streams(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -33,14 +42,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AirflowServer]:
-    """Airflow as the demo starts it, in a home of its own, with every DAG ready to be triggered."""
+    """Airflow as the demo starts it, from an installed wheel, in a home of its own; every DAG can be triggered."""
     project = Settings()
     missing = [n for n in ENVIRONMENTS if not (project.environments / n).exists()]
     if missing:
         message = f"environments {missing} are not built below {project.environments}: python3 operators/bootstrap.py"
         pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
     # One deployment of each side: on Kubernetes they are compared in turns.
-    server = AirflowServer(tmp_path_factory.mktemp("home"), project, {"WIDELOOP_EXPERT_PAIRS": "1"})
+    folder = tmp_path_factory.mktemp("wheel")
+    wheel = Installation(folder / "venv", str(build_wheel(folder)))
+    server = AirflowServer(tmp_path_factory.mktemp("home"), project, {"WIDELOOP_EXPERT_PAIRS": "1"}, wheel)
     try:
         server.start()
         server.prepare()

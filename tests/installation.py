@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import sysconfig
 from collections.abc import Mapping
 from pathlib import Path
 
+import pytest
 from wideloop.operators.bootstrap import PROJECT
 from wideloop.operators.settings import Settings
 
@@ -36,13 +36,26 @@ class Installation:
         self.python = folder / "bin" / "python"
         _uv("venv", "--quiet", "--no-python-downloads", "--python", sys.executable, str(folder))
         _uv("pip", "install", "--quiet", "--no-deps", "--python", str(self.python), *project)
-        (self.site / "zz_packages.pth").write_text(sysconfig.get_path("purelib") + "\n")
+        (self.site / "zz_packages.pth").write_text(f"{Path(pytest.__file__).parents[1]}\n")
         self._copy_script("airflow")
 
     @property
     def site(self) -> Path:
         (found,) = self.folder.glob("lib/python3*/site-packages")
         return found
+
+    @property
+    def package(self) -> Path:
+        """The folder of ``wideloop`` of a wheel."""
+        return self.site / "wideloop"
+
+    def make_environment(self, name: str, home: Path) -> None:
+        """Have the wheel make an environment of ``home``, with the uv that is here."""
+        (home / "tools").symlink_to(Settings().home / "tools", target_is_directory=True)
+        script = str(self.package / "operators" / "bootstrap.py")
+        cache = _uv("cache", "dir").strip()
+        done = self.run(script, "--only", name, cwd=home, WIDELOOP_HOME=str(home), UV_CACHE_DIR=cache)
+        assert done.returncode == 0, done.stdout + done.stderr
 
     def run(self, *arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run Python with these arguments, without anything that this process has on its path."""
@@ -69,7 +82,9 @@ def clean(environment: Mapping[str, str]) -> dict[str, str]:
     return {k: v for k, v in environment.items() if not k.startswith(("WIDELOOP_", "AIRFLOW_", "PYTHON"))}
 
 
-def _uv(*arguments: str) -> None:
+def _uv(*arguments: str) -> str:
+    """What uv prints."""
     command = [str(Settings().home / "tools" / "bin" / "uv"), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-4000:]
+    return done.stdout

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import yaml
 
 from tests.cluster.control_plane import ControlPlane, kubeconfig
+from tests.patience import PATIENCE
 
 if TYPE_CHECKING:
     from kubernetes.client import ApiClient
@@ -73,11 +74,11 @@ def wait_for(probe: Callable[[], T], timeout_s: float = 30.0, what: str = "") ->
     """The first truthy result of ``probe``, called every 100 ms.
 
     Raises:
-        TimeoutError: none within ``timeout_s``; names ``what`` and the last result.
+        TimeoutError: none within ``timeout_s`` (times ``PATIENCE``); names ``what`` and the last result.
     """
-    deadline = time.monotonic() + timeout_s
+    deadline = time.monotonic() + timeout_s * PATIENCE
     while not (result := probe()):
         if time.monotonic() > deadline:
-            raise TimeoutError(f"{what or probe}: not within {timeout_s:.0f} s, last {result!r}")
+            raise TimeoutError(f"{what or probe}: not within {timeout_s * PATIENCE:.0f} s, last {result!r}")
         time.sleep(0.1)
     return result

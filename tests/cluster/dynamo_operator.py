@@ -25,6 +25,7 @@ from tests.cluster.dynamo_conversion import ConversionServer
 from tests.cluster.dynamo_crd import GROUP, KIND, PLURAL
 from tests.cluster.dynamo_pods import NAME_LABEL
 from tests.cluster.leader_worker_set import LeaderWorkerSets
+from tests.patience import PATIENCE
 
 Document = dict[str, Any]
 
@@ -59,7 +60,7 @@ class DynamoOperator:
     def start(self) -> None:
         """Start; both versions of a graph can be written when this returns."""
         self._thread.start()
-        assert self._works.wait(_START_S), f"the operator's stand-in did not start within {_START_S} s"
+        assert self._works.wait(_START_S * PATIENCE), "the operator's stand-in did not start"
 
     def stop(self) -> None:
         self._loop.call_soon_threadsafe(self._work.cancel)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+from pathlib import Path
+
 import pytest
 from wideloop.results.records import Cycle
 
@@ -47,6 +50,17 @@ def test_a_cycle_measures_each_thing_once_and_says_that_it_is_simulated(
         best = store.recommendation(sweep.cycle.cycle_id).trial_number
     repeats = sorted((m.trial_number, m.repeat) for m in sweep.measurements if m.purpose == "repeat")
     assert repeats == sorted((number, k) for number in (default.number, best) for k in (0, 1))
+
+
+def test_a_cycle_runs_from_an_installed_wheel_without_a_clone(airflow: AirflowServer, finished_cycle: str) -> None:
+    wheel = airflow.home.dags.parent
+    assert wheel.parent.name == "site-packages"
+    assert Path(airflow.get("/api/v2/dags/wideep_cycle")["fileloc"]).parent == wheel / "dags"
+    program = "import wideloop; print(wideloop.__file__)"
+    engine = airflow.settings.environments / "simulated" / "bin" / "python"
+    for python in (airflow.home.python, engine):
+        done = subprocess.run([python, "-c", program], cwd=wheel, capture_output=True, text=True, check=True)
+        assert Path(done.stdout.strip()).resolve() == wheel / "__init__.py"
 
 
 def test_a_cycle_leaves_nothing_running(airflow: AirflowServer, finished_cycle: str) -> None:

@@ -25,12 +25,14 @@ class AirflowHome:
         host: address the web server binds, loopback unless chosen otherwise.
         port: of the web server and API.
         dags: folder of the DAG files.
+        python: interpreter of the environment that holds Airflow and this project.
     """
 
     home: Path
     port: int = 8080
     host: str = "127.0.0.1"
     dags: Path = PROJECT / "dags"
+    python: Path = Path(sys.executable)
 
     @property
     def folder(self) -> Path:
@@ -68,7 +70,7 @@ class AirflowHome:
         the demo touches nothing outside its home.
         """
         kept = {k: v for k, v in inherited.items() if not k.startswith("AIRFLOW_")}
-        binaries = str(Path(sys.executable).parent)
+        binaries = str(self.python.parent)
         return {
             **kept,
             # standalone starts its components as `airflow ...`

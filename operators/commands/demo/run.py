@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from types import FrameType
 
 from rich.console import Console
@@ -58,7 +59,7 @@ class Demo:
             checks.require_port(self._home.port, self._home.host)
             checks.require_memory()
         else:
-            self._home = AirflowHome(self._home.home, left.port, self._home.host, self._home.dags)
+            self._home = replace(self._home, port=left.port)
         with _interruptible():
             airflow = left.airflow if left else airflow_process.start(self._home)
             try:
