@@ -83,7 +83,7 @@ def needed() -> tuple[Environment, ...]:
 
 
 class SetupError(Exception):
-    """Nothing can be done here; the text is the one line the user needs."""
+    """The environments cannot be made; the text is one line for the user."""
 
 
 def is_clone() -> bool:
@@ -125,7 +125,7 @@ def link_installed(home: Path) -> Path:
 
 
 def default_home() -> Path:
-    """In the clone; never in site-packages, which the next installation may sweep away."""
+    """In the clone; for an installed wheel the user's home, as the next installation replaces site-packages."""
     return PROJECT / ".wideloop" if is_clone() else Path.home() / ".wideloop"
 
 
@@ -149,9 +149,11 @@ def check_python(version: tuple[int, ...]) -> None:
     if OLDEST <= tuple(version[:2]) <= NEWEST:
         return
     names = ["python%d.%d" % (OLDEST[0], minor) for minor in range(NEWEST[1], OLDEST[1] - 1, -1)]  # noqa: UP031
-    found = [name for name in names if runs(name)]
+    supported = [name for name in names if runs(name)]
     wanted = "%d.%d to %d.%d" % (OLDEST + NEWEST)  # noqa: UP031
-    hint = f"run: PYTHON={found[0]} make demo" if found else "install one, then run: PYTHON=python3.12 make demo"
+    hint = (
+        f"run: PYTHON={supported[0]} make demo" if supported else "install one, then run: PYTHON=python3.12 make demo"
+    )
     raise SetupError(f"Python {'.'.join(map(str, version[:3]))} is not supported, {wanted} is; {hint}")
 
 
@@ -184,7 +186,7 @@ def nearest(folder: Path) -> Path:
 
 
 def disk_needed_gb(missing: list[Environment]) -> float:
-    """What building ``missing`` takes in GB, and then a run: who may install can also run."""
+    """GB for building ``missing`` and for a run after that, so that a completed installation can also run."""
     return RUN_GB + (sum(e.gb for e in missing) + TOOLS_GB if missing else 0)
 
 
@@ -199,7 +201,7 @@ def check_disk(folder: Path, gb: float) -> None:
 
 
 def key_of(environment: Environment, home: Path) -> str:
-    """What a ready environment must have been made from; its place too, as scripts hold absolute paths."""
+    """What an environment is made from: lock file, Python, and the home, as its scripts hold absolute paths."""
     if not environment.lock.exists():
         raise SetupError(f"the lock file {environment.lock.relative_to(PROJECT)} is missing in {PROJECT}")
     digest = hashlib.sha256(environment.lock.read_bytes()).hexdigest()
@@ -220,7 +222,7 @@ def is_ready(environment: Environment, home: Path) -> bool:
 
 
 def run(command: list[str], purpose: str) -> None:
-    """Run ``command``; its own messages are shown only when it fails."""
+    """Run ``command``; its output is shown only when it fails."""
     with tempfile.TemporaryFile("w+") as output:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
         try:
@@ -236,7 +238,7 @@ def run(command: list[str], purpose: str) -> None:
 
 
 def watch(process: subprocess.Popen[bytes]) -> None:
-    """Wait for ``process``; tell a person at a terminal how long it has taken and what it brought."""
+    """Wait for ``process``; on a terminal, show the seconds and the GB written so far."""
     home = nearest(home_folder())
     began, free = time.monotonic(), shutil.disk_usage(home).free
     while True:
@@ -282,7 +284,7 @@ def succeeds(*arguments: str) -> bool:
 
 
 def install_venv_module() -> None:
-    """Debian ships Python without venv and pip: fetch them when we may, else say what to type."""
+    """Install venv, which Debian ships apart from Python, when running as root; else name the command to run."""
     package = f"python{sys.version_info[0]}.{sys.version_info[1]}-venv"
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
         raise SetupError(f"this Python has neither venv nor pip; run: sudo apt-get install {package}")
@@ -297,7 +299,7 @@ def install_venv_module() -> None:
 
 
 def build(environment: Environment, home: Path, uv: Path) -> None:
-    """Build in a folder of its own; the stamp and then the link come last, so half a build is never used."""
+    """Build in a new folder; the stamp and then the link are made last, so an incomplete build is never used."""
     started = time.monotonic()
     folder = folder_of(environment, home)
     say(f"environment {environment.name}: installing, about {environment.gb} GB")
@@ -364,7 +366,7 @@ def make(environments: list[Environment], home: Path) -> None:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say("another bootstrap is at work in this home; waiting for it")
+            say("another bootstrap is running in this home; waiting for it to end")
             fcntl.flock(lock, fcntl.LOCK_EX)
         missing = [e for e in environments if not is_ready(e, home)]
         if missing:
@@ -379,7 +381,7 @@ def make(environments: list[Environment], home: Path) -> None:
 
 
 def report(environments: list[Environment], home: Path) -> int:
-    """Say which environments are ready; 0 when all are."""
+    """Print which environments are ready; 0 when all are."""
     missing = [e.name for e in environments if not is_ready(e, home)]
     for environment in environments:
         say(f"environment {environment.name}: {'missing' if environment.name in missing else 'ready'}")
@@ -389,15 +391,15 @@ def report(environments: list[Environment], home: Path) -> int:
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description="Make the environments wideloop runs in.")
     parser.add_argument(
-        "--check", action="store_true", help="only say what is ready; exit status 1 when something is not"
+        "--check", action="store_true", help="only print what is ready; exit status 1 when something is not"
     )
-    known = ENVIRONMENTS + TEST_ENVIRONMENTS
-    parser.add_argument("--only", action="append", choices=[e.name for e in known], help="only this environment")
+    every = ENVIRONMENTS + TEST_ENVIRONMENTS
+    parser.add_argument("--only", action="append", choices=[e.name for e in every], help="only this environment")
     parser.add_argument("--tests", action="store_true", help="those that only tests need, too")
     options = parser.parse_args(arguments)
     home = home_folder()
-    usual = known if options.tests else needed()
-    chosen = [e for e in known if e.name in options.only] if options.only else [*usual]
+    usual = every if options.tests else needed()
+    chosen = [e for e in every if e.name in options.only] if options.only else [*usual]
     try:
         check_python(sys.version_info[:3])
         check_system(platform.system())
@@ -408,7 +410,7 @@ def main(arguments: list[str]) -> int:
         print(f"wideloop: {stop}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("wideloop: interrupted; nothing half-made is used, run it again to go on", file=sys.stderr)
+        print("wideloop: interrupted; incomplete environments are not used, run it again to continue", file=sys.stderr)
         return 130
     return 0
 

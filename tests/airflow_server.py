@@ -145,24 +145,24 @@ class AirflowServer:
         """Look until there is something; fails at once when Airflow ends, and not when it is slow to answer."""
         assert self.process is not None
         deadline = time.monotonic() + timeout_s * PATIENCE
-        while not (found := _answer(look)):
+        while not (result := _answer(look)):
             assert self.process.alive, f"Airflow ended:\n{airflow_process.tail(self.home.log)}"
             assert time.monotonic() < deadline, (
                 f"{what} did not come within {timeout_s * PATIENCE:.0f} s; {self.doing()}"
             )
             time.sleep(0.3)
-        return found
+        return result
 
     def doing(self) -> str:
         """What runs now, for a message."""
         runs = self.get("/api/v2/dags/~/dagRuns", state=["queued", "running"])["dag_runs"]
-        found = {
+        unfinished = {
             r["dag_run_id"]: self.api.tasks(
                 r["dag_id"], r["dag_run_id"], "running", "deferred", "queued", "up_for_retry"
             )
             for r in runs
         }
-        return f"unfinished: {found}; deployments: {self.left_behind()}"
+        return f"unfinished: {unfinished}; deployments: {self.left_behind()}"
 
     def failures(self, dag_id: str, run_id: str) -> str:
         """The tails of the logs of the tasks that failed."""

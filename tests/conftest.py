@@ -48,7 +48,7 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AirflowServer]
     if missing:
         message = f"environments {missing} are not built below {project.environments}: python3 operators/bootstrap.py"
         pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
-    # One deployment of each side: on Kubernetes they are compared in turns.
+    # One deployment of each side: on Kubernetes they are compared alternately.
     folder = tmp_path_factory.mktemp("wheel")
     wheel = Installation(folder / "venv", str(build_wheel(folder)))
     server = AirflowServer(tmp_path_factory.mktemp("home"), project, {"WIDELOOP_EXPERT_PAIRS": "1"}, wheel)

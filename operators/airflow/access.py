@@ -11,7 +11,7 @@ from fastapi.params import Depends as Dependency
 
 
 def guards() -> list[Dependency]:
-    """FastAPI dependencies that answer 401 to strangers and 403 to users without access to plugins."""
+    """FastAPI dependencies that answer 401 to users without a login and 403 to users without access to plugins."""
     from airflow.api_fastapi.auth.managers.models.resource_details import AccessView
     from airflow.api_fastapi.core_api.security import requires_access_view
 

@@ -53,9 +53,9 @@ def keep(page: Page, name: str) -> None:
 def recommended(airflow: AirflowServer, run_id: str) -> tuple[Recommendation, dict[int, Trial]]:
     with airflow.store() as store:
         cycle = next(c for c in store.cycles() if c.dag_run_id == run_id)
-        found = store.recommendation(cycle.cycle_id)
-        assert found is not None
-        return found, {t.number: t for t in store.trials(cycle_id=cycle.cycle_id)}
+        recommendation = store.recommendation(cycle.cycle_id)
+        assert recommendation is not None
+        return recommendation, {t.number: t for t in store.trials(cycle_id=cycle.cycle_id)}
 
 
 def open_results(page: Page) -> FrameLocator:
@@ -69,13 +69,15 @@ def open_results(page: Page) -> FrameLocator:
 def test_the_recommendation_is_one_click_from_airflows_home(
     airflow: AirflowServer, finished_cycle: str, page: Page
 ) -> None:
-    found, trials = recommended(airflow, finished_cycle)
+    recommendation, trials = recommended(airflow, finished_cycle)
     frame = open_results(page)
     frame.locator("#chart .main-svg").first.wait_for()
     answer = frame.locator(".answer")
-    expect(answer.locator("h2")).to_contain_text(f"Use trial {found.trial_number}'s configuration")
-    expect(answer).to_contain_text(percent(found.gain))
-    expect(answer).to_contain_text(f"95 % interval {percent(found.gain_low)} to {percent(found.gain_high)}")
+    expect(answer.locator("h2")).to_contain_text(f"Use trial {recommendation.trial_number}'s configuration")
+    expect(answer).to_contain_text(percent(recommendation.gain))
+    expect(answer).to_contain_text(
+        f"95 % interval {percent(recommendation.gain_low)} to {percent(recommendation.gain_high)}"
+    )
     expect(answer.locator(".simulated")).to_have_text("Simulated")
     expect(frame.locator(".notice .simulated")).to_be_visible()
     rows = frame.locator("#trials-table tbody tr")

@@ -51,15 +51,15 @@ class Sweep:
         assert {t.number for t in self.study if t.state == by_state.FAIL} == self.numbers("failed")
         assert not [t for t in self.study if t.state == by_state.RUNNING]
         # Every trial but the baseline's has a run of its own, and every run a trial.
-        asked = [t for t in self.trials if t.dag_run_id != self.cycle.dag_run_id]
-        assert sorted(t.dag_run_id for t in asked) == sorted(self.runs)
+        with_run = [t for t in self.trials if t.dag_run_id != self.cycle.dag_run_id]
+        assert sorted(t.dag_run_id for t in with_run) == sorted(self.runs)
         wrong = {
             t.number: self.runs[t.dag_run_id]
-            for t in asked
+            for t in with_run
             if (t.state == "failed") != (self.runs[t.dag_run_id] == "failed")
         }
         assert wrong == {}
         measured = sorted(
             m.trial_number for m in self.measurements if m.purpose == "trial" and m.trial_number is not None
         )
-        assert measured == sorted(t.number for t in asked if t.state == "complete")
+        assert measured == sorted(t.number for t in with_run if t.state == "complete")

@@ -24,15 +24,15 @@ def test_a_cycle_ends_in_a_recommendation_with_an_interval(airflow: AirflowServe
     assert (cycle.state, cycle.simulated, cycle.dag_id) == ("success", True, "wideep_cycle")
     with airflow.store() as store:
         stages = {s.name: s.state for s in store.stages(cycle.cycle_id)}
-        found = store.recommendation(cycle.cycle_id)
+        recommendation = store.recommendation(cycle.cycle_id)
         recordings = store.recordings(cycle.cycle_id)
     names = ["image", "weights", "baseline", "experts", "tune", "confirm", "recommend"]
     assert stages == dict.fromkeys(names, "success")
-    assert found is not None and found.simulated and found.slo_met
+    assert recommendation is not None and recommendation.simulated and recommendation.slo_met
     # The default of this cycle decodes without CUDA graphs: whoever compares anything at all sees that.
-    assert found.verdict == "adopt"
-    assert found.pairs == 2 and found.confidence == 0.95
-    assert 0 < found.gain_low < found.gain < found.gain_high
+    assert recommendation.verdict == "adopt"
+    assert recommendation.pairs == 2 and recommendation.confidence == 0.95
+    assert 0 < recommendation.gain_low < recommendation.gain < recommendation.gain_high
     assert {r.role for r in recordings} == {"prefill", "decode"}
     assert all(r.simulated and r.tokens > 0 and 0 < r.balancedness < r.balancedness_placed <= 1 for r in recordings)
 

@@ -1,4 +1,4 @@
-"""The driver without Airflow on the simulated engine: interrupted by its budget, it goes on and ends in a report."""
+"""The driver without Airflow on the simulated engine: interrupted by its budget, it continues and ends in a report."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def test_an_engine_killed_in_the_baseline_ends_the_cycle_cleanly(airflow: Airflo
     assert airflow.left_behind() == []
 
 
-def test_what_dies_in_a_trial_costs_at_most_that_trial(airflow: AirflowServer) -> None:
+def test_a_process_killed_in_a_trial_costs_at_most_that_trial(airflow: AirflowServer) -> None:
     """First the engine, whose point is asked for again. Then, in a trial each, the task's own process, which Airflow
     notices at once, and the executor's worker above it, which is noticed when its heartbeat stays away (and leaves
     the task an orphan): both find their load generator again."""

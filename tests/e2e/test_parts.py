@@ -87,10 +87,10 @@ def test_experts_are_placed_by_what_was_recorded(airflow: AirflowServer) -> None
     airflow.wait("wideep_experts", run, 480)
     with airflow.store() as store:
         cycle = next(c for c in store.cycles() if c.dag_run_id == run)
-        found = store.measurements(cycle_id=cycle.cycle_id)
+        measurements = store.measurements(cycle_id=cycle.cycle_id)
         recordings = store.recordings(cycle.cycle_id)
-    assert sorted((m.label, m.repeat) for m in found) == [("in order", 0), ("placed", 0)]
-    measured = {m.label: m for m in found}
+    assert sorted((m.label, m.repeat) for m in measurements) == [("in order", 0), ("placed", 0)]
+    measured = {m.label: m for m in measurements}
     assert measured["placed"].spec_fingerprint != measured["in order"].spec_fingerprint
     assert {r.role for r in recordings} == {"prefill", "decode"}
     assert cycle.state == "success"

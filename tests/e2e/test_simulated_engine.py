@@ -1,4 +1,4 @@
-"""The simulated engine as real processes: it answers over HTTP at the pace its model says, and dies as SGLang does."""
+"""The simulated engine as real processes: it answers over HTTP at the pace its model says, and ends as SGLang does."""
 
 import json
 import os
@@ -154,7 +154,7 @@ def test_it_answers_at_the_pace_of_its_model_and_records_what_it_did(start):
         ({"mem_fraction_static": 0.986, "cuda_graph_max_bs": 16}, "NCCL"),
     ],
 )
-def test_it_dies_as_sglang_does_and_is_understood(start, decode, expected):
+def test_it_ends_as_sglang_does_and_is_diagnosed(start, decode, expected):
     running = start(**decode)
     code = running.processes["decode-0"].wait(START_S)
     assert code == -signal.SIGKILL

@@ -136,16 +136,16 @@ def members(airflow: Mark) -> list[psutil.Process]:
     """Living processes of the session that ``airflow`` began, itself included.
 
     The kernel gives a pid away again only when no session bears it any more. So when ``airflow`` has ended
-    and no stranger has its pid, a session of that number is still Airflow's.
+    and no other process has its pid, a session of that number is still Airflow's.
     """
     if psutil.pid_exists(airflow.pid) and psutil.Process(airflow.pid).create_time() != airflow.started:
         return []
-    found = []
+    processes = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, ProcessLookupError):
             if os.getsid(process.pid) == airflow.pid and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-    return found
+                processes.append(process)
+    return processes
 
 
 def _gone(airflow: Mark, patience_s: float) -> bool:

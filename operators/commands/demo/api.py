@@ -80,10 +80,8 @@ class AirflowApi:
     def tasks(self, dag_id: str, run_id: str, *states: str) -> list[str]:
         """Ids of the run's tasks that are in one of ``states``, those that ended first before others."""
         path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances"
-        found = self._call("GET", path, params={"state": list(states), "order_by": "end_date", "limit": 100})[
-            "task_instances"
-        ]
-        return [task["task_id"] for task in found]
+        answer = self._call("GET", path, params={"state": list(states), "order_by": "end_date", "limit": 100})
+        return [task["task_id"] for task in answer["task_instances"]]
 
     def close(self) -> None:
         self._http.close()

@@ -6,4 +6,4 @@ from wideloop.manifests.errors import WideloopError
 
 
 class DemoError(WideloopError):
-    """The demo cannot start or go on."""
+    """The demo cannot start or continue."""

@@ -1,5 +1,5 @@
-"""Runs that an earlier demo left unfinished. Their engines are gone with it, so there is nothing to go on with:
-they are marked as failed, in Airflow and on the results page, before another cycle starts."""
+"""Runs that an earlier demo left unfinished. Their engines ended with that demo, so the runs cannot continue: they are
+marked as failed, in Airflow and on the results page, before another cycle starts."""
 
 from __future__ import annotations
 

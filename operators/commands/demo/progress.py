@@ -26,7 +26,7 @@ class Progress:
         self._began = time.monotonic()
         self._snapshot = Snapshot()
         self._doing = ""
-        self._told: set[str] = set()
+        self._printed: set[str] = set()
         self._live = Live(get_renderable=self._render, console=console, refresh_per_second=4, transient=False)
 
     def __enter__(self) -> Self:
@@ -44,20 +44,20 @@ class Progress:
     def say(self, doing: str) -> None:
         """What is done while the store has nothing to show yet."""
         self._doing = doing
-        self._tell(doing)
+        self._print_once(doing)
 
     def show(self, snapshot: Snapshot, doing: str = "") -> None:
         """Show ``snapshot``; ``doing`` names what runs right now."""
         self._snapshot, self._doing = snapshot, doing
         for stage in snapshot.stages:
             detail = f" ({stage.detail})" if stage.detail and stage.state != "running" else ""
-            self._tell(f"{stage.name}: {stage.state}{detail}")
-        self._tell(snapshot.trials_line())
-        self._tell(snapshot.repeats_line())
+            self._print_once(f"{stage.name}: {stage.state}{detail}")
+        self._print_once(snapshot.trials_line())
+        self._print_once(snapshot.repeats_line())
 
-    def _tell(self, line: str) -> None:
-        if line and not self._console.is_terminal and line not in self._told:
-            self._told.add(line)
+    def _print_once(self, line: str) -> None:
+        if line and not self._console.is_terminal and line not in self._printed:
+            self._printed.add(line)
             self._console.print(f"{self._elapsed()}  {line}", highlight=False, soft_wrap=True)
 
     def _elapsed(self) -> str:

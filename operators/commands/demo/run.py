@@ -169,7 +169,7 @@ class Demo:
 
 
 def delete_deployments() -> None:
-    """Delete every deployment of ours where the demo runs its own; a cluster's are no business of a demo.
+    """Delete every deployment of this installation on the target that the demo uses; none on a cluster.
 
     Raises:
         DemoError: some could not be deleted; all others were.

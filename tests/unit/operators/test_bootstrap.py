@@ -223,7 +223,7 @@ def test_without_venv_pip_and_root_it_says_what_to_install(world: World, monkeyp
 def installed(tmp_path: Path) -> Path:
     """What an installation without a clone leaves: packages in site-packages, and nothing beside them."""
     packages = tmp_path / "site-packages" / "wideloop"
-    for name in ("operators", "manifests"):
+    for name in bootstrap.PACKAGES:
         shutil.copytree(bootstrap.PROJECT / name, packages / name)
     shutil.copy(packages / "operators" / "packaging" / "root.py", packages / "__init__.py")
     return packages
