@@ -95,7 +95,7 @@ def test_both_images_are_built_once_and_their_digests_are_the_registrys(
     # The build's own words, live in ours.
     assert any("STEP" in line and "requirements.txt" in line for line in said), said
     files = images.extract(options.engine_image, tmp_path)
-    assert (files / "opt/wideloop/project/tuning/simulator/worker.py").is_file()
+    assert (files / "opt/wideloop/project/wideloop/tuning/simulator/worker.py").is_file()
     assert (files / "calls").read_text().startswith("-m pip install --no-cache-dir --no-deps -r /opt/wideloop/")
     assert left(cluster, options.namespace) == ["configmap/wideloop-images"]
 
