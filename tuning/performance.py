@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from wideloop.manifests.deployment import WorkerSpec
-from wideloop.manifests.engines.sglang_defaults import capture_list
+from wideloop.manifests.engines.base import Engine
 from wideloop.manifests.hardware import HardwareProfile
 from wideloop.manifests.model import ModelSpec
 from wideloop.tuning.memory import attention_tp, kv_bytes_per_gpu
@@ -76,7 +76,8 @@ class WorkerModel:
     Args:
         popularity: share of routed tokens per expert, [moe_layers, experts], rows sum to 1.
         placement: of those layers on ``worker.layout.ep`` ranks.
-        prefill_graphs: prefill chunks may replay CUDA graphs, as is SGLang's default.
+        engine: which batches it captures as CUDA graphs.
+        prefill_graphs: False where the engine was told to run prefill chunks without CUDA graphs.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class WorkerModel:
         placement: Placement,
         constants: Constants = CONSTANTS,
         *,
+        engine: Engine,
         prefill_graphs: bool = True,
     ) -> None:
         self._model = model
@@ -97,10 +99,9 @@ class WorkerModel:
         self._popularity = popularity
         self._placement = placement
         self._c = constants
-        # DeepEP's normal mode switches all graphs off.
-        self._prefill_graphs = prefill_graphs and worker.knobs.deepep_mode != "normal"
+        self._prefill_graphs = prefill_graphs and engine.captures_prefill(worker)
         self._tp = attention_tp(worker)
-        self._captured = np.array(capture_list(worker.knobs.cuda_graph_max_bs or 1))
+        self._captured = np.array(engine.capture_sizes(worker.knobs.cuda_graph_max_bs or 1))
 
     @cached_property
     def imbalance(self) -> float:

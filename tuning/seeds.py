@@ -84,5 +84,5 @@ def _largest_fraction(point: Point, space: SearchSpace, spec: DeploymentSpec, sp
 def _left_gib(point: Point, spec: DeploymentSpec, worker: WorkerSpec) -> float:
     """GiB per GPU that the model sees left while ``worker`` runs its largest step; -inf where it does not fit."""
     knobs = knobs_at(point, spec, Placements())[worker.role]
-    memory = worker_memory(spec.model, spec.hardware.gpu, worker.changed(knobs=knobs))
+    memory = worker_memory(spec, worker.changed(knobs=knobs))
     return memory.free_at_ready_gib - max(memory.activations_gib, 0.0) if memory.fits else -math.inf

@@ -16,7 +16,12 @@ from wideloop.manifests.deployment import DeploymentSpec, Knobs, WorkerSpec
 from wideloop.manifests.diagnosis import Diagnosis
 from wideloop.manifests.engines.support import support_findings
 from wideloop.manifests.findings import Finding
-from wideloop.manifests.hardware import Vendor
+from wideloop.manifests.hardware import GpuSpec, Vendor
+from wideloop.manifests.memory import MemoryModel, WeightsAndCache
+from wideloop.manifests.model import ModelSpec
+
+#: Of the kernel for one GPU's experts: made for this shape, a slower one for all shapes, or no such choice.
+KernelState = Literal["tuned", "default", "not_needed"]
 
 
 class Component(BaseModel):
@@ -112,6 +117,7 @@ class Engine(ABC):
         flush_path, record_start_path, record_stop_path, record_dump_path, metrics_path: HTTP paths on a
             worker's ``control`` port.
         generate_path: OpenAI-style chat completions on the frontend's ``http`` port.
+        memory_model: how the GPU memory of a worker divides.
         max_prefill_tokens: prompt tokens that a scheduler takes into one step at most, whatever the prefill chunk.
         page_tokens: tokens of one page of the KV cache; a prefill chunk must be whole pages.
     """
@@ -133,6 +139,7 @@ class Engine(ABC):
     record_stop_path = "/stop_expert_distribution_record"
     record_dump_path = "/dump_expert_distribution_record"
     metrics_path = "/metrics"
+    memory_model: MemoryModel = WeightsAndCache()
     max_prefill_tokens: int = 16384
     page_tokens: int = 1
 
@@ -193,6 +200,14 @@ class Engine(ABC):
         A batch in between is padded to the next one. Default: the powers of two below ``max_bs``, and itself.
         """
         return (*(2**power for power in range((max_bs - 1).bit_length())), max_bs)
+
+    def dispatch_tokens(self, worker: WorkerSpec) -> int:
+        """Tokens per rank that the buffers of DeepEP's low-latency mode must hold."""
+        return worker.knobs.deepep_dispatch_tokens or 0
+
+    def kernel_state(self, model: ModelSpec, gpu: GpuSpec, worker: WorkerSpec, version: str) -> KernelState:  # noqa: ARG002
+        """Whether the engine of that version has a kernel tuned for the experts of one GPU. Default: it needs none."""
+        return "not_needed"
 
     def captures_decode(self, worker: WorkerSpec) -> bool:
         """Whether ``worker`` runs decode steps as CUDA graphs."""

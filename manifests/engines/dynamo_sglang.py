@@ -19,7 +19,7 @@ from wideloop.manifests.engines.base import Command, Component, Site
 from wideloop.manifests.engines.sglang_family import SglangFamily
 from wideloop.manifests.engines.sglang_versions import DEFAULT_VERSION
 from wideloop.manifests.findings import Finding
-from wideloop.manifests.kernels import kernel_config
+from wideloop.manifests.kernels import worker_kernel
 
 #: Methods of SGLang's tokenizer manager ("tm") that become routes of the same name.
 _ROUTES = (
@@ -109,22 +109,13 @@ def _kernels(spec: DeploymentSpec) -> list[Finding]:
     """Numbers of local experts that the image has no tuned kernel for: a third of prefill was measured to be lost."""
     findings = []
     for worker in spec.workers:
-        layout, knobs = worker.layout, worker.knobs
-        kernel = kernel_config(
-            spec.model,
-            layout.ep,
-            knobs.redundant_experts,
-            spec.hardware.gpu,
-            spec.engine_version or DEFAULT_VERSION,
-            tp=layout.tp,
-            all_to_all=knobs.deepep_mode is not None,
-        )
+        kernel = worker_kernel(spec.model, spec.hardware.gpu, worker, spec.engine_version or DEFAULT_VERSION)
         if kernel.state == "default":
             nearest = f"; tuned are {', '.join(map(str, kernel.nearest[:3]))}" if kernel.nearest else ""
             findings.append(
                 Finding(
                     field=f"{worker.role}.redundant_experts",
-                    value=knobs.redundant_experts,
+                    value=worker.knobs.redundant_experts,
                     rule=f"SGLang has no tuned MoE kernel for {kernel.local_experts} local experts{nearest}",
                     suggestion=f"Measure it against another number, or tune {kernel.file}",
                     severity="warning",

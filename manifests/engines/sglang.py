@@ -19,7 +19,7 @@ from wideloop.manifests.engines.base import Command, Component, Need, Site
 from wideloop.manifests.engines.sglang_family import SglangFamily
 from wideloop.manifests.engines.sglang_versions import DEFAULT_VERSION
 from wideloop.manifests.findings import Finding
-from wideloop.manifests.kernels import kernel_config
+from wideloop.manifests.kernels import worker_kernel
 
 _SERVER = "wideloop.manifests.engine_side.sglang_server"
 #: Replaces the model classes that would ignore a placement, and gives random weights hot experts.
@@ -106,16 +106,7 @@ _ENV = {
 
 def _kernel(spec: DeploymentSpec, worker: WorkerSpec, version: str, site: Site) -> tuple[str, ...]:
     """Where the worker's number of local experts has no tuned kernel, the server is to take the nearest one's."""
-    layout, knobs = worker.layout, worker.knobs
-    kernel = kernel_config(
-        spec.model,
-        layout.ep,
-        knobs.redundant_experts,
-        spec.hardware.gpu,
-        version,
-        tp=layout.tp,
-        all_to_all=knobs.deepep_mode is not None,
-    )
+    kernel = worker_kernel(spec.model, spec.hardware.gpu, worker, version)
     if kernel.state != "default":
         return ()
     return ("--kernel-file", kernel.file, "--kernel-dir", f"{site.work_dir}/kernels")

@@ -7,14 +7,20 @@ from collections.abc import Sequence
 from wideloop.manifests.deployment import DeploymentSpec, WorkerSpec
 from wideloop.manifests.diagnosis import Diagnosis
 from wideloop.manifests.engines import sglang_defaults, sglang_failures, sglang_flags, sglang_outdated
-from wideloop.manifests.engines.base import Component, Engine
+from wideloop.manifests.engines.base import Component, Engine, KernelState
+from wideloop.manifests.engines.sglang_memory.model import SglangMemory
+from wideloop.manifests.engines.sglang_versions import DEFAULT_VERSION
 from wideloop.manifests.findings import Finding
+from wideloop.manifests.hardware import GpuSpec
+from wideloop.manifests.kernels import worker_kernel
+from wideloop.manifests.model import ModelSpec
 
 
 class SglangFamily(Engine):
     """Base of the engines whose workers are SGLang's, or behave like them."""
 
     max_prefill_tokens = sglang_defaults.MAX_PREFILL_TOKENS
+    memory_model = SglangMemory()
     page_tokens = sglang_defaults.PAGE_TOKENS
 
     def resolve(self, spec: DeploymentSpec) -> DeploymentSpec:
@@ -25,6 +31,12 @@ class SglangFamily(Engine):
 
     def option_findings(self, field: str, options: Sequence[str], version: str) -> list[Finding]:
         return sglang_outdated.findings(field, options, version)
+
+    def dispatch_tokens(self, worker: WorkerSpec) -> int:
+        return sglang_flags.dispatch_tokens(worker.knobs)
+
+    def kernel_state(self, model: ModelSpec, gpu: GpuSpec, worker: WorkerSpec, version: str) -> KernelState:
+        return worker_kernel(model, gpu, worker, version or DEFAULT_VERSION).state
 
     def capture_sizes(self, max_bs: int) -> tuple[int, ...]:
         return sglang_defaults.capture_list(max_bs)

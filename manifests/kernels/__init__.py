@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
+from wideloop.manifests.deployment import WorkerSpec
 from wideloop.manifests.hardware import GpuSpec
 from wideloop.manifests.kernels.files import Shape, tuned_files
 from wideloop.manifests.model import ModelSpec
@@ -88,6 +89,20 @@ def kernel_config(
         file=_file_name(shape, local),
         nearest=tuple(sorted(known, key=lambda e: (abs(e - local), e))),
         table_version=table,
+    )
+
+
+def worker_kernel(model: ModelSpec, gpu: GpuSpec, worker: WorkerSpec, version: str) -> KernelConfig:
+    """:func:`kernel_config` of ``worker`` as its layout and knobs are."""
+    layout, knobs = worker.layout, worker.knobs
+    return kernel_config(
+        model,
+        layout.ep,
+        knobs.redundant_experts,
+        gpu,
+        version,
+        tp=layout.tp,
+        all_to_all=knobs.deepep_mode is not None,
     )
 
 

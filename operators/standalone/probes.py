@@ -22,6 +22,6 @@ def probes(space: SearchSpace, spec: DeploymentSpec) -> list[Seed]:
     worst = {**default, **most, **upper}
     knobs = knobs_at(worst, spec, Placements())
     worker = decoder(spec).changed(knobs=knobs[decoder(spec).role])
-    if not worker_memory(spec.model, spec.hardware.gpu, worker).fits:
+    if not worker_memory(spec, worker).fits:
         seeds.append(Seed(worst, "out_of_memory", "certainly out of memory"))
     return seeds

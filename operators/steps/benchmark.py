@@ -74,7 +74,7 @@ def cannot_serve(subject: Subject) -> Diagnosis | None:
     spec = open_target(subject.target).spec(subject.deployment)
     need = subject.workload.isl + subject.workload.osl
     for worker in spec.workers:
-        memory = worker_memory(spec.model, spec.hardware.gpu, worker)
+        memory = worker_memory(spec, worker)
         if memory.kv_tokens < need:
             missing = (need - memory.kv_tokens) * memory.kv_bytes_per_token / GIB
             return Diagnosis(

@@ -34,7 +34,7 @@ def check(spec: DeploymentSpec) -> list[Finding]:
     findings = engine.validate(spec)
     # Arithmetic on a layout that is wrong in itself would only confuse.
     wrong = any(f.severity == "error" for f in findings)
-    return findings if wrong else findings + memory.findings(spec) + placement.findings(spec)
+    return findings if wrong else findings + memory.memory_findings(spec) + placement.findings(spec)
 
 
 def _other_runtime(spec: DeploymentSpec, target: Target) -> Finding:

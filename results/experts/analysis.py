@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 from wideloop.manifests.deployment import DeploymentSpec, WorkerSpec
 from wideloop.manifests.engines import get_engine
-from wideloop.manifests.engines.sglang_versions import DEFAULT_VERSION
 from wideloop.manifests.hardware import Role
 from wideloop.manifests.workload import Workload
 from wideloop.results.experts.role_report import Advice, GroupSizes, Replicated, RoleReport, Row
@@ -129,7 +128,8 @@ def _advice(
     role: Role | None = None,
 ) -> tuple[tuple[Advice, ...], str]:
     """Advice by EP size, from all passes or those of ``role``; without enough passes none, and the reason."""
-    version = spec.engine_version or DEFAULT_VERSION
+    engine = get_engine(spec.engine)
+    version = spec.engine_version or engine.default_version
     first_half, second_half = halves(sum_of_roles(recording))
     phase = Phase(role, *halves(_side_by_side(recording)[role])) if role is not None else None
     busiest = max(workload.concurrency)
@@ -141,7 +141,9 @@ def _advice(
             traffic = Traffic(workload.isl, workload.osl, round(per_rank * other.layout.dp))
             if (spec.model.num_experts + other.knobs.redundant_experts) % other.layout.ep:
                 continue
-            table = options(spec.model, spec.hardware, other, first_half, second_half, traffic, version, phase=phase)
+            table = options(
+                spec.model, spec.hardware, other, first_half, second_half, traffic, engine, version, phase=phase
+            )
             chosen = verdict(table)
             rows = tuple(_advice_row(o) for o in table)
             advice.append(

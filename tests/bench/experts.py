@@ -84,6 +84,7 @@ def _in_child(what: str, folder: Path) -> dict[str, Any]:
 def _advice(_folder: Path) -> dict[str, float]:
     from wideloop.manifests import profiles
     from wideloop.manifests.deployment import Knobs, WorkerSpec
+    from wideloop.manifests.engines import get_engine
     from wideloop.tuning.advice import Traffic, layouts, options, verdict
     from wideloop.tuning.popularity import popularity
 
@@ -96,7 +97,8 @@ def _advice(_folder: Path) -> dict[str, float]:
     def whole() -> int:
         rows = 0
         for one in layouts(worker, SIZES):
-            table = options(model, hardware, one, seen, unseen, Traffic(2048, 1, 64 * one.layout.dp), "0.5.21")
+            traffic = Traffic(2048, 1, 64 * one.layout.dp)
+            table = options(model, hardware, one, seen, unseen, traffic, get_engine("sglang"), "0.5.21")
             verdict(table)
             rows += len(table) - 1
         return rows

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from wideloop.manifests.deployment import WorkerSpec
-from wideloop.manifests.engines.sglang_flags import captures_decode, dispatch_tokens
+from wideloop.manifests.engines.base import Engine, KernelState
 from wideloop.manifests.hardware import HardwareProfile
-from wideloop.manifests.kernels import kernel_config
+from wideloop.manifests.memory.deepep import low_latency_bytes
 from wideloop.manifests.model import ModelSpec
-from wideloop.tuning.memory import worker_memory
-from wideloop.tuning.memory.deepep import low_latency_bytes
 
 #: Bytes that DeepEP's low-latency buffers can address (vllm-project/vllm issue 57894; read, not run).
 _LOW_LATENCY_LIMIT = 2**35
@@ -27,7 +24,7 @@ class Cost:
     fits: the worker starts and survives load, by the memory model.
     dispatch_limit: most tokens per rank that DeepEP's low-latency buffers can hold; None where it is not used.
     dispatch_ok: the worker needs no more than that.
-    kernel: whether SGLang has a tuned MoE kernel for so many local experts.
+    kernel: whether the engine has a tuned MoE kernel for so many local experts.
     """
 
     experts_gib: float
@@ -35,29 +32,20 @@ class Cost:
     fits: bool
     dispatch_limit: int | None
     dispatch_ok: bool
-    kernel: Literal["tuned", "default", "not_needed"]
+    kernel: KernelState
 
 
-def cost(model: ModelSpec, hardware: HardwareProfile, worker: WorkerSpec, version: str) -> Cost:
-    """Of ``worker`` as it stands, its knobs resolved; ``version`` is SGLang's."""
-    memory = worker_memory(model, hardware.gpu, worker)
+def cost(model: ModelSpec, hardware: HardwareProfile, worker: WorkerSpec, engine: Engine, version: str) -> Cost:
+    """Of ``worker`` as it stands, its knobs resolved; ``version`` is the engine's."""
+    memory = engine.memory_model.worker(model, hardware.gpu, worker)
     limit = _dispatch_limit(model, worker)
-    kernel = kernel_config(
-        model,
-        worker.layout.ep,
-        worker.knobs.redundant_experts,
-        hardware.gpu,
-        version,
-        tp=worker.layout.tp,
-        all_to_all=worker.knobs.deepep_mode is not None,
-    )
     return Cost(
         experts_gib=memory.experts_gib,
         kv_tokens=memory.kv_tokens,
         fits=memory.fits,
         dispatch_limit=limit,
-        dispatch_ok=limit is None or not captures_decode(worker) or dispatch_tokens(worker.knobs) <= limit,
-        kernel=kernel.state,
+        dispatch_ok=limit is None or not engine.captures_decode(worker) or engine.dispatch_tokens(worker) <= limit,
+        kernel=engine.kernel_state(model, hardware.gpu, worker, version),
     )
 
 

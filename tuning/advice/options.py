@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from wideloop.manifests.deployment import WorkerSpec
+from wideloop.manifests.engines.base import Engine
 from wideloop.manifests.hardware import HardwareProfile, Role
 from wideloop.manifests.model import ModelSpec
 from wideloop.tuning.advice.cost import UNTUNED_DECODE, UNTUNED_PREFILL, Cost, cost
@@ -87,6 +88,7 @@ def options(
     seen: Floats,
     unseen: Floats,
     traffic: Traffic,
+    engine: Engine,
     version: str,
     *,
     most: int = MOST,
@@ -98,7 +100,7 @@ def options(
         worker: its knobs resolved; its own redundancy is what the engine's own order has.
         seen, unseen: two parts of a recording, or two recordings, [layers, experts]; placements are made of both
             together, and of the first alone to be judged on the second.
-        version: of SGLang, for its tuned kernels.
+        engine: that serves, of ``version``: its memory, CUDA graphs and tuned kernels.
         phase: judge by these passes only. Placements stay those for everything, since an engine serves one.
 
     Raises:
@@ -112,12 +114,12 @@ def options(
     traffics = ((first + second) / 2, second)
     base = worker.knobs.redundant_experts
     own = trivial(len(both), both.shape[1], base, worker.layout.ep)
-    off = _Judge(model, hardware, worker, traffic, version, role)
+    off = _Judge(model, hardware, worker, traffic, engine, version, role)
     before = off.throughput(traffics[0], own), off.throughput(traffics[1], own)
     found = [_option(off, off, own, None, seen, traffics, before)]
     for redundant in valid(both.shape[1], worker.layout.ep, most):
-        changed = worker.knobs.model_copy(update={"redundant_experts": redundant})
-        judge = _Judge(model, hardware, worker.model_copy(update={"knobs": changed}), traffic, version, role)
+        changed = worker.changed(knobs=worker.knobs.changed(redundant_experts=redundant))
+        judge = _Judge(model, hardware, changed, traffic, engine, version, role)
         plan = optimise(both, worker.layout.ep, redundant, effort="quick")
         found.append(_option(judge, off, plan.placement, plan, seen, traffics, before))
     return found
@@ -145,7 +147,7 @@ def layouts(worker: WorkerSpec, eps: Sequence[int]) -> Iterator[WorkerSpec]:
     for ep in eps:
         nodes = -(-ep // old.gpus_per_node)
         shape = {"nodes": nodes, "gpus_per_node": ep // nodes, "tp": ep, "ep": ep, "dp": ep if old.dp > 1 else 1}
-        yield worker.model_copy(update={"layout": old.model_copy(update=shape)})
+        yield worker.changed(layout=old.changed(**shape))
 
 
 class _Judge:
@@ -157,15 +159,17 @@ class _Judge:
         hardware: HardwareProfile,
         worker: WorkerSpec,
         traffic: Traffic,
+        engine: Engine,
         version: str,
         role: Role,
     ) -> None:
         self.model, self.hardware, self.worker, self.traffic, self.role = model, hardware, worker, traffic, role
-        self.cost = cost(model, hardware, worker, version)
+        self.engine = engine
+        self.cost = cost(model, hardware, worker, engine, version)
 
     def throughput(self, share: Floats, placement: Placement, untuned: bool = False) -> float:
         """Requests per millisecond and attention-DP rank, prefill and decode one after the other."""
-        timing = WorkerModel(self.model, self.hardware, self.worker, share, placement)
+        timing = WorkerModel(self.model, self.hardware, self.worker, share, placement, engine=self.engine)
         knobs, layout, traffic = self.worker.knobs, self.worker.layout, self.traffic
         ms = 0.0
         if self.role != "decode":

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from wideloop.manifests.engines.sglang_defaults import MAX_PREFILL_TOKENS
+from wideloop.manifests.engines import get_engine
 from wideloop.manifests.hardware import HardwareProfile
 from wideloop.tuning.calibration.loads import Load
 from wideloop.tuning.calibration.variants import SHIPPED, Variant
@@ -30,11 +30,18 @@ def predict(load: Load, hardware: HardwareProfile, variant: Variant = SHIPPED) -
     steps. While a request of a closed loop is answered, every other one ends and is followed by another: its tokens
     wait for all others' prompts.
     """
-    worker = load.server.worker
+    worker, engine = load.server.worker, get_engine(load.server.engine)
     model = variant.model(
-        load.server.model, hardware, worker, load.popularity, load.placement, variant.constants, prefill_graphs=False
+        load.server.model,
+        hardware,
+        worker,
+        load.popularity,
+        load.placement,
+        variant.constants,
+        engine=engine,
+        prefill_graphs=False,
     )
-    chunk = min(worker.knobs.chunked_prefill_size or MAX_PREFILL_TOKENS, MAX_PREFILL_TOKENS)
+    chunk = min(worker.knobs.chunked_prefill_size or engine.max_prefill_tokens, engine.max_prefill_tokens)
     if load.kind == "prefill":
         return chunk / float(model.prefill_ms(chunk)) * 1000
     context = load.isl + load.osl / 2

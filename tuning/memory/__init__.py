@@ -1,12 +1,12 @@
-"""GPU memory of a worker: what takes how much of it, and how SGLang dies when it does not suffice."""
+"""GPU memory of a worker: what its engine's arithmetic says of a deployment, and how well it says it.
 
-from wideloop.tuning.memory.constants import CONSTANTS, GIB, UNCALIBRATED, MemoryConstants
-from wideloop.tuning.memory.findings import findings
-from wideloop.tuning.memory.pools import kv_bytes_per_gpu
-from wideloop.tuning.memory.weights import Weights, attention_tp, mtp_gib, slots_per_gpu, weights
-from wideloop.tuning.memory.worker import Face, WorkerMemory, worker_memory
+``findings`` judges a deployment before it is launched. The rest (``calibrate``, ``document``, ``reference``) fits the
+constants of an engine's arithmetic to servers that ran and writes docs/memory.md.
+"""
+
+from wideloop.manifests.memory import GIB, OomStage, WorkerMemory, attention_tp, kv_bytes_per_gpu
+from wideloop.tuning.memory.findings import memory_findings, worker_memory
 
 __all__ = [
-    "CONSTANTS", "GIB", "UNCALIBRATED", "Face", "MemoryConstants", "Weights", "WorkerMemory", "attention_tp",
-    "findings", "kv_bytes_per_gpu", "mtp_gib", "slots_per_gpu", "weights", "worker_memory",
+    "GIB", "OomStage", "WorkerMemory", "attention_tp", "kv_bytes_per_gpu", "memory_findings", "worker_memory",
 ]  # fmt: skip

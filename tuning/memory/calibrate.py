@@ -7,13 +7,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-from wideloop.manifests.engines.sglang_defaults import capture_list
+from wideloop.manifests.engines import get_engine
 from wideloop.manifests.hardware import GpuSpec
-from wideloop.tuning.memory.constants import CONSTANTS, GIB, UNCALIBRATED, MemoryConstants
+from wideloop.manifests.memory import GIB, MemoryConstants
 from wideloop.tuning.memory.measured import Server
-from wideloop.tuning.memory.pools import request_table_gib
-from wideloop.tuning.memory.runtime import graph_gib
-from wideloop.tuning.memory.worker import worker_memory
 
 #: What is compared: its name, and where a prediction and a measurement have it.
 PARTS = {
@@ -27,14 +24,18 @@ PARTS = {
 def fit(servers: Sequence[Server], gpu: GpuSpec) -> MemoryConstants:
     """The constants that explain ``servers`` best; those that nothing among them shows stay as they are.
 
+    Args:
+        servers: all of one engine.
+
     Raises:
         ValueError: none of them became ready.
     """
     ready = [s for s in servers if s.ready]
     if not ready:
         raise ValueError("none of the servers became ready: there is nothing to fit to")
+    shipped = ready[0].memory_model.constants
     hidden = _hidden_tensors(ready, gpu)
-    constants = replace(CONSTANTS, hidden_tensors=hidden if hidden is not None else CONSTANTS.hidden_tensors)
+    constants = replace(shipped, hidden_tensors=hidden if hidden is not None else shipped.hidden_tensors)
     runtime, per_token = _tables(ready, gpu)
     graph, node = _graphs(ready, constants)
     nccl = _nccl(ready, gpu)
@@ -44,7 +45,7 @@ def fit(servers: Sequence[Server], gpu: GpuSpec) -> MemoryConstants:
         list_bytes_per_token=per_token,
         graph_gib=graph,
         graph_node_kib=node,
-        nccl_gib=nccl if nccl is not None else CONSTANTS.nccl_gib,
+        nccl_gib=nccl if nccl is not None else shipped.nccl_gib,
     )
 
 
@@ -74,7 +75,7 @@ def _tables(servers: Sequence[Server], gpu: GpuSpec) -> tuple[float, float]:
         if s.kv_gib is None or s.weights_gib is None or s.graph_gib is None or s.free_gib is None or not s.kv_tokens:
             continue
         beside = gpu.usable_gib - s.weights_gib - s.kv_gib - s.graph_gib - s.free_gib
-        left.append(beside - request_table_gib(s.model, s.worker, s.kv_tokens))
+        left.append(beside - s.memory_model.request_table_gib(s.model, s.worker, s.kv_tokens))
         tokens.append(s.kv_tokens / GIB)
     return _line(tokens, left)
 
@@ -86,8 +87,8 @@ def _graphs(servers: Sequence[Server], constants: MemoryConstants) -> tuple[floa
     for s in servers:
         max_bs = s.worker.knobs.cuda_graph_max_bs or 0
         if s.graph_gib is not None:
-            left.append(s.graph_gib - graph_gib(s.model, s.worker, max_bs, known))
-            nodes.append(s.model.num_layers * len(capture_list(max_bs)) / 2**20)
+            left.append(s.graph_gib - s.memory_model.having(known).graphs_gib(s.model, s.worker, max_bs))
+            nodes.append(s.model.num_layers * len(get_engine(s.engine).capture_sizes(max_bs)) / 2**20)
     return _line(nodes, left)
 
 
@@ -101,8 +102,7 @@ def _hidden_tensors(servers: Sequence[Server], gpu: GpuSpec) -> float | None:
         if s.growth_gib is None:
             continue
         none, one = (
-            worker_memory(s.model, gpu, s.worker, replace(UNCALIBRATED, hidden_tensors=n)).activations_gib
-            for n in (0.0, 1.0)
+            s.predicted(gpu, replace(s.memory_model.uncalibrated, hidden_tensors=n)).activations_gib for n in (0.0, 1.0)
         )
         implied.append((s.growth_gib - none) / (one - none))
     return min(implied, default=None)

@@ -6,10 +6,10 @@ import math
 
 from wideloop.manifests import published_errors
 from wideloop.manifests.deployment import DeploymentSpec, WorkerSpec
+from wideloop.manifests.engines import get_engine
 from wideloop.manifests.findings import Finding
+from wideloop.manifests.memory import WorkerMemory, weights
 from wideloop.manifests.model import ModelSpec
-from wideloop.tuning.memory.weights import weights
-from wideloop.tuning.memory.worker import WorkerMemory, worker_memory
 
 _RULES = {
     "no_kv_left": "leaves no memory for the KV cache",
@@ -19,7 +19,16 @@ _RULES = {
 }
 
 
-def findings(spec: DeploymentSpec) -> list[Finding]:
+def worker_memory(spec: DeploymentSpec, worker: WorkerSpec) -> WorkerMemory:
+    """Memory of one GPU of ``worker`` of ``spec``, by the arithmetic of its engine; knobs must be resolved.
+
+    Raises:
+        ValueError: a knob is not resolved.
+    """
+    return get_engine(spec.engine).memory_model.worker(spec.model, spec.hardware.gpu, worker)
+
+
+def memory_findings(spec: DeploymentSpec) -> list[Finding]:
     """Refuse what cannot run however its knobs are set; ``spec`` must be resolved.
 
     A model whose weights leave nothing is refused with what would fit; a worker that SGLang would let die
@@ -29,9 +38,9 @@ def findings(spec: DeploymentSpec) -> list[Finding]:
 
 
 def _worker_findings(spec: DeploymentSpec, worker: WorkerSpec) -> list[Finding]:
-    memory = worker_memory(spec.model, spec.hardware.gpu, worker)
+    memory = worker_memory(spec, worker)
     gpu = spec.hardware.gpu
-    bare = worker.model_copy(update={"knobs": worker.knobs.model_copy(update={"redundant_experts": 0})})
+    bare = worker.changed(knobs=worker.knobs.changed(redundant_experts=0))
     need = weights(spec.model, bare).total
     room = gpu.usable_gib - memory.first_use_gib
     if need >= room:
@@ -60,7 +69,7 @@ def _knob_finding(spec: DeploymentSpec, worker: WorkerSpec, memory: WorkerMemory
     return Finding(
         field=f"{worker.role}.mem_fraction_static",
         value=worker.knobs.mem_fraction_static,
-        rule=f"{_RULES[memory.face or 'capture']}: {memory.deficit_gib:.2f} GiB per GPU missing",
+        rule=f"{_RULES[memory.oom_stage or 'capture']}: {memory.deficit_gib:.2f} GiB per GPU missing",
         suggestion=suggestion,
         severity="warning",
     )
@@ -71,8 +80,7 @@ def _largest_fraction(spec: DeploymentSpec, worker: WorkerSpec, memory: WorkerMe
     fraction = 1 - memory.reserve_gib / memory.usable_gib
     if not 0 < fraction < 1:
         return 0.0
-    knobs = worker.knobs.model_copy(update={"mem_fraction_static": fraction})
-    there = worker_memory(spec.model, spec.hardware.gpu, worker.model_copy(update={"knobs": knobs}))
+    there = worker_memory(spec, worker.changed(knobs=worker.knobs.changed(mem_fraction_static=fraction)))
     return 1 - max(memory.reserve_gib, there.reserve_gib) / memory.usable_gib
 
 
@@ -82,10 +90,8 @@ def _would_fit(model: ModelSpec, worker: WorkerSpec, room: float) -> str:
     while gpus < 1024:
         gpus *= 2
         dp = gpus if worker.layout.dp > 1 else 1
-        layout = worker.layout.model_copy(update={"nodes": 1, "gpus_per_node": gpus, "tp": gpus, "dp": dp, "ep": gpus})
-        wider = worker.model_copy(
-            update={"layout": layout, "knobs": worker.knobs.model_copy(update={"redundant_experts": 0})}
-        )
+        layout = worker.layout.changed(nodes=1, gpus_per_node=gpus, tp=gpus, dp=dp, ep=gpus)
+        wider = worker.changed(layout=layout, knobs=worker.knobs.changed(redundant_experts=0))
         need = weights(model, wider).total
         if need < 0.9 * room and model.num_experts % gpus == 0:
             return (

@@ -5,7 +5,8 @@ A folder has ``servers.csv`` (one row per start) and ``models/<model>.json`` (th
 kv_gb, max_total_num_tokens, graph_gb, avail_after_start_gb`` (GiB, as SGLang logs them), ``gpu_mib_ready,
 gpu_mib_end`` (nvidia-smi's MiB after the warm-up request and after the load), ``alive_after`` (``True`` or ``False``
 when a burst of load was the last thing before ``gpu_mib_end``; else empty, and the caches had been emptied).
-``outcome`` says how it ended; ``ep`` (2 without it) and ``max_running_requests`` are optional.
+``outcome`` says how it ended; ``ep`` (2 without it), ``max_running_requests`` and ``engine`` (``sglang`` without it)
+are optional.
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wideloop.manifests.deployment import Knobs, WorkerSpec
+from wideloop.manifests.engines import get_engine
 from wideloop.manifests.hardware import GpuSpec, WorkerLayout
+from wideloop.manifests.memory import MemoryConstants, MemoryModel, WorkerMemory
 from wideloop.manifests.model import ModelSpec
-from wideloop.tuning.memory.constants import MemoryConstants
-from wideloop.tuning.memory.worker import WorkerMemory, worker_memory
 
 _DEFAULT_EP = 2
+#: The first servers were SGLang's, and their files do not say so.
+_DEFAULT_ENGINE = "sglang"
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,8 @@ class Server:
 
     Attributes:
         survived: whether it was alive after a burst of load, None when its memory was not read right after one.
-        outcome: ``ready``, a face of out-of-memory, ``refused`` (R does not divide) or ``rebalance`` (the engine died
+        engine: which one was started.
+        outcome: ``ready``, a stage of out-of-memory, ``refused`` (R does not divide) or ``rebalance`` (the engine died
             at its first online rebalance, which is no matter of memory).
     """
 
@@ -45,6 +49,11 @@ class Server:
     mib_end: float | None
     survived: bool | None
     outcome: str
+    engine: str = _DEFAULT_ENGINE
+
+    @property
+    def memory_model(self) -> MemoryModel:
+        return get_engine(self.engine).memory_model
 
     @property
     def ready(self) -> bool:
@@ -62,8 +71,10 @@ class Server:
             return None
         return (self.mib_end - self.mib_ready) / 1024
 
-    def predicted(self, gpu: GpuSpec, constants: MemoryConstants) -> WorkerMemory:
-        return worker_memory(self.model, gpu, self.worker, constants)
+    def predicted(self, gpu: GpuSpec, constants: MemoryConstants | None = None) -> WorkerMemory:
+        """By its engine's memory model, with other ``constants`` where they are given."""
+        model = self.memory_model if constants is None else self.memory_model.having(constants)
+        return model.worker(self.model, gpu, self.worker)
 
 
 def read_servers(folder: Path) -> list[Server]:
@@ -102,6 +113,7 @@ def _server(row: dict[str, str], model: ModelSpec) -> Server:
         mib_end=_number(row["gpu_mib_end"]),
         survived={"True": True, "False": False}.get(row["alive_after"]),
         outcome=row["outcome"],
+        engine=row.get("engine") or _DEFAULT_ENGINE,
     )
 
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 from wideloop.manifests import profiles
 from wideloop.manifests.deployment import Knobs, WorkerSpec
 from wideloop.manifests.hardware import WorkerLayout
-from wideloop.tuning.memory import deepep
-from wideloop.tuning.memory.constants import GIB
-from wideloop.tuning.memory.weights import Weights, mtp_gib, weights
+from wideloop.manifests.memory import GIB, Weights, deepep, mtp_gib, weights
 
 #: GiB per GPU that AIConfigurator 0.12.0 has for R1 on 32 H200 (attention-DP 32, EP 32, batch 64, ISL 4000, OSL 256;
 #: ``InferenceSession.run_static``, ``generation_ops``), next to our terms, and why they differ.
@@ -23,12 +21,14 @@ AICONFIGURATOR = {
 #: Logged by a user of sgl-project/sglang issue 6017 (2025-05-09): DP 8, EP 8, DeepEP, one node.
 PUBLISHED_GIB = 105.59
 _R1 = "DeepSeek-R1"
+_DISPATCH_TOKENS = 128
 
 
 def r1_worker(ep: int, redundant: int = 0, mode: str | None = "low_latency") -> WorkerSpec:
     """A decode worker of R1 on ``ep`` GPUs of its own attention rank each."""
     layout = WorkerLayout(nodes=1, gpus_per_node=ep, tp=ep, dp=ep, ep=ep)
-    knobs = Knobs.model_validate({"redundant_experts": redundant, "deepep_mode": mode, "cuda_graph_max_bs": 128})
+    sizes = {"redundant_experts": redundant, "cuda_graph_max_bs": _DISPATCH_TOKENS}
+    knobs = Knobs.model_validate({**sizes, "deepep_mode": mode})
     return WorkerSpec(role="decode", layout=layout, knobs=knobs)
 
 
@@ -77,10 +77,12 @@ def _sizes() -> str:
     rows = []
     for ep, redundant in ((8, 0), (16, 0), (32, 0), (32, 32), (72, 32)):
         w, worker = r1_weights(ep, redundant), r1_worker(ep, redundant)
-        normal = deepep.buffer_gib(model, r1_worker(ep, redundant, "normal"))
+        low_latency = deepep.buffer_gib(model, worker, _DISPATCH_TOKENS)
+        graph_rows = deepep.masked_gib(model, worker, _DISPATCH_TOKENS)
+        normal = deepep.buffer_gib(model, r1_worker(ep, redundant, "normal"), _DISPATCH_TOKENS)
         rows.append(
             f"| {ep} | {redundant} | {(model.num_experts + redundant) // ep} | {w.experts:.2f} | {w.other:.2f} "
-            f"| {w.total:.2f} | {deepep.buffer_gib(model, worker):.2f} | {deepep.masked_gib(model, worker):.2f} "
+            f"| {w.total:.2f} | {low_latency:.2f} | {graph_rows:.2f} "
             f"| {normal:.2f} | {mtp_gib(model, worker):.2f} |"
         )
     head = (

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 
 from wideloop.manifests.hardware import GpuSpec
-from wideloop.tuning.memory import Face, WorkerMemory
+from wideloop.tuning.memory import OomStage, WorkerMemory
 
 #: Seconds a simulated worker "loads" before it fails; a real one takes 35 and more.
 LOAD_S = 1.0
@@ -20,26 +20,26 @@ LOAD_S = 1.0
 _FREE_MIB = 18.31
 
 
-def lines(face: Face, memory: WorkerMemory, gpu: GpuSpec, fraction: float) -> Iterator[str]:
-    """What the log says for ``face``."""
+def lines(stage: OomStage, memory: WorkerMemory, gpu: GpuSpec, fraction: float) -> Iterator[str]:
+    """What the log says for ``stage``."""
     out_of_memory = (
         f"CUDA out of memory. Tried to allocate {memory.deficit_gib * 1024 + _FREE_MIB:.2f} MiB. "
         f"GPU 0 has a total capacity of {gpu.memory_gib:.2f} GiB of which {_FREE_MIB} MiB is free."
     )
-    if face == "no_kv_left":
+    if stage == "no_kv_left":
         minimum = memory.minimum_fraction
         yield (
             "ValueError: Loaded weights leave no GPU memory for the KV cache under "
             f"--mem-fraction-static={fraction}. Raise --mem-fraction-static above {minimum + 0.0005:.3f} "
             f"(minimum viable = 1 - available/pre = {minimum:.4f})."
         )
-    elif face == "capture":
+    elif stage == "capture":
         yield f"torch.OutOfMemoryError: {out_of_memory}"
         yield f"Exception: Capture cuda graph failed: {out_of_memory}"
         yield "Possible solutions:"
         yield "1. set --mem-fraction-static to a smaller value (e.g., 0.8 or 0.7)"
         yield "2. set --cuda-graph-max-bs-decode to a smaller value (e.g., 16)"
-    elif face == "warm_up":
+    elif stage == "warm_up":
         yield "torch.distributed.DistBackendError: NCCL error in: ProcessGroupNCCL.cpp, unhandled cuda error"
         yield "ncclUnhandledCudaError: Call to CUDA function failed."
         yield "Waiting 60.0 seconds for CUDA coredumps before exiting. (simulated: not waiting)"
@@ -49,11 +49,11 @@ def lines(face: Face, memory: WorkerMemory, gpu: GpuSpec, fraction: float) -> It
     yield "Received sigquit from a child process. It usually means the child failed."
 
 
-def die(face: Face, memory: WorkerMemory, gpu: GpuSpec, fraction: float) -> None:
-    """Print the log lines of ``face`` and end this process as SGLang ends itself: SIGKILL, status -9."""
-    if face != "under_load":
+def die(stage: OomStage, memory: WorkerMemory, gpu: GpuSpec, fraction: float) -> None:
+    """Print the log lines of ``stage`` and end this process as SGLang ends itself: SIGKILL, status -9."""
+    if stage != "under_load":
         time.sleep(LOAD_S)
-    for line in lines(face, memory, gpu, fraction):
+    for line in lines(stage, memory, gpu, fraction):
         print(line, file=sys.stderr, flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
     # The first process of a container is spared its own signals; what waits for it sees the same status.

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from wideloop.manifests.deployment import DeploymentSpec, WorkerSpec
+from wideloop.manifests.engines import get_engine
 from wideloop.manifests.hardware import Role
 from wideloop.tuning import placement as placements
 from wideloop.tuning.memory import WorkerMemory, attention_tp, worker_memory
@@ -42,7 +43,7 @@ class WorkerPlan:
 
     @cached_property
     def memory(self) -> WorkerMemory:
-        return worker_memory(self.spec.model, self.spec.hardware.gpu, self.worker)
+        return worker_memory(self.spec, self.worker)
 
     @cached_property
     def popularity(self) -> Floats:
@@ -64,7 +65,10 @@ class WorkerPlan:
 
     @cached_property
     def timing(self) -> WorkerModel:
-        return WorkerModel(self.spec.model, self.spec.hardware, self.worker, self.popularity, self.placement)
+        engine = get_engine(self.spec.engine)
+        return WorkerModel(
+            self.spec.model, self.spec.hardware, self.worker, self.popularity, self.placement, engine=engine
+        )
 
     @property
     def blocks(self) -> int:

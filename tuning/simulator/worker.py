@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         f"free at ready {memory.free_at_ready_gib:.2f} GiB; expert imbalance {plan.timing.imbalance:.3f}",
         flush=True,
     )
-    if memory.face not in (None, "under_load"):
+    if memory.oom_stage not in (None, "under_load"):
         _die(plan)
     if args.node_rank:
         ranks.follow(args.dist_init_addr, args.node_rank, args.nnodes)
@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     plan.write_table(table)
     counters = Counters(args.role, f"http://{args.host}:{args.system_port}", args.shared_dir)
     Control(plan, counters, Recorder(plan, counters, args.work_dir)).serve(args.host, args.control_port)
-    if memory.face == "under_load":
+    if memory.oom_stage == "under_load":
         threading.Thread(target=_die_under_load, args=(plan, counters), daemon=True).start()
     set_host(args.host)
     os.environ["DYN_SYSTEM_PORT"] = str(args.system_port)
@@ -87,9 +87,9 @@ def mocker_arguments(plan: WorkerPlan, model_path: str, table: Path, bootstrap_p
 
 
 def _die(plan: WorkerPlan) -> None:
-    face = plan.memory.face
-    if face is not None:
-        failures.die(face, plan.memory, plan.spec.hardware.gpu, plan.worker.knobs.mem_fraction_static or 0.0)
+    stage = plan.memory.oom_stage
+    if stage is not None:
+        failures.die(stage, plan.memory, plan.spec.hardware.gpu, plan.worker.knobs.mem_fraction_static or 0.0)
 
 
 def _die_under_load(plan: WorkerPlan, counters: Counters) -> None:

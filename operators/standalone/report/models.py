@@ -9,7 +9,6 @@ from typing import Any
 from wideloop.manifests.hardware import HardwareProfile
 from wideloop.tuning.calibration.loads import read_loads
 from wideloop.tuning.calibration.timing import predict
-from wideloop.tuning.memory import CONSTANTS
 from wideloop.tuning.memory.measured import read_servers
 
 
@@ -17,8 +16,8 @@ def memory_errors(folder: Path, hardware: HardwareProfile) -> list[dict[str, Any
     """By server: predicted minus measured, GiB per GPU, and the predicted and the real outcome."""
     rows = []
     for server in read_servers(folder):
-        predicted = server.predicted(hardware.gpu, CONSTANTS)
-        row: dict[str, Any] = {"run": server.name.partition(" ")[2], "foreseen": predicted.face or "fits"}
+        predicted = server.predicted(hardware.gpu)
+        row: dict[str, Any] = {"run": server.name.partition(" ")[2], "foreseen": predicted.oom_stage or "fits"}
         row["outcome"] = server.outcome
         for field, expected, measured in (
             ("weights", predicted.weights_gib, server.weights_gib),

@@ -35,7 +35,7 @@ def test_deepseek_r1_does_not_fit_there(hardware, named):
     profile = profiles.hardware(hardware)
     workers = tuple(WorkerSpec(role=role, layout=layout) for role, layout in profile.workers.items())
     given = get_engine("simulated").resolve(spec(workers=workers, hardware=hardware))
-    rules = [f.rule for f in memory.findings(given) if f.severity == "error"]
+    rules = [f.rule for f in memory.memory_findings(given) if f.severity == "error"]
     assert rules and all("GiB per GPU" in rule for rule in rules)
     assert all(("published manifests" in rule) == named for rule in rules)
 

@@ -4,10 +4,11 @@ import pytest
 from wideloop.manifests import profiles
 from wideloop.manifests.deployment import DeploymentSpec, Knobs, WorkerSpec
 from wideloop.manifests.engines import get_engine
+from wideloop.manifests.engines.sglang_memory.model import SglangMemory
 from wideloop.manifests.errors import Refused, refuse
 from wideloop.manifests.hardware import WorkerLayout
 from wideloop.manifests.model import ModelSpec
-from wideloop.tuning.memory import findings, worker_memory
+from wideloop.tuning.memory import memory_findings
 
 EP2 = WorkerLayout(nodes=1, gpus_per_node=2, tp=2, dp=1, ep=2)
 H200 = profiles.hardware("h200-8").gpu
@@ -43,7 +44,7 @@ def memory(model, role="aggregated", redundant=0, fraction=0.6, max_bs=256, chun
         cuda_graph_max_bs=max_bs,
         chunked_prefill_size=chunk,
     )
-    return worker_memory(model, H200, WorkerSpec(role=role, layout=EP2, knobs=knobs))
+    return SglangMemory().worker(model, H200, WorkerSpec(role=role, layout=EP2, knobs=knobs))
 
 
 @pytest.mark.parametrize(
@@ -77,7 +78,7 @@ def test_activations_are_in_the_measured_range(chunk, low, high):
 
 
 @pytest.mark.parametrize(
-    ("redundant", "fraction", "max_bs", "chunk", "face"),
+    ("redundant", "fraction", "max_bs", "chunk", "stage"),
     [
         (0, 0.99, 512, 16384, "capture"),
         (8, 0.985, 512, 32768, "warm_up"),
@@ -87,10 +88,10 @@ def test_activations_are_in_the_measured_range(chunk, low, high):
         (0, 0.85, 512, 8192, None),
     ],
 )
-def test_each_face_of_out_of_memory_shows_where_it_was_seen(redundant, fraction, max_bs, chunk, face):
+def test_each_stage_of_out_of_memory_shows_where_it_was_seen(redundant, fraction, max_bs, chunk, stage):
     result = memory(MOE8, redundant=redundant, fraction=fraction, max_bs=max_bs, chunk=chunk)
-    assert result.face == face
-    assert (result.deficit_gib > 0) == (face is not None)
+    assert result.oom_stage == stage
+    assert (result.deficit_gib > 0) == (stage is not None)
 
 
 def test_the_minimum_viable_fraction_is_sglangs():
@@ -102,7 +103,7 @@ def test_experts_of_deepseek_r1_per_gpu(ep, gib):
     layout = WorkerLayout(nodes=1, gpus_per_node=ep, tp=ep, dp=ep, ep=ep)
     knobs = Knobs(mem_fraction_static=0.8, cuda_graph_max_bs=64, chunked_prefill_size=8192)
     worker = WorkerSpec(role="decode", layout=layout, knobs=knobs)
-    result = worker_memory(profiles.model("DeepSeek-R1"), H200, worker)
+    result = SglangMemory().worker(profiles.model("DeepSeek-R1"), H200, worker)
     assert result.experts_gib == pytest.approx(gib, abs=0.01)
 
 
@@ -122,14 +123,14 @@ def deployment(model, hardware, **decode):
 @pytest.mark.parametrize("hardware", ["h100-8", "h100-16", "h100-16-4x4"])
 def test_deepseek_r1_is_refused_on_eighty_gigabyte_gpus(hardware):
     with pytest.raises(Refused, match="DeepSeek-R1") as refused:
-        refuse(findings(deployment("DeepSeek-R1", hardware)))
+        refuse(memory_findings(deployment("DeepSeek-R1", hardware)))
     assert "16 such GPUs" in str(refused.value)
 
 
 @pytest.mark.parametrize("hardware", ["h200-16", "h200-32", "gke-b200-32", "dgx-cloud-gb200"])
 def test_deepseek_r1_fits_where_the_guides_put_it(hardware):
     decode = {"mem_fraction_static": 0.8, "cuda_graph_max_bs": 64}
-    assert findings(deployment("DeepSeek-R1", hardware, **decode)) == []
+    assert memory_findings(deployment("DeepSeek-R1", hardware, **decode)) == []
 
 
 def test_the_published_104_gpu_configuration_fits():
@@ -138,13 +139,13 @@ def test_the_published_104_gpu_configuration_fits():
         "DeepSeek-R1", "h100-104", redundant_experts=32, mem_fraction_static=0.835, cuda_graph_max_bs=128,
         deepep_mode="low_latency",
     )  # fmt: skip
-    assert [f for f in findings(spec) if f.field.startswith("decode")] == []
+    assert [f for f in memory_findings(spec) if f.field.startswith("decode")] == []
 
 
 def test_a_fraction_that_kills_is_a_warning_that_names_one_that_works():
     spec = deployment("Qwen3-30B-A3B-FP8", "l4-8", mem_fraction_static=0.97)
-    (finding,) = findings(spec)
+    (finding,) = memory_findings(spec)
     assert finding.severity == "warning"
     low, high = (float(w) for w in finding.suggestion.split() if w.replace(".", "").isdigit())
     for fraction in (low + 0.01, high - 0.01):
-        assert findings(deployment("Qwen3-30B-A3B-FP8", "l4-8", mem_fraction_static=fraction)) == []
+        assert memory_findings(deployment("Qwen3-30B-A3B-FP8", "l4-8", mem_fraction_static=fraction)) == []

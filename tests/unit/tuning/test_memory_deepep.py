@@ -2,10 +2,19 @@
 
 import pytest
 from wideloop.manifests import profiles
-from wideloop.tuning.memory import deepep, mtp_gib, weights
+from wideloop.manifests.engines.sglang_flags import dispatch_tokens
+from wideloop.manifests.memory import deepep, mtp_gib, weights
 from wideloop.tuning.memory.reference import AICONFIGURATOR, PUBLISHED_GIB, r1_weights, r1_worker
 
 R1 = profiles.model("DeepSeek-R1")
+
+
+def buffer_gib(worker):
+    return deepep.buffer_gib(R1, worker, dispatch_tokens(worker.knobs))
+
+
+def masked_gib(worker):
+    return deepep.masked_gib(R1, worker, dispatch_tokens(worker.knobs))
 
 
 @pytest.mark.parametrize(
@@ -26,7 +35,7 @@ def test_low_latency_buffers_are_deepeps_own_hints(tokens, hidden, experts, size
 
 
 def test_buffers_come_with_the_mode():
-    sizes = {mode: deepep.buffer_gib(R1, r1_worker(16, mode=mode)) for mode in (None, "normal", "low_latency", "auto")}
+    sizes = {mode: buffer_gib(r1_worker(16, mode=mode)) for mode in (None, "normal", "low_latency", "auto")}
     assert sizes[None] == 0
     assert sizes["low_latency"] == pytest.approx(2.0)  # SGLang itself keeps 2 GiB for them
     assert 0 < sizes["normal"] < sizes["low_latency"] < sizes["auto"] < sizes["normal"] + sizes["low_latency"] + 0.01
@@ -35,8 +44,8 @@ def test_buffers_come_with_the_mode():
 def test_larger_graphs_need_larger_low_latency_buffers():
     worker = r1_worker(32)
     wide = worker.model_copy(update={"knobs": worker.knobs.model_copy(update={"cuda_graph_max_bs": 256})})
-    assert deepep.buffer_gib(R1, wide) == pytest.approx(2 * deepep.buffer_gib(R1, worker), rel=0.15)
-    assert deepep.masked_gib(R1, wide) == pytest.approx(2 * deepep.masked_gib(R1, worker))
+    assert buffer_gib(wide) == pytest.approx(2 * buffer_gib(worker), rel=0.15)
+    assert masked_gib(wide) == pytest.approx(2 * masked_gib(worker))
 
 
 @pytest.mark.parametrize(("ep", "experts"), [(8, 76.14), (16, 38.07), (32, 19.04)])

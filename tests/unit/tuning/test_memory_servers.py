@@ -12,11 +12,12 @@ import pytest
 from wideloop.manifests import profiles
 from wideloop.manifests.deployment import DeploymentSpec
 from wideloop.manifests.engines import get_engine
+from wideloop.manifests.engines.sglang_memory.model import CONSTANTS, UNCALIBRATED, SglangMemory
 from wideloop.manifests.validation import validate
-from wideloop.tuning.memory import CONSTANTS, UNCALIBRATED, findings, worker_memory
+from wideloop.tuning.memory import memory_findings
 from wideloop.tuning.memory.calibrate import PARTS, errors, fit, split
+from wideloop.tuning.memory.document import outcome, page
 from wideloop.tuning.memory.measured import Server, read_servers
-from wideloop.tuning.memory.table import outcome, page
 
 ROOT = Path(__file__).parents[3]
 DATA = ROOT / "tests" / "data" / "gpu"
@@ -68,7 +69,7 @@ def test_load_needs_what_is_predicted_and_the_allocator_keeps_up_to_as_much_agai
 )
 def test_what_cannot_run_is_said_before_the_start_with_a_value_that_works(server):
     asked = spec(server)
-    (finding,) = validate(asked) or findings(asked)
+    (finding,) = validate(asked) or memory_findings(asked)
     assert finding.value in (server.worker.knobs.mem_fraction_static, server.worker.knobs.redundant_experts)
     values = [float(word) for word in finding.suggestion.split() if word.replace(".", "").isdigit()]
     assert values
@@ -80,7 +81,7 @@ def works(server: Server, field: str, value: float) -> bool:
     knobs = server.worker.knobs.model_copy(update={field: int(value) if field == "redundant_experts" else value})
     changed = dataclasses.replace(server, worker=server.worker.model_copy(update={"knobs": knobs}))
     asked = spec(changed)
-    return not validate(asked) and not findings(asked)
+    return not validate(asked) and not memory_findings(asked)
 
 
 def test_the_shipped_constants_are_those_fitted_to_every_other_server():
@@ -114,7 +115,7 @@ def test_nothing_is_fitted_to_servers_that_never_came_up():
 def test_a_single_server_can_be_fitted_to():
     """A new machine's first: what it cannot tell apart stays what it was, and it is then explained exactly."""
     (server,) = [s for s in SERVERS if s.name == "r4 t07"]
-    memory = worker_memory(server.model, HARDWARE.gpu, server.worker, fit([server], HARDWARE.gpu))
+    memory = SglangMemory(fit([server], HARDWARE.gpu)).worker(server.model, HARDWARE.gpu, server.worker)
     assert memory.graphs_gib == pytest.approx(server.graph_gib, abs=0.001)
     assert memory.activations_gib == pytest.approx(server.growth_gib, abs=0.001)
 
@@ -123,7 +124,7 @@ def test_the_page_is_current(monkeypatch):
     """Make it again with the command that stands in it."""
     monkeypatch.chdir(ROOT)
     text = Path("docs/memory.md").read_text()
-    profile, *folders = re.search(r"-m wideloop\.tuning\.memory\.table (.*) > ", text)[1].split()
+    profile, *folders = re.search(r"-m wideloop\.tuning\.memory\.document (.*) > ", text)[1].split()
     assert text == page(profile, folders)
 
 

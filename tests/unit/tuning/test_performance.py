@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from wideloop.manifests import profiles
 from wideloop.manifests.deployment import Knobs, WorkerSpec
+from wideloop.manifests.engines import get_engine
 from wideloop.tuning.performance import CONSTANTS, WorkerModel
 from wideloop.tuning.placement import place, trivial
 from wideloop.tuning.popularity import popularity
@@ -12,13 +13,15 @@ from tests.unit.tuning.test_memory import EP2, MOE8, Q24
 
 H200 = profiles.hardware("h200-8")
 
+SGLANG = get_engine("sglang")
+
 
 def timing(model, placement, max_bs=256, role="aggregated", **knobs):
     redundant = placement.slots - model.num_experts
     worker = WorkerSpec(
         role=role, layout=EP2, knobs=Knobs(redundant_experts=redundant, cuda_graph_max_bs=max_bs, **knobs)
     )
-    return WorkerModel(model, H200, worker, popularity(model), placement)
+    return WorkerModel(model, H200, worker, popularity(model), placement, engine=SGLANG)
 
 
 def plain(model):
@@ -50,7 +53,9 @@ def test_an_eager_step_takes_the_host_besides_the_gpu_and_an_eager_chunk_the_lon
     assert float(eager.decode_ms(264, 1000)) == pytest.approx(captured + host)
     worker = WorkerSpec(role="aggregated", layout=EP2, knobs=Knobs(cuda_graph_max_bs=8))
     chunks = [
-        WorkerModel(MOE8, H200, worker, popularity(MOE8), plain(MOE8), prefill_graphs=graphs)
+        WorkerModel(
+            MOE8, H200, worker, popularity(MOE8), plain(MOE8), engine=get_engine("sglang"), prefill_graphs=graphs
+        )
         for graphs in (True, False)
     ]
     with_graphs, without = (float(c.prefill_ms(16384)) for c in chunks)

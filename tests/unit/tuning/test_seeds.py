@@ -32,7 +32,7 @@ def seeds(spec: DeploymentSpec) -> tuple[SearchSpace, list[Seed]]:
 
 def memory_at(point: Point, spec: DeploymentSpec) -> WorkerMemory:
     worker = decoder(spec.with_knobs("y", knobs_at(point, spec, Placements())))
-    return worker_memory(spec.model, spec.hardware.gpu, worker)
+    return worker_memory(spec, worker)
 
 
 @pytest.mark.parametrize("profile", PROFILES, ids=map("-".join, PROFILES))

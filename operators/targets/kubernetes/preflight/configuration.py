@@ -25,10 +25,10 @@ def check_configuration(spec: DeploymentSpec) -> Iterator[CheckResult]:
 
 def _memory(spec: DeploymentSpec, worker: WorkerSpec) -> CheckResult:
     gpu = spec.hardware.gpu
-    takes = memory.worker_memory(spec.model, gpu, worker)
+    takes = memory.worker_memory(spec, worker)
     amounts = (
         f"{takes.weights_gib + takes.reserve_gib:.1f} GiB of {takes.usable_gib:.1f} GiB per {gpu.name} "
         f"({takes.weights_gib:.1f} of them weights), KV cache {takes.kv_gib:.1f} GiB"
     )
     alone = spec.changed(workers=(worker,))
-    return CheckResult(f"{worker.role} memory", amounts, tuple(memory.findings(alone)))
+    return CheckResult(f"{worker.role} memory", amounts, tuple(memory.memory_findings(alone)))

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from wideloop.manifests import profiles
+from wideloop.tuning.calibration.document import page
 from wideloop.tuning.calibration.loads import read_loads
-from wideloop.tuning.calibration.page import page
 from wideloop.tuning.calibration.timing import FITTED, eager, errors, fit, predict, split
 from wideloop.tuning.calibration.variants import BEFORE, SHIPPED, soft_maximum
 from wideloop.tuning.performance import CONSTANTS
@@ -108,5 +108,5 @@ def test_the_page_is_current(monkeypatch):
     """Make it again with the command that stands in it."""
     monkeypatch.chdir(ROOT)
     text = Path("docs/performance.md").read_text()
-    profile, *folders = re.search(r"-m wideloop\.tuning\.calibration\.page (.*) > ", text)[1].split()
+    profile, *folders = re.search(r"-m wideloop\.tuning\.calibration\.document (.*) > ", text)[1].split()
     assert text == page(profile, list(map(Path, folders)))

@@ -19,16 +19,16 @@ FATAL = {
 }
 
 
-@pytest.mark.parametrize("face", FATAL)
-def test_every_face_is_diagnosed_as_out_of_memory(face):
-    result = memory(MOE8, **FATAL[face])
-    log = list(failures.lines(result.face, result, H200, FATAL[face]["fraction"]))
+@pytest.mark.parametrize("stage", FATAL)
+def test_every_stage_is_diagnosed_as_out_of_memory(stage):
+    result = memory(MOE8, **FATAL[stage])
+    log = list(failures.lines(result.oom_stage, result, H200, FATAL[stage]["fraction"]))
     diagnosis = get_engine("simulated").diagnose(DECODE, log, -9)
     assert diagnosis.kind == "out_of_memory"
     assert diagnosis.component == "decode-0"
-    if face in ("capture", "under_load"):
+    if stage in ("capture", "under_load"):
         assert diagnosis.deficit_gib == pytest.approx(result.deficit_gib, abs=0.01)
-    if face == "no_kv_left":
+    if stage == "no_kv_left":
         assert float(diagnosis.message.split("above ")[1].rstrip(")")) == pytest.approx(0.1379, abs=0.002)
 
 
@@ -38,7 +38,7 @@ def test_dying_ends_in_sigkill():
         "from wideloop.tuning.simulator import failures\n"
         "failures.LOAD_S = 0\n"
         "r = memory(MOE8, fraction=0.1)\n"
-        "failures.die(r.face, r, H200, 0.1)\n"
+        "failures.die(r.oom_stage, r, H200, 0.1)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == -9

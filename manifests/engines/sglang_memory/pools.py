@@ -1,22 +1,16 @@
-"""The KV cache, and the tables that SGLang allocates beside it once the weights are loaded."""
+"""The tables that SGLang allocates beside the KV cache once the weights are loaded."""
 
 from __future__ import annotations
 
 from wideloop.manifests.deployment import WorkerSpec
+from wideloop.manifests.memory import GIB, MemoryConstants
 from wideloop.manifests.model import ModelSpec
-from wideloop.tuning.memory.constants import GIB, MemoryConstants
-from wideloop.tuning.memory.weights import attention_tp
 
 #: Bounds of SGLang's own number of running requests per attention-DP rank
 #: (0.5.17 to 0.5.23, ``mem_cache/kv_cache_configurator.py``, ``resolve_max_num_reqs``).
 _MIN_REQUESTS, _MAX_REQUESTS = 2048, 4096
 #: Token slots of a request's row beyond the context length (``mem_cache/allocation_sizing.py``).
 _EXTRA_CONTEXT = 4
-
-
-def kv_bytes_per_gpu(model: ModelSpec, worker: WorkerSpec) -> int:
-    """Bytes one cached token takes on one GPU; KV heads split at most over the rank's GPUs."""
-    return model.kv_bytes_per_token // min(attention_tp(worker), model.num_kv_heads)
 
 
 def max_requests(model: ModelSpec, worker: WorkerSpec, kv_tokens: int) -> int:

@@ -1,4 +1,4 @@
-"""The numbers of the memory model that no formula gives: fitted to servers that ran (``tuning.memory.calibrate``)."""
+"""The numbers of a memory model that no formula gives: fitted to servers that ran (``memory.calibrate`` of tuning)."""
 
 from __future__ import annotations
 
@@ -29,18 +29,3 @@ class MemoryConstants:
     hidden_tensors: float
     nccl_gib: float
     warm_up_gib: float = 0.1
-
-
-#: What the engine's sources say by themselves: no measurement in it.
-UNCALIBRATED = MemoryConstants(
-    runtime_gib=0.0, list_bytes_per_token=8.0, graph_gib=0.0, graph_node_kib=0.0, hidden_tensors=6.0, nccl_gib=0.0
-)
-#: Fitted to every other of 34 servers (SGLang 0.5.17, two H200, EP 2); docs/memory.md has the errors on the rest.
-CONSTANTS = MemoryConstants(
-    runtime_gib=0.096,
-    list_bytes_per_token=64.2,
-    graph_gib=0.047,
-    graph_node_kib=344.0,
-    hidden_tensors=6.75,
-    nccl_gib=0.569,
-)

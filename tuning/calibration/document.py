@@ -1,6 +1,6 @@
 r"""docs/performance.md: every load, predicted and measured, and the constants before and after fitting.
 
-    python -m wideloop.tuning.calibration.page h200-8 tests/data/gpu docs/gpu/tuned docs/gpu/graphs \
+    python -m wideloop.tuning.calibration.document h200-8 tests/data/gpu docs/gpu/tuned docs/gpu/graphs \
         > docs/performance.md
 
 The first argument is the hardware profile, the others are folders as :mod:`tuning.calibration.loads` describes, in the
@@ -28,7 +28,7 @@ How long a prefill chunk and a decode step take is predicted by `tuning.performa
 data sheet and the placement. This page holds it against closed-loop loads of real servers with warm caches and tuned
 kernels, and is made by
 
-    python -m wideloop.tuning.calibration.page {arguments} > docs/performance.md
+    python -m wideloop.tuning.calibration.document {arguments} > docs/performance.md
 
 The popularity of experts is the recorded one, prefill ran without CUDA graphs, and a trial is predicted as decode steps
 at the batch that the KV cache allows, with its prompts' chunks in between. Tests check that the page is current."""

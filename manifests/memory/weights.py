@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from wideloop.manifests.deployment import WorkerSpec
+from wideloop.manifests.memory.constants import GIB
 from wideloop.manifests.model import ModelSpec
-from wideloop.tuning.memory.constants import GIB
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,11 @@ def mtp_gib(model: ModelSpec, worker: WorkerSpec) -> float:
 def attention_tp(worker: WorkerSpec) -> int:
     """GPUs that share one attention-DP rank."""
     return max(worker.layout.tp // worker.layout.dp, 1)
+
+
+def kv_bytes_per_gpu(model: ModelSpec, worker: WorkerSpec) -> int:
+    """Bytes one cached token takes on one GPU; KV heads split at most over the rank's GPUs."""
+    return model.kv_bytes_per_token // min(attention_tp(worker), model.num_kv_heads)
 
 
 def slots_per_gpu(model: ModelSpec, worker: WorkerSpec) -> float:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from wideloop.manifests.deployment import WorkerSpec
 from wideloop.manifests.engines.sglang_defaults import MAX_PREFILL_TOKENS, capture_list
-from wideloop.manifests.engines.sglang_flags import captures_decode
+from wideloop.manifests.engines.sglang_flags import captures_decode, dispatch_tokens
+from wideloop.manifests.memory import GIB, MemoryConstants, attention_tp, deepep
 from wideloop.manifests.model import ModelSpec
-from wideloop.tuning.memory import deepep
-from wideloop.tuning.memory.constants import GIB, MemoryConstants
-from wideloop.tuning.memory.weights import attention_tp
 
 #: Decode attention in Triton divides the context of each head into this many parts (``triton_backend.py``).
 _KV_SPLITS = 8
@@ -29,7 +27,7 @@ def graph_gib(model: ModelSpec, worker: WorkerSpec, max_bs: int, constants: Memo
     buffers = 8 * model.max_context + 4 * heads * _KV_SPLITS * value
     step = _step_bytes(model, worker, max_bs, constants) + max_bs * (buffers + (4 + 2) * model.vocab_size)
     nodes = constants.graph_node_kib * 1024 * model.num_layers * len(capture_list(max_bs))
-    return constants.graph_gib + (step + nodes) / GIB + deepep.masked_gib(model, worker)
+    return constants.graph_gib + (step + nodes) / GIB + deepep.masked_gib(model, worker, dispatch_tokens(worker.knobs))
 
 
 def activation_gib(model: ModelSpec, worker: WorkerSpec, chunk: int, max_bs: int, constants: MemoryConstants) -> float:

@@ -8,9 +8,8 @@ Formulas: DeepEP ``csrc/legacy/config.hpp`` (``get_nvl_buffer_size_hint``, ``get
 from __future__ import annotations
 
 from wideloop.manifests.deployment import WorkerSpec
-from wideloop.manifests.engines.sglang_flags import dispatch_tokens
+from wideloop.manifests.memory.constants import GIB
 from wideloop.manifests.model import ModelSpec
-from wideloop.tuning.memory.constants import GIB
 
 _SMS = 20
 _NVL_PEERS = 8
@@ -27,8 +26,12 @@ _RDMA_SEND = {16: 20, 24: 8, 32: 8, 48: 8, 64: 8, 96: 12, 128: 12, 144: 12, 160:
 _HEAP_PIECE = 2**29
 
 
-def buffer_gib(model: ModelSpec, worker: WorkerSpec) -> float:
-    """GiB per GPU of DeepEP's NVLink and RDMA buffers in the worker's mode; 0 without DeepEP."""
+def buffer_gib(model: ModelSpec, worker: WorkerSpec, dispatch_tokens: int) -> float:
+    """GiB per GPU of DeepEP's NVLink and RDMA buffers in the worker's mode; 0 without DeepEP.
+
+    Args:
+        dispatch_tokens: per rank, that the low-latency mode has room for.
+    """
     mode, ranks = worker.knobs.deepep_mode, worker.layout.ep
     if mode is None or ranks == 1:
         return 0.0
@@ -37,11 +40,11 @@ def buffer_gib(model: ModelSpec, worker: WorkerSpec) -> float:
         nvlink, rdma = nvlink_bytes(model.hidden_size, ranks), rdma_bytes(model.hidden_size, ranks)
     if mode in ("low_latency", "auto"):
         experts = model.num_experts + worker.knobs.redundant_experts
-        rdma = max(rdma, low_latency_bytes(dispatch_tokens(worker.knobs), model.hidden_size, experts))
+        rdma = max(rdma, low_latency_bytes(dispatch_tokens, model.hidden_size, experts))
     return (nvlink + -(-rdma // _HEAP_PIECE) * _HEAP_PIECE) / GIB
 
 
-def masked_gib(model: ModelSpec, worker: WorkerSpec) -> float:
+def masked_gib(model: ModelSpec, worker: WorkerSpec, dispatch_tokens: int) -> float:
     """GiB of one layer's tensors in low-latency mode, whose experts each have room for all ranks' tokens.
 
     Dispatched FP8 rows with scales, gate and up (bf16), their product (FP8), output (bf16): SGLang 0.5.21
@@ -50,7 +53,7 @@ def masked_gib(model: ModelSpec, worker: WorkerSpec) -> float:
     if worker.knobs.deepep_mode not in ("low_latency", "auto"):
         return 0.0
     experts = model.num_experts + worker.knobs.redundant_experts
-    rows = experts * dispatch_tokens(worker.knobs)  # local experts x ranks x tokens
+    rows = experts * dispatch_tokens  # local experts x ranks x tokens
     hidden, inner = model.hidden_size, model.moe_intermediate_size
     return rows * (hidden + hidden // 32 + 2 * 2 * inner + inner + 2 * hidden) / GIB
 

@@ -1,6 +1,7 @@
-"""docs/memory.md: every server that was started, predicted and measured.
+r"""docs/memory.md: every server that was started, predicted and measured.
 
-    python -m wideloop.tuning.memory.table h200-8 tests/data/gpu --later docs/gpu/tuned docs/gpu/graphs > docs/memory.md
+    python -m wideloop.tuning.memory.document h200-8 tests/data/gpu --later docs/gpu/tuned docs/gpu/graphs \
+        > docs/memory.md
 
 The first argument is the hardware profile, the others are folders as :mod:`tuning.memory.measured` describes. Those
 after ``--later`` were measured when the constants were shipped, and only judge them.
@@ -16,18 +17,17 @@ from pathlib import Path
 
 from wideloop.manifests import profiles
 from wideloop.manifests.hardware import GpuSpec
+from wideloop.manifests.memory import MemoryConstants, WorkerMemory
 from wideloop.tuning.memory import reference
 from wideloop.tuning.memory.calibrate import PARTS, errors, fit, split
-from wideloop.tuning.memory.constants import CONSTANTS, UNCALIBRATED, MemoryConstants
 from wideloop.tuning.memory.measured import Server, read_servers
-from wideloop.tuning.memory.worker import WorkerMemory
 
 _HEAD = """# What takes the GPU's memory
 
 How much memory each part of a worker takes, and how a worker dies that has too little, is predicted by `tuning.memory`
 from the model's shape, the layout and the knobs. This page holds it against servers that were started, and is made by
 
-    python -m wideloop.tuning.memory.table {arguments} > docs/memory.md
+    python -m wideloop.tuning.memory.document {arguments} > docs/memory.md
 
 All sizes are GiB per GPU. Tests check that the page is current and that the errors stay within the limits stated."""
 _LATER = "--later"
@@ -59,11 +59,11 @@ def page(profile: str, arguments: Sequence[str]) -> str:
     return "\n\n".join((*sections, reference.section())) + "\n"
 
 
-def outcome(server: Server, gpu: GpuSpec, constants: MemoryConstants = CONSTANTS) -> str:
-    """How we say that ``server`` would have ended: a face of out-of-memory, ``ready`` or ``refused``."""
+def outcome(server: Server, gpu: GpuSpec, constants: MemoryConstants | None = None) -> str:
+    """How we say that ``server`` would have ended: a stage of out-of-memory, ``ready`` or ``refused``."""
     if not server.valid:
         return "refused"
-    return server.predicted(gpu, constants).face or "ready"
+    return server.predicted(gpu, constants).oom_stage or "ready"
 
 
 def _rows(servers: Sequence[Server], gpu: GpuSpec) -> str:
@@ -84,7 +84,7 @@ def _row(server: Server, gpu: GpuSpec) -> str:
     cells = [server.name, server.model.name, knobs.redundant_experts, knobs.mem_fraction_static]
     cells += [knobs.cuda_graph_max_bs, knobs.chunked_prefill_size]
     if server.valid:
-        memory = server.predicted(gpu, CONSTANTS)
+        memory = server.predicted(gpu)
         cells += [
             _pair(memory.weights_gib, server.weights_gib),
             _pair(memory.kv_gib, server.kv_gib),
@@ -114,7 +114,7 @@ def _said(ended: str) -> str:
         "refused": "R does not divide: refused before the start",
         "rebalance": "ready; died at its first online rebalance, not of memory",
     }
-    return own.get(ended) or next(text for face, text in _OUTCOMES.items() if face == ended)
+    return own.get(ended) or next(text for stage, text in _OUTCOMES.items() if stage == ended)
 
 
 def _agree(predicted: str, seen: str) -> bool:
@@ -131,7 +131,7 @@ def _load(servers: Sequence[Server], gpu: GpuSpec) -> str:
     ]
     for s in servers:
         if s.growth_gib is not None:
-            need = s.predicted(gpu, CONSTANTS).activations_gib
+            need = s.predicted(gpu).activations_gib
             knobs, grown = s.worker.knobs, s.growth_gib
             cells = (s.name, knobs.chunked_prefill_size, knobs.cuda_graph_max_bs, f"{need:.2f}", f"{grown:.2f}")
             lines.append(f"| {' | '.join(map(str, cells))} | {grown / need:.2f} |")
@@ -142,14 +142,15 @@ def _fit(servers: Sequence[Server], gpu: GpuSpec) -> str:
     """Constants and errors before and after fitting, on the rows fitted to and on those held out."""
     used, held_out = split(servers)
     fitted = fit(used, gpu)
-    names = asdict(UNCALIBRATED)
+    model = servers[0].memory_model
+    before, after, shipped = asdict(model.uncalibrated), asdict(fitted), asdict(model.constants)
     constants = "\n".join(
-        f"| {name} | {names[name]:.3g} | {asdict(fitted)[name]:.3g} | {asdict(CONSTANTS)[name]:.3g} |" for name in names
+        f"| {name} | {before[name]:.3g} | {after[name]:.3g} | {shipped[name]:.3g} |" for name in before
     )
     judged: list[tuple[str, Sequence[Server], MemoryConstants]] = [
-        ("before, rows fitted to", used, UNCALIBRATED),
+        ("before, rows fitted to", used, model.uncalibrated),
         ("after, rows fitted to", used, fitted),
-        ("before, rows held out", held_out, UNCALIBRATED),
+        ("before, rows held out", held_out, model.uncalibrated),
         ("**after, rows held out**", held_out, fitted),
     ]
     table = "\n".join(f"| {title} | {_errors(rows, gpu, c)} |" for title, rows, c in judged)
@@ -178,7 +179,7 @@ def _errors(rows: Sequence[Server], gpu: GpuSpec, constants: MemoryConstants) ->
 
 def _judged(servers: Sequence[Server], later: Sequence[Server], gpu: GpuSpec) -> str:
     used, held_out = split([*servers, *later])
-    fitted = fit(used, gpu)
+    fitted, shipped = fit(used, gpu), servers[0].memory_model.constants
     foreseen = sum((outcome(s, gpu) == "ready") == s.ready for s in later)
     lines = [
         "## Servers that were measured later\n",
@@ -189,8 +190,8 @@ def _judged(servers: Sequence[Server], later: Sequence[Server], gpu: GpuSpec) ->
         "|---" * (1 + len(PARTS)) + "|",
     ]
     for title, rows, constants in (
-        ("shipped, the later servers", later, CONSTANTS),
-        ("shipped, every other server", held_out, CONSTANTS),
+        ("shipped, the later servers", later, shipped),
+        ("shipped, every other server", held_out, shipped),
         ("fitted again, every other server", held_out, fitted),
     ):
         lines.append(f"| {title} | {' | '.join(_spread(errors(rows, gpu, constants)))} |")

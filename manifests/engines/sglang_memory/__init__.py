@@ -1,0 +1,1 @@
+"""SGLang's memory arithmetic; ``model.SglangMemory`` is its :class:`~wideloop.manifests.memory.MemoryModel`."""
