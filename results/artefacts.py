@@ -1,4 +1,4 @@
-"""Files and JSON documents under one root: a folder, or a bucket by way of a pathlib-like object."""
+"""Files and JSON documents below one root: a folder, or a bucket through an object like ``pathlib.Path``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol, Self
 
 
 class PathLike(Protocol):
-    """What is needed of a root: ``pathlib.Path``, ``upath.UPath`` and ``airflow.sdk.ObjectStoragePath`` have it."""
+    """The methods that a root must have; ``pathlib.Path``, ``upath.UPath`` and ``airflow.sdk.ObjectStoragePath`` do."""
 
     @property
     def parent(self) -> Self: ...
@@ -23,7 +23,7 @@ class PathLike(Protocol):
 
 
 class Artefacts:
-    """The artefact store. Names are given in parts; putting the same name again replaces it.
+    """The artefact store. A name is given in parts; writing to a name again replaces its content.
 
     Example:
         >>> artefacts = Artefacts(Path("/var/lib/wideloop/artefacts"))
@@ -40,7 +40,7 @@ class Artefacts:
 
         Raises:
             ValueError: a part is empty, absolute or leaves the root.
-            FileNotFoundError: there is no file ``local``.
+            FileNotFoundError: ``local`` does not exist.
         """
         target = self._at(parts)
         with local.open("rb") as source:
@@ -66,20 +66,20 @@ class Artefacts:
         """The JSON document at ``uri``.
 
         Raises:
-            ValueError: ``uri`` is not below this root, or what is there is no JSON.
-            FileNotFoundError: nothing is there.
+            ValueError: ``uri`` is not below this root, or its content is not JSON.
+            FileNotFoundError: there is no file.
         """
-        with self._found(uri).open("rb") as source:
+        with self._path_of(uri).open("rb") as source:
             return json.loads(source.read())
 
     def get_file(self, uri: str, local: Path) -> Path:
-        """Copy what is at ``uri`` to ``local``, making its folder, and return ``local``.
+        """Copy the file at ``uri`` to ``local``, creating its folder, and return ``local``.
 
         Raises:
             ValueError: ``uri`` is not below this root.
-            FileNotFoundError: nothing is there.
+            FileNotFoundError: there is no file at ``uri``.
         """
-        with self._found(uri).open("rb") as source:
+        with self._path_of(uri).open("rb") as source:
             local.parent.mkdir(parents=True, exist_ok=True)
             with local.open("wb") as sink:
                 shutil.copyfileobj(source, sink)
@@ -95,11 +95,11 @@ class Artefacts:
         for part in parts:
             for name in part.split("/"):
                 if name in ("", ".", ".."):
-                    raise ValueError(f"artefact name {'/'.join(parts)!r}: {name!r} is no name inside the store")
+                    raise ValueError(f"artefact name {'/'.join(parts)!r}: {name!r} is not a name inside the store")
                 path = path / name
         return path
 
-    def _found(self, uri: str) -> PathLike:
+    def _path_of(self, uri: str) -> PathLike:
         root = str(self._root).rstrip("/") + "/"
         if not uri.startswith(root):
             raise ValueError(f"artefact {uri!r} is not below {root!r}")

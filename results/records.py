@@ -1,7 +1,7 @@
-"""What the store keeps. Times are UTC; every record of a simulated engine says so.
+"""The records of the results store. Times are UTC; every record of a simulated engine has ``simulated`` set.
 
-Numbers are finite: a NaN or an infinity means that something was not measured, and no database, JSON
-reader or chart agrees with another on what to do with one. It is refused where the record is made.
+Numbers are finite. A NaN or an infinity would mean that something was not measured, and databases, JSON
+readers and charts treat them differently, so a record with one cannot be made. A missing number is None.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ TrialState = Literal["running", "complete", "infeasible", "failed"]
 
 
 class Gate(BaseModel):
-    """One condition a measurement must meet to be believed, e.g. the client kept up."""
+    """One condition that a measurement must meet to be valid, e.g. that the load generator kept up."""
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
@@ -73,7 +73,7 @@ class Measurement(BaseModel):
     osl_mean: float
     duration_s: float
     gates: tuple[Gate, ...] = ()
-    artefact: str = Field("", description="where the load generator's own files are")
+    artefact: str = Field("", description="URI of the folder with the load generator's files")
     started_at: datetime
     ended_at: datetime
 
@@ -98,7 +98,7 @@ class Measurement(BaseModel):
 
 
 class Trial(BaseModel):
-    """One configuration that was asked for, as the study's storage has it plus what it cost.
+    """One configuration that the study asked for: its result as Optuna's storage has it, and what it cost.
 
     ``value`` is the objective (output tok/s per GPU); ``constraints`` are <= 0 when met.
     """
@@ -126,8 +126,8 @@ class Trial(BaseModel):
 class Stage(BaseModel):
     """One stage of a cycle on its timeline.
 
-    ``gpu_seconds`` is GPUs held times seconds held, None where nobody counted; the page adds up the
-    trials' own for the stage that is called ``tune``.
+    ``gpu_seconds`` is GPUs held times seconds held. It is None where it was not counted; for the stage ``tune``
+    the page then shows the sum of its trials.
     """
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
@@ -142,9 +142,9 @@ class Stage(BaseModel):
 
 
 class Recommendation(BaseModel):
-    """What the cycle concludes. The gain is the relative difference of paired repeats, best vs default.
+    """The conclusion of a cycle. ``gain`` is the mean relative difference of best and default over pairs of repeats.
 
-    ``gain_low`` and ``gain_high`` bound it at ``confidence`` (Student t over the pairs).
+    ``gain_low`` and ``gain_high`` bound it at ``confidence`` (Student's t over the pairs).
     """
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
@@ -189,7 +189,7 @@ class Cycle(BaseModel):
 
 
 class Recording(BaseModel):
-    """A recorded expert distribution: where it is and what it says in a few numbers."""
+    """A recorded expert distribution: where its file is, and its size and balance in a few numbers."""
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
@@ -201,13 +201,13 @@ class Recording(BaseModel):
     experts: int
     tokens: int
     ep: int
-    balancedness: float = Field(description="mean over MoE layers of mean/max rank load, placed in order")
+    balancedness: float = Field(description="mean over MoE layers of mean/max rank load, experts placed in order")
     balancedness_placed: float | None = Field(None, description="the same under the placement made from it")
     created_at: datetime
 
 
 class Asset(BaseModel):
-    """A verified image or model cache: what it is, when it was verified, what the check found."""
+    """A verified image (``value`` is its digest) or model cache (its path); ``detail`` is what the check reported."""
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 

@@ -1,4 +1,4 @@
-"""What to say first about a run that ended well without recommending: each DAG's own answer."""
+"""The headline of a successful run without a recommendation: each kind of run has its own."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _DONE = {
     WEIGHTS: "The model cache is ready",
     DEPLOY: "The deployment came up",
 }
-_ONCE = "Measured once each, so chance is not excluded"
+_ONCE = "Each was measured once, so the difference may be chance"
 
 
 def finished(
@@ -37,37 +37,37 @@ def finished(
         return _experts(measured, recordings)
     if kind == "cycle":
         return "This cycle recommends nothing", "It finished without comparing configurations."
-    said = [s.detail.splitlines()[0] for s in stages if s.detail]
-    return _DONE.get(cycle.dag_id, "The run succeeded"), said[-1] if said else ""
+    details = [s.detail.splitlines()[0] for s in stages if s.detail]
+    return _DONE.get(cycle.dag_id, "The run succeeded"), details[-1] if details else ""
 
 
 def _sweep(shown: Sequence[TrialRow]) -> tuple[str, str]:
     best = next((row for row in shown if row.is_best), None)
     default = next((row for row in shown if row.is_default and row.tok_s_per_gpu), None)
     if best is None:
-        return "No trial met the objectives", f"{len(shown)} tried; the table says what came of each."
-    what = f"Trial {best.number} gave {number(best.tok_s_per_gpu)} output tok/s per GPU"
+        return "No trial met the objectives", f"{len(shown)} were tried; the table shows the result of each."
+    result = f"Trial {best.number} gave {number(best.tok_s_per_gpu)} output tok/s per GPU"
     if default is None or not default.tok_s_per_gpu or not best.tok_s_per_gpu:
-        return what, "There is no default to compare it with. Only wideep_cycle compares and recommends."
+        return result, "There is no default to compare it with. Only wideep_cycle compares and recommends."
     if best.is_default:
         return "No trial beat the default configuration", f"{len(shown)} tried."
     gain = percent(best.tok_s_per_gpu / default.tok_s_per_gpu - 1)
-    return f"{what}, {gain} over the default", f"{_ONCE}: only wideep_cycle repeats both and recommends."
+    return f"{result}, {gain} over the default", f"{_ONCE}: only wideep_cycle repeats both and recommends."
 
 
 def _benchmark(measured: Sequence[LevelRow]) -> tuple[str, str]:
     if not measured:
         return "Nothing was measured", ""
-    believed = [row for row in measured if not row.gates_failed]
-    doubtful = [row for row in measured if row.gates_failed]
-    doubt = ""
-    if doubtful:
-        which = ", ".join(str(row.concurrency) for row in doubtful)
-        doubt = f"Not to be believed: level {which}, where {doubtful[0].gates_failed[0]}"
-    if not believed:
-        return "No level of this benchmark can be believed", doubt
-    top = max(believed, key=lambda row: row.tok_s_per_gpu)
-    return f"{number(top.tok_s_per_gpu)} output tok/s per GPU at concurrency {top.concurrency}", doubt
+    valid = [row for row in measured if not row.gates_failed]
+    invalid = [row for row in measured if row.gates_failed]
+    reservation = ""
+    if invalid:
+        levels = ", ".join(str(row.concurrency) for row in invalid)
+        reservation = f"Invalid at concurrency {levels}: {invalid[0].gates_failed[0]}"
+    if not valid:
+        return "No level of this benchmark is valid", reservation
+    top = max(valid, key=lambda row: row.tok_s_per_gpu)
+    return f"{number(top.tok_s_per_gpu)} output tok/s per GPU at concurrency {top.concurrency}", reservation
 
 
 def _experts(measured: Sequence[LevelRow], recordings: Sequence[Recording]) -> tuple[str, str]:
@@ -80,11 +80,11 @@ def _experts(measured: Sequence[LevelRow], recordings: Sequence[Recording]) -> t
         return "The placements could not be compared", balance
     level = gains[-1].concurrency
     pairs = [1 + row.gain for row in gains if row.concurrency == level and row.gain is not None]
-    doubt, gain = _ONCE, pairs[0] - 1
+    certainty, gain = _ONCE, pairs[0] - 1
     if len(pairs) > 1:
-        found = paired_gain(pairs, [1.0] * len(pairs))
-        gain = found.gain
-        certain = "" if found.low > 0 or found.high < 0 else ", so chance is not excluded"
-        doubt = f"{found.pairs} pairs in turns: {percent(found.low)} to {percent(found.high)}{certain}"
-    worth = f"Experts placed: {percent(gain)} output tok/s at concurrency {level}"
-    return worth, ". ".join(part for part in (balance, doubt) if part)
+        paired = paired_gain(pairs, [1.0] * len(pairs))
+        gain = paired.gain
+        chance = "" if paired.low > 0 or paired.high < 0 else ", so the difference may be chance"
+        certainty = f"95 % interval {percent(paired.low)} to {percent(paired.high)}, {paired.pairs} pairs{chance}"
+    sentence = f"Experts placed: {percent(gain)} output tok/s at concurrency {level}"
+    return sentence, ". ".join(part for part in (balance, certainty) if part)

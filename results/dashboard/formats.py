@@ -1,4 +1,4 @@
-"""How numbers and times read on the page (Jinja filters)."""
+"""Numbers, times and names as text on the page (Jinja filters)."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from datetime import UTC, datetime
 from urllib.parse import quote
 
 from jinja2 import Environment
+from markupsafe import Markup
 from wideloop.results.dashboard.knobs import text
 
-MISSING = "–"  # noqa: RUF001  an en dash is what a table shows for nothing
+MISSING = "–"  # noqa: RUF001  an en dash in a table: no value
 
 
 def duration(seconds: float | None) -> str:
@@ -49,18 +50,42 @@ def short(value: str, length: int = 12) -> str:
 
 
 def sentence(value: str) -> str:
-    """With a capital at its start and a full stop at its end."""
+    """``value`` with a capital letter at its start and a full stop at its end."""
     return value[:1].upper() + value[1:] + ("" if value[-1:] in ".!?" else ".")
 
 
 def after_colon(value: str) -> str:
-    """What follows a label such as ``SIMULATED:`` that is drawn as a badge instead."""
+    """The text after a label such as ``SIMULATED:``, which the page draws as a badge."""
     return sentence(value.partition(": ")[2])
 
 
 def path_part(value: str) -> str:
-    """A name as one part of a URL's path: run names hold ``+`` and ``:``."""
+    """A name quoted as one part of a URL's path: names of runs contain ``+`` and ``:``."""
     return quote(value, safe="")
+
+
+#: Abbreviations of the page and what they mean.
+TERMS = {
+    "TTFT p50": "time to first token: median over the requests",
+    "TTFT p99": "time to first token: 99 % of the requests are faster",
+    "TPOT p50": "time per output token after the first: median over the requests",
+    "TPOT p99": "time per output token after the first: 99 % of the requests are faster",
+    "SLO": "service-level objective: the limits of latency and errors that the request names",
+    "tok/s": "output tokens per second of the whole deployment",
+    "tok/s/GPU": "output tokens per second, divided by all GPUs of the deployment",
+    "tok/s/user": "output tokens per second that one user sees: 1000 / mean TPOT in ms",
+    "GPU-min": "GPUs held x minutes held",
+    "Gates": "conditions that a measurement must meet to be valid",
+    "EP": "expert-parallel ranks: the number of GPUs that share the experts of a layer",
+    "Interval": "95 % interval of the gain",
+    "ISL": "input tokens of a request",
+    "OSL": "output tokens of a request",
+}
+
+
+def term(name: str) -> Markup:
+    """An abbreviation with its meaning as a hint."""
+    return Markup('<abbr title="{}">{}</abbr>').format(TERMS[name], name)
 
 
 def register(environment: Environment) -> None:
@@ -74,6 +99,7 @@ def register(environment: Environment) -> None:
         path_part=path_part,
         sentence=sentence,
         after_colon=after_colon,
+        term=term,
         knob=text,
     )
     environment.trim_blocks = environment.lstrip_blocks = True

@@ -1,4 +1,4 @@
-"""What a run of each DAG is for: it decides what its page says first and which of its parts make sense."""
+"""The kind of a run, by its DAG. It selects the headline of the run's page and the sections that the page has."""
 
 from __future__ import annotations
 

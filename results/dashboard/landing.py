@@ -1,4 +1,4 @@
-"""Which cycle a visitor sees first: the one that answers what to set, not whatever ran last."""
+"""The cycle that a visitor sees first: the newest whole cycle, because it recommends a configuration."""
 
 from __future__ import annotations
 
@@ -7,20 +7,23 @@ from wideloop.results.dashboard.kinds import CYCLE_DAG, kind_of
 from wideloop.results.records import Cycle, Recommendation
 from wideloop.results.store import Store
 
-#: How far back to look for something that was measured, and for a recommendation.
+#: Number of newest cycles among which to look for a measurement or a recommendation.
 _SEARCHED = 50
 
 
 class Recommended(BaseModel):
-    """An earlier cycle and what it concluded."""
+    """An earlier cycle and its recommendation."""
 
     cycle: Cycle
     recommendation: Recommendation
 
 
 class Landing(BaseModel):
-    """The cycle to show; ``newer``, a run that began later but is not shown; ``recommended``, the newest
-    conclusion where the cycle shown has none (yet)."""
+    """The cycle to show.
+
+    ``newer``: a run that began later and is not shown. ``recommended``: the newest recommendation, if the cycle
+    that is shown has none (yet).
+    """
 
     cycle: Cycle
     newer: Cycle | None = None
@@ -55,7 +58,7 @@ def _measuring(store: Store) -> Cycle | None:
 
 def _recommended(store: Store, whole: list[Cycle]) -> Recommended | None:
     for cycle in whole:
-        found = store.recommendation(cycle.cycle_id)
-        if found is not None:
-            return None if cycle is whole[0] else Recommended(cycle=cycle, recommendation=found)
+        recommendation = store.recommendation(cycle.cycle_id)
+        if recommendation is not None:
+            return None if cycle is whole[0] else Recommended(cycle=cycle, recommendation=recommendation)
     return None

@@ -1,4 +1,4 @@
-"""One row per level of concurrency, for runs that measure given configurations instead of trying others."""
+"""One row per level of concurrency, for runs that benchmark given configurations and try no others."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class LevelRow(BaseModel):
     """One level. Rates per second, latencies in milliseconds; the measurement is valid when ``gates_failed`` is empty.
 
     ``tok_s_se`` is the standard error of ``tok_s`` within the run, None where it was not estimated.
-    ``pair`` numbers the deployments of a comparison in turns. ``gain``: relative difference in tok/s to the same level
-    and pair with the experts in order, where both are believed.
+    ``pair`` numbers the deployments of an interleaved comparison. ``gain`` is the relative difference in tok/s to the
+    same level and pair with the experts in order, where both are valid.
     """
 
     label: str
@@ -37,10 +37,10 @@ class LevelRow(BaseModel):
 
 def levels(measurements: Sequence[Measurement]) -> list[LevelRow]:
     """Rows of the measurements made for a benchmark or for comparing placements, by rising concurrency."""
-    found = [m for m in measurements if m.purpose in ("benchmark", "experts")]
-    before = {(m.concurrency, m.repeat): m for m in found if m.label == IN_ORDER}
-    found.sort(key=lambda m: (m.concurrency, m.repeat, m.label != IN_ORDER, m.label))
-    return [_row(m, before.get((m.concurrency, m.repeat)) if m.label == PLACED else None) for m in found]
+    shown = [m for m in measurements if m.purpose in ("benchmark", "experts")]
+    before = {(m.concurrency, m.repeat): m for m in shown if m.label == IN_ORDER}
+    shown.sort(key=lambda m: (m.concurrency, m.repeat, m.label != IN_ORDER, m.label))
+    return [_row(m, before.get((m.concurrency, m.repeat)) if m.label == PLACED else None) for m in shown]
 
 
 def _row(measured: Measurement, before: Measurement | None) -> LevelRow:

@@ -1,4 +1,4 @@
-"""Where a cycle's time and GPU time went."""
+"""The time and the GPU time that each stage and trial of a cycle took."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import datetime
 from pydantic import BaseModel
 from wideloop.results.records import Cycle, Stage, StageState, Trial, TrialState
 
-#: The stage that the trials happen in, as ``wideep_cycle`` calls it.
+#: The stage in which the trials run.
 TUNE = "tune"
 
 
@@ -37,9 +37,9 @@ class Timeline(BaseModel):
 
 
 def timeline(cycle: Cycle, stages: Sequence[Stage], trials: Sequence[Trial], now: datetime) -> Timeline:
-    """Lay out ``stages`` and ``trials``; what has not ended yet lasts until ``now``.
+    """Lay out ``stages`` and ``trials``; those that run end at ``now``.
 
-    ``wasted_gpu_minutes`` is what trials cost that gave no measurement: infeasible and failed ones.
+    ``wasted_gpu_minutes`` is the GPU time of infeasible and failed trials, which have no measurement.
     """
     ends = (
         [cycle.ended_at or now]
@@ -75,7 +75,7 @@ def timeline(cycle: Cycle, stages: Sequence[Stage], trials: Sequence[Trial], now
 
 
 def _gpu_seconds(stage: Stage, trials: Sequence[Trial]) -> float | None:
-    """What the stage says it cost; for the sweep, what its trials cost (the default may be the baseline's)."""
+    """The stage's own count; for the sweep without one, the sum of its trials (the default may be the baseline's)."""
     if stage.gpu_seconds is not None or stage.name != TUNE:
         return stage.gpu_seconds
     return sum(t.gpu_seconds for t in trials if t.started_at >= stage.started_at)

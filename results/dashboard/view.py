@@ -1,4 +1,4 @@
-"""Everything one page shows about a cycle, read from the store once; the page and the JSON are both made of it."""
+"""Everything that a cycle's page shows, read from the store once. The page and the JSON document are made from it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class SearchedKnob(BaseModel):
 
 
 class CycleSummary(BaseModel):
-    """One line of the list of cycles; ``label`` is the configuration to use, as the cycle concludes."""
+    """One line of the list of cycles; ``label`` is the configuration that the cycle recommends to use."""
 
     cycle: Cycle
     recommendation: Recommendation | None
@@ -67,7 +67,7 @@ class CycleView(BaseModel):
 
 
 def cycle_view(store: Store, cycle_id: str, now: datetime | None = None) -> CycleView | None:
-    """Read a cycle; None when the store has none of that name."""
+    """Read a cycle; None if the store has no cycle of that name."""
     cycle = store.cycle(cycle_id)
     if cycle is None:
         return None
@@ -111,18 +111,18 @@ def cycle_view(store: Store, cycle_id: str, now: datetime | None = None) -> Cycl
 
 def summaries(store: Store, limit: int = 50) -> list[CycleSummary]:
     """The newest cycles first."""
-    found = []
+    listed = []
     for cycle in store.cycles(limit):
         recommendation = store.recommendation(cycle.cycle_id)
-        found.append(CycleSummary(cycle=cycle, recommendation=recommendation, label=_to_use(recommendation)))
-    return found
+        listed.append(CycleSummary(cycle=cycle, recommendation=recommendation, label=_to_use(recommendation)))
+    return listed
 
 
-def _to_use(found: Recommendation | None) -> str:
-    if found is None:
+def _to_use(recommendation: Recommendation | None) -> str:
+    if recommendation is None:
         return ""
-    knobs = found.default_knobs if found.verdict == "keep default" else found.knobs
-    return label(knobs, compared(found.default_knobs, found.knobs))
+    knobs = recommendation.default_knobs if recommendation.verdict == "keep default" else recommendation.knobs
+    return label(knobs, compared(recommendation.default_knobs, recommendation.knobs))
 
 
 def _revision(records: Sequence[BaseModel]) -> str:

@@ -1,4 +1,4 @@
-"""How to reach the results database: its URL, its pragmas, and what its errors mean to the user."""
+"""Connections to the results database: its URL, SQLite's pragmas, transactions, and errors as users read them."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
 from wideloop.manifests.errors import StoreUnavailable
 
-#: Seconds a writer waits for another one (SQLite), and a connection attempt may take (PostgreSQL).
+#: Seconds that a writer waits for another one (SQLite), and that a connection attempt may take (PostgreSQL).
 BUSY_TIMEOUT_S = 30
 CONNECT_TIMEOUT_S = 10
 EXAMPLES = "sqlite:////absolute/path/results.db or postgresql+psycopg://user:password@host:5432/results"
-#: Parameters of a PostgreSQL URL that are secrets even though they are not in the password's place.
+#: Query parameters of a PostgreSQL URL that are secrets, besides its password.
 _SECRET_PARAMETERS = frozenset({"password", "passfile", "sslpassword"})
 
 
@@ -25,12 +25,12 @@ def parse(url: str) -> URL:
     """``url`` with its driver made explicit.
 
     Raises:
-        StoreUnavailable: it is no URL, or of a database we do not support.
+        StoreUnavailable: ``url`` is not a URL, or names a database that is not supported.
     """
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError):
-        # The text itself stays out of the message: it may hold the password.
+        # The message does not repeat the URL: it may contain the password.
         raise StoreUnavailable(f"the results database's URL cannot be read; use {EXAMPLES}") from None
     if parsed.drivername in ("postgres", "postgresql"):
         parsed = parsed.set(drivername="postgresql+psycopg")
@@ -39,12 +39,14 @@ def parse(url: str) -> URL:
             f"results database {shown(parsed)}: {parsed.drivername} is not supported; use {EXAMPLES}"
         )
     if parsed.get_backend_name() == "sqlite" and parsed.database in (None, "", ":memory:"):
-        raise StoreUnavailable(f"results database {shown(parsed)}: in memory, it would be lost at once; use {EXAMPLES}")
+        raise StoreUnavailable(
+            f"results database {shown(parsed)}: it is in memory and would be lost with the process; use {EXAMPLES}"
+        )
     return parsed
 
 
 def shown(url: URL) -> str:
-    """``url`` as it may be printed: without secrets."""
+    """``url`` without its secrets, for messages."""
     return url.difference_update_query(_SECRET_PARAMETERS).render_as_string(hide_password=True)
 
 
@@ -56,7 +58,7 @@ def connect(url: URL) -> Engine:
         options |= {"pool_pre_ping": True, "connect_args": {"connect_timeout": CONNECT_TIMEOUT_S}}
         return create_engine(url, **options)
     try:
-        if not str(url.database).startswith("file:"):  # SQLite's own URI, whose file is the user's business.
+        if not str(url.database).startswith("file:"):  # A URI of SQLite's: its folder is not created.
             Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StoreUnavailable(f"results database {shown(url)}: {error}") from error
@@ -68,11 +70,11 @@ def connect(url: URL) -> Engine:
 
 @contextmanager
 def transaction(engine: Engine, *, write: bool) -> Iterator[Connection]:
-    """One transaction; what the database refuses becomes :class:`StoreUnavailable`.
+    """One transaction; errors of the database are raised as :class:`StoreUnavailable`.
 
     Raises:
         StoreUnavailable: cannot connect, read or write.
-        IntegrityError: the data break a constraint (the caller knows what that means).
+        IntegrityError: the data break a constraint; only the caller can say which record is wrong.
     """
     try:
         with engine.connect().execution_options(wideloop_write=write) as connection, connection.begin():
@@ -93,7 +95,7 @@ def _reason(error: DBAPIError, url: URL) -> str:
 
 
 def _on_sqlite_connect(connection: Any, _record: Any) -> None:
-    # Python's sqlite3 would begin transactions by itself, too late for DDL and never as a writer.
+    # Otherwise Python's sqlite3 begins transactions itself: too late for DDL, and never with the writer's lock.
     connection.isolation_level = None
     connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_S * 1000}")
     connection.execute("PRAGMA foreign_keys = ON")
@@ -101,6 +103,6 @@ def _on_sqlite_connect(connection: Any, _record: Any) -> None:
 
 
 def _on_sqlite_begin(connection: Connection) -> None:
-    # A writer takes the lock at once: a reader that turns writer can be refused without any waiting.
+    # A writer takes the lock at once: SQLite refuses a reader that becomes a writer without waiting for the lock.
     write = connection.get_execution_options().get("wideloop_write", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")

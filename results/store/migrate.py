@@ -1,4 +1,4 @@
-"""Bring a results database to the newest schema; any number of processes may try at once."""
+"""Upgrade a results database to the newest schema; several processes may do so at the same time."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from sqlalchemy.exc import DBAPIError
 from wideloop.manifests.errors import StoreUnavailable
 from wideloop.results.store.engine import BUSY_TIMEOUT_S, shown, transaction
 
-#: The newest revision in ``migrations/versions`` (a test holds the two together). Known here so that
-#: opening a database that is up to date needs no Alembic.
+#: The newest revision in ``migrations/versions``; a test compares the two. It is repeated here so that opening a
+#: database that is up to date does not import Alembic.
 HEAD = "0002"
-#: Not Alembic's default name: that one belongs to Airflow or Optuna when they share the database.
+#: Not Alembic's default name, which Airflow and Optuna use: they may share the database.
 VERSION_TABLE = "wideloop_alembic_version"
 _SCRIPTS = Path(__file__).parent / "migrations"
 _ADVISORY_LOCK = 0x77696465_6C6F6F70 % 2**63  # "wideloop"
 
 
 def migrate(engine: Engine) -> None:
-    """Upgrade to :data:`HEAD` and make sure the database can be written.
+    """Upgrade to :data:`HEAD` and check that the database can be written.
 
     Raises:
         StoreUnavailable: unreachable, not writable, or written by a newer version of wideloop.
@@ -42,9 +42,9 @@ def _revision(connection: Connection) -> str | None:
 
 
 def _check_writable(connection: Connection) -> None:
-    """Refuse now what would otherwise fail at the end of the first benchmark."""
+    """Raise now; otherwise the first write fails, after the first benchmark."""
     if connection.dialect.name == "sqlite":
-        # Beginning a write transaction is no proof: on a read-only file SQLite begins a reading one.
+        # A write transaction that begins proves nothing: on a read-only file, SQLite begins a reading one.
         connection.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = version_num"))
         return
     allowed = connection.execute(
@@ -61,7 +61,10 @@ def _check_writable(connection: Connection) -> None:
 
 
 def _use_wal(engine: Engine) -> None:
-    """Readers must not wait for writers. SQLite answers 'locked' to the second of two switches, without waiting."""
+    """Switch to WAL mode, in which readers do not wait for writers.
+
+    When two processes switch at the same time, SQLite answers 'locked' to one of them at once, so that one retries.
+    """
     deadline = time.monotonic() + BUSY_TIMEOUT_S
     while True:
         try:
@@ -83,7 +86,7 @@ def _plain(error: Exception) -> str:
 
 
 def _lock(connection: Connection) -> None:
-    """Only one process migrates. SQLite's writer lock is held already; PostgreSQL gets an advisory one."""
+    """Let one process migrate at a time. SQLite's writer lock is held already; PostgreSQL gets an advisory lock."""
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
 
@@ -102,5 +105,5 @@ def _upgrade(connection: Connection) -> None:
         url = shown(connection.engine.url)
         raise StoreUnavailable(
             f"results database {url}: cannot be migrated ({error});"
-            f" it was made by another version of wideloop than this one, which knows revisions up to {HEAD}"
+            f" it was made by another version of wideloop than this one, whose newest revision is {HEAD}"
         ) from error

@@ -1,4 +1,4 @@
-"""The results store's public class: records in, records out."""
+"""The public class of the results store: it writes and reads records."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ Record = Cycle | Stage | Trial | Measurement | Recommendation | Recording | Asse
 
 
 class Store:
-    """The results database. Writing a record twice changes nothing; a newer one replaces it.
+    """The results database. A record replaces the one with the same key, so a retry may write it again.
 
-    Records are told apart by their natural keys: cycle (cycle_id), stage (cycle_id, name), trial
+    Keys: cycle (cycle_id), stage (cycle_id, name), trial
     (study, number), measurement (cycle_id, purpose, label, trial_number, repeat, concurrency),
     recommendation (cycle_id), recording (cycle_id, role), asset (kind, key).
 
-    Every method raises :class:`~wideloop.manifests.errors.StoreUnavailable` when the database cannot be used.
+    Every method raises :class:`~wideloop.manifests.errors.StoreUnavailable` if the database cannot be used.
 
     Example:
         >>> with Store.open("sqlite:////var/lib/wideloop/results.db") as store:
@@ -50,10 +50,10 @@ class Store:
 
     @classmethod
     def open(cls, url: str) -> Store:
-        """Connect to ``url`` and bring its schema up to date; an SQLite file is made when missing.
+        """Connect to ``url`` and upgrade its schema; a missing SQLite file is created.
 
         Raises:
-            StoreUnavailable: unreachable, not writable, not migratable, or no URL we support.
+            StoreUnavailable: unreachable, not writable, not upgradable, or not a supported URL.
         """
         engine = connect(parse(url))
         try:
@@ -65,11 +65,11 @@ class Store:
 
     @property
     def url(self) -> str:
-        """Where the results are, without the password."""
+        """The database's URL without the password."""
         return shown(self._engine.url)
 
     def close(self) -> None:
-        """Give all connections back."""
+        """Close all connections."""
         self._engine.dispose()
 
     def __enter__(self) -> Self:
@@ -79,10 +79,10 @@ class Store:
         self.close()
 
     def put(self, *records: Record) -> None:
-        """Insert or replace ``records``, all or none, in the order given.
+        """Insert or replace ``records`` in this order, in one transaction.
 
         Raises:
-            LookupError: a record names a cycle that the store does not have; put the cycle first.
+            LookupError: a record belongs to a cycle that is not in the store; put the cycle first.
         """
         try:
             with transaction(self._engine, write=True) as connection:
@@ -104,7 +104,7 @@ class Store:
         return self._one(Cycle, tables.cycle.c.cycle_id == cycle_id)
 
     def stages(self, cycle_id: str) -> list[Stage]:
-        """In the order they began."""
+        """The stages of a cycle in the order of their beginning."""
         table = tables.stage
         return self._read(Stage, table.c.cycle_id == cycle_id, order=[table.c.started_at, table.c.name])
 
@@ -136,14 +136,14 @@ class Store:
         return self._read(Recording, table.c.cycle_id == cycle_id, order=[table.c.role])
 
     def identity(self) -> str:
-        """A name of this store, made when it is first asked for and the same ever after; 8 hex digits."""
+        """A permanent name of this store, 8 hex digits, created at the first call."""
         table = tables.asset
-        made = {"kind": "installation", "key": "id", "value": secrets.token_hex(4), "detail": {}}
+        created = {"kind": "installation", "key": "id", "value": secrets.token_hex(4), "detail": {}}
         insert = (postgresql if self._engine.dialect.name == "postgresql" else sqlite).insert(table)
         with transaction(self._engine, write=True) as connection:
-            connection.execute(insert.values(verified_at=datetime.now(UTC), **made).on_conflict_do_nothing())
-            found = connection.execute(select(table.c.value).where(table.c.kind == "installation", table.c.key == "id"))
-            return str(found.scalar_one())
+            connection.execute(insert.values(verified_at=datetime.now(UTC), **created).on_conflict_do_nothing())
+            name = select(table.c.value).where(table.c.kind == "installation", table.c.key == "id")
+            return str(connection.execute(name).scalar_one())
 
     def asset(self, kind: str, key: str) -> Asset | None:
         table = tables.asset
@@ -158,7 +158,7 @@ class Store:
     def _upsert(self, record: Record) -> Any:
         table = _TABLES[type(record)]
         values = record.model_dump(mode="python")
-        # Both dialects spell it alike, but SQLAlchemy has no common construct for it.
+        # Both dialects have the same syntax for it, but SQLAlchemy has no common construct.
         insert = (postgresql if self._engine.dialect.name == "postgresql" else sqlite).insert(table).values(values)
         keys = [c.name for c in table.primary_key]
         changed = {name: insert.excluded[name] for name in values if name not in keys}

@@ -1,8 +1,7 @@
-"""The tables of the results store. A column is named like the field of the record it keeps.
+"""The tables of the results store. A column has the name of the record's field.
 
-Scalars have columns of their own, so that the tables can be queried with plain SQL; what is nested is
-JSON. Every table carries the prefix ``wideloop_``: Airflow itself has a table called ``asset``, and
-Optuna one called ``trials``.
+Scalar fields are columns, so that plain SQL can query them; nested fields are JSON. Every table has the prefix
+``wideloop_``: Airflow has a table ``asset``, and Optuna a table ``trials``.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ metadata = MetaData()
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """An aware datetime, kept as UTC. SQLite has no time zones, so it gets and gives naive UTC."""
+    """An aware datetime, stored as UTC; in SQLite, which has no time zones, as naive UTC."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
@@ -47,7 +46,7 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 
 class KeyNumber(TypeDecorator[int]):
-    """A number >= 0 or None as part of a key. SQL calls two NULLs different, which would let a retry add rows."""
+    """An integer >= 0 or None as part of a key. None is stored as -1: NULLs never equal, so a retry would add rows."""
 
     impl = Integer
     cache_ok = True

@@ -249,7 +249,7 @@ def by_hand(owner: Cycle, purpose: str, label: str, **changes: object):
     return factory.measurement(owner, purpose=purpose, label=label, trial_number=None, **changes)
 
 
-def test_levels_are_ordered_and_the_gain_needs_both_sides_believed() -> None:
+def test_levels_are_ordered_and_the_gain_needs_both_sides_valid() -> None:
     owner = factory.cycle(dag_id="wideep_experts")
     bad = Gate(name="errors", value=0.2, limit=0.01, ok=False, meaning="at most 1 % of the requests failed")
     found = levels(
@@ -289,18 +289,18 @@ def test_experts_are_compared_pair_by_pair():
     ]  # fmt: skip
     sentence, why = finished(owner, "experts", [], [], found, [])
     assert sentence == "Experts placed: +9.7 % output tok/s at concurrency 32"
-    assert why == "3 pairs in turns: +8.2 % to +11.1 %"
+    assert why == "95 % interval +8.2 % to +11.1 %, 3 pairs"
 
 
-def test_a_benchmark_is_headed_by_its_best_level_that_can_be_believed() -> None:
+def test_a_benchmark_is_headed_by_its_best_valid_level() -> None:
     owner = factory.cycle(dag_id="wideep_benchmark")
     bad = Gate(name="concurrency", value=0.7, limit=0.95, ok=False, meaning="the client kept its slots busy")
     good = by_hand(owner, "benchmark", "by hand", concurrency=16, output_tok_s=1600.0)
-    doubtful = by_hand(owner, "benchmark", "by hand", concurrency=64, output_tok_s=3200.0, gates=(bad,))
-    sentence, why = finished(owner, "benchmark", [], [], levels([good, doubtful]), [])
+    invalid = by_hand(owner, "benchmark", "by hand", concurrency=64, output_tok_s=3200.0, gates=(bad,))
+    sentence, why = finished(owner, "benchmark", [], [], levels([good, invalid]), [])
     assert sentence == "100.0 output tok/s per GPU at concurrency 16"
-    assert "level 64, where concurrency is 0.7, limit 0.95" in why
-    assert "can be believed" in finished(owner, "benchmark", [], [], levels([doubtful]), [])[0]
+    assert "Invalid at concurrency 64: concurrency is 0.7, limit 0.95" in why
+    assert finished(owner, "benchmark", [], [], levels([invalid]), [])[0] == "No level of this benchmark is valid"
 
 
 def test_a_sweep_names_its_best_and_says_that_it_recommends_nothing() -> None:
