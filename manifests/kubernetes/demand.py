@@ -56,5 +56,5 @@ def pod_demand(name: str, pods: int, pod: Mapping[str, Any]) -> Demand:
 
 
 def _joined(amounts: Iterable[Mapping[str, str]]) -> dict[str, str]:
-    """The amounts of a pod's containers; ours has one, so nothing needs to be added up."""
+    """The amounts of a pod's containers; rendered pods have one, so nothing needs to be added up."""
     return {name: amount for one in amounts for name, amount in one.items()}

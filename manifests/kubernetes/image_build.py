@@ -23,7 +23,7 @@ from wideloop.manifests.kubernetes.task_job import Task, task_documents
 _WIDELOOP = Path(__file__).parents[2]
 _RECIPES = _WIDELOOP / "manifests" / "images"
 _LOCKS = _WIDELOOP / "manifests" / "environments"
-#: Packages of ours that run inside an engine's container, by environment.
+#: Packages of this project that run inside an engine's container, by environment.
 _PACKAGES = {"simulated": ("manifests", "tuning")}
 _SUFFIXES = {".py", ".json", ".yaml", ".txt"}
 _ARGUMENT = re.compile(r"^ARG (\w+)", re.MULTILINE)
@@ -60,9 +60,9 @@ class Recipe(NamedTuple):
     @property
     def inputs(self) -> str:
         """12 hex digits, equal when nothing that the image is made from differs."""
-        known = hashlib.sha256(self.archive)
-        known.update(repr(sorted(self.build_args.items())).encode())
-        return known.hexdigest()[:12]
+        digest = hashlib.sha256(self.archive)
+        digest.update(repr(sorted(self.build_args.items())).encode())
+        return digest.hexdigest()[:12]
 
 
 def recipe(environment: str, build_args: Mapping[str, str]) -> Recipe:
@@ -75,8 +75,8 @@ def recipe(environment: str, build_args: Mapping[str, str]) -> Recipe:
     if environment not in dockerfiles:
         raise Refused([unknown("engine", environment, dockerfiles)])
     takes = {name: set(_ARGUMENT.findall(path.read_text())) for name, path in dockerfiles.items()}
-    known = set().union(*takes.values())
-    refuse(unknown("build_args", name, known) for name in build_args if name not in known)
+    argument_names = set().union(*takes.values())
+    refuse(unknown("build_args", name, argument_names) for name in build_args if name not in argument_names)
     files = {"Dockerfile": dockerfiles[environment].read_bytes()}
     lock = _LOCKS / f"{environment}.txt"
     if lock.is_file():

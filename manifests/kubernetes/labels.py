@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-#: Field manager of everything we apply, and the value of the label that marks it as ours.
+#: Field manager of everything that this project applies, and the value of the label that marks it.
 MANAGER = "wideloop"
 MANAGED_BY = "app.kubernetes.io/managed-by"
 DEPLOYMENT = "wideloop/deployment"

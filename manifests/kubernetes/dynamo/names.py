@@ -1,4 +1,4 @@
-"""Names that Dynamo's operator derives from ours, and how long they may get."""
+"""Names that Dynamo's operator derives from a deployment's, and how long they may get."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ class Deployments:
         """Remove everything of a deployment; returns when its pods are gone, and with them their GPUs free.
 
         Raises:
-            TargetError: the deployment is not ours, its pods do not end, or its root object is not removed.
+            TargetError: the deployment is foreign, its pods do not end, or its root object is not removed.
         """
         api, options = self._cluster.api, self._cluster.options
         root = f"{self._cluster.platform.roots(options)}/{name}"

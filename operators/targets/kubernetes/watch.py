@@ -1,4 +1,4 @@
-"""One watch per process on what is ours in a namespace, however many wait for it.
+"""One watch per process on the project's objects in a namespace, however many wait for it.
 
 Each kind has a thread that lists once and then follows the changes. A look at a deployment that is still
 starting is answered from here and costs the API server nothing. What is held here may be old while the

@@ -55,8 +55,10 @@ class ProcessRecord:
                 cwd=self.folder,
                 start_new_session=True,
             )
-        known = psutil.Process(process.pid)
-        _write_json(self._record, {"pid": known.pid, "uptime": _uptime_at_start(known), "started": known.create_time()})
+        running = psutil.Process(process.pid)
+        _write_json(
+            self._record, {"pid": running.pid, "uptime": _uptime_at_start(running), "started": running.create_time()}
+        )
 
     @property
     def started(self) -> float | None:
@@ -118,9 +120,9 @@ def marked(below: Path) -> Iterator[tuple[psutil.Process, Path]]:
 
 def marked_below(root: Path) -> set[Path]:
     """The marks of all living processes below ``root``, missing none that is just being executed."""
-    found = {mark for _, mark in marked(root)}
+    marks = {mark for _, mark in marked(root)}
     time.sleep(_LOOK_AGAIN_S)
-    return found | {mark for _, mark in marked(root)}
+    return marks | {mark for _, mark in marked(root)}
 
 
 def end_marked(folder: Path, grace_s: float) -> None:
@@ -133,7 +135,7 @@ def end_marked(folder: Path, grace_s: float) -> None:
         asked: set[int] = set()
         deadline = time.monotonic() + patience
         # Look again each time: a process may have started another between the look and the signal.
-        while processes := _seen(folder):
+        while processes := _others_marked(folder):
             if time.monotonic() > deadline:
                 break
             for process in processes:
@@ -147,13 +149,13 @@ def end_marked(folder: Path, grace_s: float) -> None:
     raise TimeoutError(f"processes {[p.pid for p in processes]} of {folder.name} survived SIGKILL")
 
 
-def _seen(folder: Path) -> list[psutil.Process]:
+def _others_marked(folder: Path) -> list[psutil.Process]:
     """Other processes marked with ``folder`` or below. One that is just being executed has no environment for
     a moment (1 look in 100 right after a start), so nothing counts as gone that was missed only once."""
     for wait in (_LOOK_AGAIN_S, 0):
-        found = [p for p, _ in marked(folder) if p.pid != os.getpid()]
-        if found:
-            return found
+        others = [p for p, _ in marked(folder) if p.pid != os.getpid()]
+        if others:
+            return others
         time.sleep(wait)
     return []
 
