@@ -1,4 +1,4 @@
-"""Close a cycle's page: what ended how, and no stage left looking as if it still ran."""
+"""Close a cycle's page: its final state, and an end for every stage that is still marked as running."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from wideloop.manifests.errors import WideloopError
 from wideloop.operators.steps.run import Run, open_store
 
-#: The task whose failure means that nothing was begun.
+#: The task whose failure means that nothing was started.
 CHECK = "check_request"
 
 
@@ -20,11 +20,11 @@ def close(run: Run, failed_tasks: Sequence[str]) -> None:
     """Write the cycle's end.
 
     Raises:
-        CycleFailed: ``failed_tasks`` is not empty; the run must not look green.
+        CycleFailed: ``failed_tasks`` is not empty; the run must not be green.
     """
     if run.for_cycle is not None and CHECK in failed_tasks:
-        # It was refused before it could touch the cycle it was to go on with, which is as it was.
-        raise CycleFailed(f"refused to go on with {run.for_cycle}; see the log of {CHECK}")
+        # The request was refused before it changed the cycle that it was to continue.
+        raise CycleFailed(f"refused to continue {run.for_cycle}; see the log of {CHECK}")
     now = datetime.now(UTC)
     with open_store() as store:
         cycle = store.cycle(run.cycle_id)

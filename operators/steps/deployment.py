@@ -15,7 +15,7 @@ from wideloop.operators.targets.base import Owner
 
 
 class Outcome(BaseModel):
-    """What became of waiting for a deployment: it serves, or its configuration cannot run."""
+    """The end of a deployment's start: it serves, or its configuration cannot run."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -32,7 +32,7 @@ def apply(spec: DeploymentSpec, owner: Owner, generator: LoadGenerator) -> None:
         TargetError: it could not be started; nothing is left.
     """
     target = open_target(spec.target)
-    # A target may look at the same things, for a table of its own.
+    # A target's preflight may repeat findings of the check.
     refuse({str(f): f for f in check(spec) + target.preflight(spec, generator)}.values())
     target.apply(spec, owner)
 
@@ -41,7 +41,7 @@ def outcome(target_name: str, name: str) -> Outcome | None:
     """None while the deployment is still starting.
 
     Raises:
-        DeploymentFailed: it died of something that says nothing about its configuration.
+        DeploymentFailed: it failed for a reason that does not lie in its configuration.
     """
     status = open_target(target_name).status(name)
     if status.state == "pending":
@@ -57,5 +57,5 @@ def outcome(target_name: str, name: str) -> Outcome | None:
 
 
 def delete(target_name: str, name: str) -> None:
-    """Remove a deployment; it is no error when there is none."""
+    """Remove a deployment; there need not be one."""
     open_target(target_name).delete(name)

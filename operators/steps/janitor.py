@@ -1,4 +1,4 @@
-"""Remove what no live run owns."""
+"""Remove deployments and preparations that no live run owns."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from wideloop.operators.steps.run import installation
 from wideloop.operators.targets import configured_targets, open_target
 from wideloop.operators.targets.base import Owned, Owner, Preparation, Target
 
-#: What of one target is removed at the same time: one dead node must not shelter all else.
+#: Removals at the same time per target, so that one dead node does not block all others.
 _AT_ONCE = 8
 IsLive = Callable[[str, str], bool]
 
 
 def remove_orphans(is_live: IsLive) -> list[str]:
-    """Delete every deployment and every preparation of ours whose owners are gone; returns their names.
+    """Delete every deployment and preparation whose owners have ended; returns their names.
 
-    ``is_live`` says whether the run (dag id, run id) is still queued or running. A deployment that was
-    told to stay lives until its time is up. Objects without our mark are never listed, so never touched, and
-    those of another installation are its own janitor's.
+    ``is_live`` says whether the run (dag id, run id) is still queued or running. A deployment with
+    ``keep_hours`` stays until then. Objects without this project's labels are never listed, so never deleted;
+    those of another installation are left to its own janitor.
 
     Raises:
         TargetError: some could not be listed or deleted; all others were.
@@ -33,7 +33,7 @@ def remove_orphans(is_live: IsLive) -> list[str]:
         try:
             unwanted = _unwanted(target, is_live)
         except (OSError, WideloopError) as error:
-            # One that does not answer shelters nothing of the others.
+            # A target that does not answer must not block the others.
             stuck.append(f"{name}: {error}")
             continue
         with ThreadPoolExecutor(_AT_ONCE) as pool:
@@ -48,15 +48,15 @@ def remove_orphans(is_live: IsLive) -> list[str]:
 
 
 def _unwanted(target: Target, is_live: IsLive) -> dict[str, Callable[[], bool]]:
-    """What is to go, by name, and how; each says whether it was removed."""
-    found: dict[str, Callable[[], bool]] = {}
+    """What to remove, by name: a function that removes it and returns whether it did."""
+    removals: dict[str, Callable[[], bool]] = {}
     for owned in target.list_owned():
         if not _wanted(owned, is_live):
-            found[owned.name] = partial(_delete, target, owned.name)
+            removals[owned.name] = partial(_delete, target, owned.name)
     for preparation in target.preparations():
         if over := _over(preparation, is_live):
-            found[preparation.name] = partial(target.abandon, preparation.name, over)
-    return found
+            removals[preparation.name] = partial(target.abandon, preparation.name, over)
+    return removals
 
 
 def _delete(target: Target, deployment: str) -> bool:
@@ -82,7 +82,7 @@ def _over(preparation: Preparation, is_live: IsLive) -> list[Owner]:
 
 
 def _is_live(owner: Owner, is_live: IsLive) -> bool:
-    # Whether a run of another installation is live, its own Airflow knows and we do not.
+    # Only its own Airflow knows whether a run of another installation is live.
     if owner.installation not in ("", installation()):
         return True
     if owner.keep_until is not None and datetime.now(UTC) < owner.keep_until:

@@ -18,13 +18,13 @@ from wideloop.operators.steps.trial import AskedTrial, spec_for
 def launch(
     params: Mapping[str, Any], run: Run, kind: str, image: str, model_path: str, *, record: bool, placed: bool
 ) -> str:
-    """Apply the form's configuration under a name of this run's; returns the name.
+    """Apply the form's configuration; returns the deployment's name, which is this run's.
 
     When the form names a deployment that runs already, that one is used as it is.
 
     Args:
-        kind: first part of the name, and the stage of the timeline that begins here.
-        record: the engine shall be able to record expert distributions.
+        kind: first part of the name, and the timeline stage that begins here.
+        record: start the engine such that it can record expert distributions.
         placed: with the cycle's recorded expert placement instead of the engine's own order.
     """
     if params.get("deployment"):

@@ -1,4 +1,4 @@
-"""Image and weights: verified once, re-used afterwards."""
+"""Prepare image and weights: verified once, reused afterwards."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who asks: the DAG run (or script run) a step works for, and the stores it writes to."""
+"""The run that a step works for, the stores that it writes to, and the timeline of its cycle."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from wideloop.results.store import Store
 
 
 class Run(BaseModel):
-    """One DAG run. ``cycle_id`` names the cycle its results belong to: its own, unless it works for another."""
+    """One DAG run, or one of the standalone driver. ``cycle_id``: its own cycle, unless it works for another."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -39,12 +39,12 @@ class Run(BaseModel):
         return Owner(dag_id=self.dag_id, run_id=self.run_id, installation=installation())
 
     def deployment(self, kind: str) -> str:
-        """The name of this run's deployment of one kind: the same for every retry, no other installation's."""
+        """The name of this run's deployment of one kind: the same for every retry, different in every installation."""
         return deployment_name(kind, f"{installation()}/{self.run_id}")
 
 
 def installation() -> str:
-    """Who we are where several installations share a target: the results store's own name."""
+    """The identity of this installation where several share a target: the results store's own."""
     return _installation(settings().results_url)
 
 
@@ -88,7 +88,7 @@ def stage(run: Run, name: str, *, ends: bool = True, gpus: int = 0) -> Iterator[
     try:
         yield
     except TargetBusy:
-        raise  # It will be tried again: nothing has failed.
+        raise  # The task will be retried, so nothing has failed.
     except BaseException as error:
         end_stage(run, name, "failed", str(error) or type(error).__name__, gpus)
         raise
@@ -97,19 +97,19 @@ def stage(run: Run, name: str, *, ends: bool = True, gpus: int = 0) -> Iterator[
 
 
 def begin_stage(run: Run, name: str) -> None:
-    """Mark a stage as running, keeping the time it first began."""
+    """Mark a stage as running; the time when it first began is kept."""
     with open_store() as store:
-        known = next((s for s in store.stages(run.cycle_id) if s.name == name), None)
-        began = known.started_at if known else datetime.now(UTC)
+        begun = next((s for s in store.stages(run.cycle_id) if s.name == name), None)
+        began = begun.started_at if begun else datetime.now(UTC)
         store.put(Stage(cycle_id=run.cycle_id, name=name, state="running", started_at=began))
 
 
 def end_stage(run: Run, name: str, state: str, detail: str = "", gpus: int = 0) -> None:
-    """Mark a stage as ended; one that never began is not invented. ``gpus`` were held all the time."""
+    """Mark a stage as ended, if it ever began. ``gpus`` were held from its beginning to its end."""
     with open_store() as store:
-        known = next((s for s in store.stages(run.cycle_id) if s.name == name), None)
-        if known is not None:
+        begun = next((s for s in store.stages(run.cycle_id) if s.name == name), None)
+        if begun is not None:
             now = datetime.now(UTC)
-            held = (now - known.started_at).total_seconds() * gpus if gpus else None
+            held = (now - begun.started_at).total_seconds() * gpus if gpus else None
             ended = {"state": state, "detail": detail, "ended_at": now, "gpu_seconds": held}
-            store.put(known.model_copy(update=ended))
+            store.put(begun.model_copy(update=ended))

@@ -1,4 +1,4 @@
-"""Which trial runs a sweep still needs; asked again and again by a controller that remembers nothing."""
+"""Which trial runs a sweep still needs: computed from the study each time, for controllers without state."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _SPARE_RUNS = 4
 
 
 class SweepFailed(WideloopError):
-    """Nothing comes of going on, nor of trying again; says what would help."""
+    """Neither continuing nor a retry can succeed; the message says what would help."""
 
 
 class TrialRun(BaseModel):
-    """One run of ``wideep_trial``. The id is the same whoever computes it, so nothing is started twice."""
+    """One run of ``wideep_trial``. The id does not depend on who computes it, so no run is started twice."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -57,17 +57,17 @@ def prepare_study(params: Mapping[str, Any], run: Run) -> None:
 
 
 def _baseline(run: Run) -> Measurement | None:
-    """The cycle's baseline at the highest concurrency; None when there is none that can be believed."""
+    """The cycle's baseline at the highest concurrency; None when there is no valid one."""
     with open_store() as store:
-        found = store.measurements(cycle_id=run.cycle_id, purpose="baseline")
-    top = max(found, key=lambda m: m.concurrency, default=None)
+        measurements = store.measurements(cycle_id=run.cycle_id, purpose="baseline")
+    top = max(measurements, key=lambda m: m.concurrency, default=None)
     return top if top is not None and top.valid else None
 
 
 def _keep_default(
     run: Run, spec: DeploymentSpec, number: int, point: Point, top: Measurement, constraints: dict[str, float]
 ) -> None:
-    """The baseline is the study's default trial: it is measured once, not once more as a trial."""
+    """Store the baseline as the study's default trial, so that it is not measured again as one."""
     seconds = (top.ended_at - top.started_at).total_seconds()
     trial = Trial(
         study=run.cycle_id,
@@ -135,7 +135,7 @@ def repeat_runs(params: Mapping[str, Any], run: Run, failed_runs: int, *, also: 
 
 
 def settle(params: Mapping[str, Any], run: Run, failed_runs: Sequence[str]) -> None:
-    """Close the trials of runs that failed without telling (their last task died, or was failed by hand)."""
+    """Close the trials of runs that ended without telling the study (killed, or failed by hand)."""
     study = open_study(Request.from_params(params), run)
     lost = {number for failed in failed_runs if (number := study.abandon(failed)) is not None}
     with open_store() as store:
@@ -153,5 +153,7 @@ def progress(params: Mapping[str, Any], run: Run) -> str:
     request = Request.from_params(params)
     results = open_study(request, run).results()
     best = max((r for r in results if r.feasible), key=lambda r: r.value, default=None)
-    said = f"best so far: trial {best.number} with {best.value:.1f} tok/s per GPU" if best else "none feasible yet"
-    return ("SIMULATED " if request.simulated else "") + f"trials {len(results)}/{request.trials}, {said}"
+    best_so_far = (
+        f"best so far: trial {best.number} with {best.value:.1f} tok/s per GPU" if best else "none feasible yet"
+    )
+    return ("SIMULATED " if request.simulated else "") + f"trials {len(results)}/{request.trials}, {best_so_far}"

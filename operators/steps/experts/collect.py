@@ -1,4 +1,4 @@
-"""Have every worker write its expert recording, collect the files of all ranks, and keep what they say."""
+"""Have every worker write its expert recording, collect the files of all ranks, and store what they contain."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ _RANK = re.compile(r"expert_distribution_recorder_\d+(?:\.\d+)?_(\d+)\.pt$")
 
 
 def dump(target_name: str, name: str, run: Run) -> dict[str, str]:
-    """Stop recording, have every worker write, and keep what it says; returns URI of a recording by component.
+    """Stop recording, have every worker write, and store it; returns the URI of the recording by component.
 
-    A worker that has written is not asked again: writing starts its counts from zero.
+    A worker that has written is not called again: writing resets its counts.
 
     Raises:
         TargetError: a worker wrote no recording, or not all of its ranks did.
-        Refused: what it wrote is no recording of this deployment.
+        Refused: a file is not a recording of this deployment.
     """
     target = open_target(target_name)
     spec = target.spec(name)

@@ -1,4 +1,4 @@
-"""What placing experts was worth: throughput in pairs, the placement seen in effect, answers unchanged."""
+"""Compare experts in order and placed: throughput in pairs, proof of the placement, answers unchanged."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from wideloop.results.records import Measurement
 
 
 def compare(params: Mapping[str, Any], before: Examined, after: Examined, run: Run) -> Comparison:
-    """Compare what was measured and seen with the experts in order and placed; kept as an artefact.
+    """Compare the measurements and examinations of both sides; the result is stored as an artefact.
 
     Raises:
-        WideloopError: a side was not measured, or not in a way that can be believed.
+        WideloopError: a side was not measured, or a gate of its measurement failed.
     """
     request = Request.from_params(params)
     with open_store() as store:

@@ -1,8 +1,9 @@
-"""Look at a deployment before it goes: its recording, its answers to fixed prompts, its rebalances."""
+"""Examine a deployment before it is removed: its recording, its answers to fixed prompts, its rebalances."""
 
 from __future__ import annotations
 
 import json
+import logging
 
 from pydantic import BaseModel, ConfigDict
 from wideloop.manifests.deployment import DeploymentSpec
@@ -15,7 +16,9 @@ from wideloop.operators.targets.base import Target
 from wideloop.results.experts import rebalances
 from wideloop.results.experts.rebalances import Rebalances
 
-#: Asked one after the other, so that batches do not differ, and decoded greedily.
+log = logging.getLogger(__name__)
+
+#: Sent one after the other, so that batches do not differ, and decoded greedily.
 PROMPTS = (
     "Why is the sky blue?",
     "Write a Python function that returns the n-th Fibonacci number.",
@@ -31,7 +34,7 @@ _LOG_LINES = 500_000
 
 
 class Examined(BaseModel):
-    """What was found.
+    """What is compared with another deployment.
 
     Attributes:
         recordings: URI of the recording by component; empty where the deployment records none.
@@ -54,20 +57,20 @@ def examine(target_name: str, name: str, run: Run) -> Examined:
     """
     target = open_target(target_name)
     spec = target.spec(name)
-    # First the recording, which the prompts below are not to be part of.
+    # The recording first, so that it does not contain the prompts below.
     recorded = dump(target_name, name, run) if spec.record_experts is not None else {}
     online = {w.role for w in spec.workers if w.knobs.eplb == "online"}
     balanced = [c for c in target.endpoints(name).control if c.split("-")[0] in online]
-    found = {c: rebalances.read(target.logs(name, c, _LOG_LINES), _metrics(target, spec, c)) for c in balanced}
-    return Examined(recordings=recorded, answers=_ask(target, spec, run), rebalances=found)
+    by_component = {c: rebalances.read(target.logs(name, c, _LOG_LINES), _metrics(target, spec, c)) for c in balanced}
+    return Examined(recordings=recorded, answers=_ask(target, spec, run), rebalances=by_component)
 
 
 def _metrics(target: Target, spec: DeploymentSpec, component: str) -> str:
-    """A worker's metrics page, empty where it cannot be had: its log says the most."""
+    """A worker's metrics page; empty where it cannot be read, because its log holds most of the facts."""
     try:
         return "\n".join(target.call_all(spec.name, component, get_engine(spec.engine).metrics_path, method="GET"))
     except TargetError as error:
-        print(f"the metrics of {component} of {spec.name} cannot be read: {error}")
+        log.warning("the metrics of %s of %s cannot be read: %s", component, spec.name, error)
         return ""
 
 
@@ -75,7 +78,7 @@ def _ask(target: Target, spec: DeploymentSpec, run: Run) -> str | None:
     try:
         rounds = [[_answer(target, spec, prompt) for prompt in PROMPTS] for _ in range(2)]
     except (TargetError, ValueError) as error:
-        print(f"the answers of {spec.name} cannot be compared: {error}")
+        log.warning("the answers of %s cannot be compared: %s", spec.name, error)
         return None
     document = {"deployment": spec.name, "prompts": PROMPTS, "max_tokens": _TOKENS, "rounds": rounds}
     return artefacts().put_json(document, "cycles", run.cycle_id, "answers", f"{spec.name}.json")

@@ -1,8 +1,9 @@
-"""Say what recordings show, and place experts by them."""
+"""Analyse recordings, and place experts by them."""
 
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,12 +26,14 @@ from wideloop.tuning.placement import place
 from wideloop.tuning.placement.files import to_sglang
 from wideloop.tuning.space import Placements, redundancies
 
+log = logging.getLogger(__name__)
+
 _INDEX = "placements.json"
 _CHOSEN = "redundancy.json"
 
 
 def analyse(params: Mapping[str, Any], recordings: Mapping[str, str], run: Run) -> Placements:
-    """Judge the recordings of each role and make a placement for every redundancy of the sweep."""
+    """Analyse the recordings of each role and make a placement for every redundancy of the sweep."""
     request = Request.from_params(params)
     spec = request.spec("analyse")
     files: dict[str, str] = {}
@@ -42,8 +45,8 @@ def analyse(params: Mapping[str, Any], recordings: Mapping[str, str], run: Run) 
             recording = recorded(uris, run)
             judged = role_report(spec, worker, recording, request.workload)
             keep.put_json(judged.model_dump(mode="json"), "cycles", run.cycle_id, "experts", f"{worker.role}.json")
-            for said in (judged, *judged.phases):
-                print(f"{said.role}: {_said(said)}")
+            for report in (judged, *judged.phases):
+                log.info("%s: %s", report.role, _summary(report))
             chosen[worker.role] = judged.redundant
             files.update(_place(request, worker, recording, judged.redundant, run))
             _record(spec, worker, recording, judged, uris[0], run)
@@ -52,13 +55,13 @@ def analyse(params: Mapping[str, Any], recordings: Mapping[str, str], run: Run) 
     return placements(run)
 
 
-def _said(judged: RoleReport) -> str:
+def _summary(report: RoleReport) -> str:
     """The verdict, for the task's log."""
-    return judged.note if judged.own is None else f"{judged.own.text}: " + "; ".join(judged.own.reasons)
+    return report.note if report.own is None else f"{report.own.text}: " + "; ".join(report.own.reasons)
 
 
 def recorded(uris: list[str], run: Run) -> ExpertRecording:
-    """The recordings at ``uris``, of workers of one role, as one.
+    """The recordings at ``uris``, of workers of one role, merged into one.
 
     Raises:
         TargetError: there are none.
@@ -66,11 +69,11 @@ def recorded(uris: list[str], run: Run) -> ExpertRecording:
     if not uris:
         raise TargetError("no expert recording was kept")
     scratch = settings().home / "scratch" / run.cycle_id
-    found = []
+    recordings = []
     for number, uri in enumerate(uris):
         local = scratch / f"{number}-{Path(uri).name}"
-        found.append(recording_files.load(artefacts().get_file(uri, local)))
-    return recording_files.merged(found)
+        recordings.append(recording_files.load(artefacts().get_file(uri, local)))
+    return recording_files.merged(recordings)
 
 
 def _place(request: Request, worker: WorkerSpec, recording: ExpertRecording, advised: int, run: Run) -> dict[str, str]:
@@ -113,7 +116,7 @@ def _record(
 def placements(run: Run) -> Placements:
     """The cycle's placements as local files; none when nothing was recorded."""
     keep = artefacts()
-    uri = _found(run, _INDEX)
+    uri = _uri(run, _INDEX)
     if uri is None:
         return Placements()
     folder = settings().home / "placements" / run.cycle_id
@@ -121,7 +124,7 @@ def placements(run: Run) -> Placements:
     for key, kept in keep.read_json(uri).items():
         local = folder / Path(kept).name
         if not local.exists():
-            # A copy that was cut short must not pass for the whole.
+            # Copy under another name first: an interrupted copy must not be taken for the file.
             keep.get_file(kept, local.with_suffix(".part")).replace(local)
         files[key] = str(local)
     return Placements(files=files)
@@ -135,13 +138,13 @@ def placed_spec(request: Request, spec: DeploymentSpec, run: Run) -> DeploymentS
     """
     if request.eplb == "online":
         return request.online(spec)
-    known = placements(run)
-    uri = _found(run, _CHOSEN)
+    kept = placements(run)
+    uri = _uri(run, _CHOSEN)
     chosen: dict[str, int] = artefacts().read_json(uri) if uri else {}
 
     def knobs(worker: WorkerSpec) -> Knobs:
         redundant = chosen.get(worker.role, worker.knobs.redundant_experts)
-        file = known.get(worker.role, redundant)
+        file = kept.get(worker.role, redundant)
         if file is None:
             raise TargetError(f"no placement of {redundant} redundant experts was made for {worker.role}")
         changed: dict[str, Any] = {"eplb": "static", "redundant_experts": redundant, "expert_placement": file}
@@ -150,5 +153,5 @@ def placed_spec(request: Request, spec: DeploymentSpec, run: Run) -> DeploymentS
     return spec.with_knobs(spec.name, {worker.role: knobs(worker) for worker in spec.workers})
 
 
-def _found(run: Run, name: str) -> str | None:
+def _uri(run: Run, name: str) -> str | None:
     return next((u for u in artefacts().list("cycles", run.cycle_id) if u.endswith(f"/{name}")), None)
