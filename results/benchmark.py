@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 from wideloop.manifests.errors import ClientFailed
 from wideloop.manifests.workload import Workload
 from wideloop.results.clients import get_result_reader
 from wideloop.results.clients.base import LevelRequests, UnusableError
 from wideloop.results.plateau import FULL, Count, Floats, Plateau, Requests, find_plateau, rate, standard_error
-from wideloop.results.records import Gate
+from wideloop.results.records import Gate, LevelFigures
 
 MAX_ERROR_RATE = 0.01
 MIN_EXACT_OSL = 0.99
@@ -26,54 +25,33 @@ MAX_CLIENT_DELAY = 0.1
 MAX_ISL_DEVIATION = 0.1
 
 
-class LevelResult(BaseModel):
-    """One level of concurrency: the figures of :class:`wideloop.results.records.Measurement` and what judges them.
+class LevelResult(LevelFigures):
+    """One level of concurrency: its figures and what judges them.
 
-    Rates are per second over whole turns in the plateau, latencies in milliseconds over the requests issued in it
-    (they met a full engine); a level without a plateau has both over all its requests and fails its gates.
+    Rates are taken over whole turns in the plateau, latencies over the requests issued in it (they met a full engine);
+    a level without a plateau has both over all its requests and fails its gates.
 
     Attributes:
-        requests: how many ended, well or not; ``expected`` is how many should have.
+        requests: how many ended, answered or not; ``expected`` is how many should have.
         cancelled: the client gave up before the end, after too many errors or at a signal.
-        worst_error: the most frequent error, how often and what it said.
+        worst_error: the most frequent error: its count and its message.
         duration_s: from the first request to the last answer.
         plateau_s: length of the plateau, 0 without one.
         output_tok_s_se: standard error of ``output_tok_s`` by batch means.
         isl_mean: input tokens of a request, by the server's count.
-        exact_osl: share of the answers that have the asked number of tokens.
+        exact_osl: share of the answers that have the requested number of tokens.
         effective_concurrency: mean requests in flight over the plateau.
         client_delay_ms_p99: how late the client sent a request it had decided to send.
     """
 
-    model_config = ConfigDict(frozen=True)
-
-    concurrency: int
-    requests: int
     expected: int
-    errors: int
     cancelled: bool
     worst_error: str = ""
-    output_tok_s: float
-    output_tok_s_se: float | None
-    input_tok_s: float
-    request_s: float
-    ttft_ms_mean: float
-    ttft_ms_p50: float
-    ttft_ms_p99: float
-    tpot_ms_mean: float
-    tpot_ms_p50: float
-    tpot_ms_p99: float
-    request_ms_mean: float
-    request_ms_p99: float
     isl_mean: float
-    osl_mean: float
     exact_osl: float
-    duration_s: float
     plateau_s: float
     effective_concurrency: float
     client_delay_ms_p99: float
-    started_at: datetime
-    ended_at: datetime
 
 
 def read_levels(folder: Path, workload: Workload, log: Sequence[str] = ()) -> tuple[LevelResult, ...]:

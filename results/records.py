@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+#: Why something was measured.
+Purpose = Literal["baseline", "trial", "repeat", "benchmark", "experts"]
 CycleState = Literal["running", "success", "failed"]
 StageState = Literal["running", "success", "failed", "skipped"]
 TrialState = Literal["running", "complete", "infeasible", "failed"]
@@ -28,31 +30,16 @@ class Gate(BaseModel):
     meaning: str
 
 
-class Measurement(BaseModel):
-    """One level of concurrency of one benchmark of one deployment.
+class LevelFigures(BaseModel):
+    """What a load generator measured at one level of concurrency.
 
     Rates are per second over the plateau, latencies in milliseconds. ``tpot`` is time per output
-    token after the first. Per-GPU figures state their denominator: ``gpus`` counts all GPUs of the
-    deployment, ``decode_gpus`` those of its decode (or aggregated) workers.
+    token after the first.
     """
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
-    cycle_id: str
-    purpose: Literal["baseline", "trial", "repeat", "benchmark", "experts"]
-    label: str = Field(description="which configuration: 'default', 'trial 4', ...")
-    trial_number: int | None = None
-    repeat: int = 0
-    spec_fingerprint: str
-    image: str
-    engine: str
-    simulated: bool
-    workload_fingerprint: str
-    isl: int
-    osl: int
     concurrency: int
-    gpus: int
-    decode_gpus: int
     requests: int
     errors: int
     output_tok_s: float
@@ -72,10 +59,33 @@ class Measurement(BaseModel):
     request_ms_p99: float
     osl_mean: float
     duration_s: float
-    gates: tuple[Gate, ...] = ()
-    artefact: str = Field("", description="URI of the folder with the load generator's files")
     started_at: datetime
     ended_at: datetime
+
+
+class Measurement(LevelFigures):
+    """One level of concurrency of one benchmark of one deployment.
+
+    Per-GPU figures state their denominator: ``gpus`` counts all GPUs of the deployment, ``decode_gpus`` those of its
+    decode (or aggregated) workers.
+    """
+
+    cycle_id: str
+    purpose: Purpose
+    label: str = Field(description="which configuration: 'default', 'trial 4', ...")
+    trial_number: int | None = None
+    repeat: int = 0
+    spec_fingerprint: str
+    image: str
+    engine: str
+    simulated: bool
+    workload_fingerprint: str
+    isl: int
+    osl: int
+    gpus: int
+    decode_gpus: int
+    gates: tuple[Gate, ...] = ()
+    artefact: str = Field("", description="URI of the folder with the load generator's files")
 
     @property
     def valid(self) -> bool:

@@ -17,10 +17,8 @@ from wideloop.operators.steps.run import Run, artefacts, end_stage, open_store
 from wideloop.operators.targets import open_target
 from wideloop.operators.targets.base import ClientStatus, Target
 from wideloop.results.benchmark import gates, read_levels
-from wideloop.results.records import Measurement
+from wideloop.results.records import LevelFigures, Measurement, Purpose
 from wideloop.tuning.memory import GIB, worker_memory
-
-Purpose = Literal["baseline", "trial", "repeat", "benchmark", "experts"]
 
 #: Seconds an engine may take to finish what it is doing before its cache can be flushed.
 _FLUSH_WAIT_S = 60
@@ -193,7 +191,7 @@ def _measurements(subject: Subject, run: Run, target: Target, client: ClientStat
             decode_gpus=decoding,
             gates=gates(level, subject.workload),
             artefact=artefact,
-            **level.model_dump(include=set(Measurement.model_fields)),
+            **level.model_dump(include=set(LevelFigures.model_fields)),
         )
         for level in levels
     )

@@ -8,11 +8,12 @@ from typing import Any
 
 from wideloop.operators.request import Request
 from wideloop.operators.steps import prepare
-from wideloop.operators.steps.benchmark import Purpose, Subject
+from wideloop.operators.steps.benchmark import Subject
 from wideloop.operators.steps.deployment import apply
 from wideloop.operators.steps.experts import placed_spec
 from wideloop.operators.steps.run import Run, begin_stage, stage
 from wideloop.operators.steps.trial import AskedTrial, spec_for
+from wideloop.results.records import Purpose
 
 
 def launch(

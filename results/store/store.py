@@ -5,13 +5,13 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from pydantic import BaseModel
 from sqlalchemy import ColumnElement, Engine, Table, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
-from wideloop.results.records import Asset, Cycle, Measurement, Recommendation, Recording, Stage, Trial
+from wideloop.results.records import Asset, Cycle, Measurement, Purpose, Recommendation, Recording, Stage, Trial
 from wideloop.results.store import tables
 from wideloop.results.store.engine import connect, parse, shown, transaction
 from wideloop.results.store.migrate import migrate
@@ -118,7 +118,7 @@ class Store:
         self,
         *,
         cycle_id: str | None = None,
-        purpose: Literal["baseline", "trial", "repeat", "benchmark", "experts"] | None = None,
+        purpose: Purpose | None = None,
         trial_number: int | None = None,
     ) -> list[Measurement]:
         """The measurements of a cycle, or of all cycles, in the order of measuring."""
