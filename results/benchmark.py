@@ -1,4 +1,4 @@
-"""What the load generator measured, level by level, and whether it can be believed.
+"""The load generator's results, level by level, and the gates that decide whether they are valid.
 
 Load generators' own summaries average over ramp and drain, so the figures are computed from their request records.
 """
@@ -84,7 +84,7 @@ def read_levels(folder: Path, workload: Workload, log: Sequence[str] = ()) -> tu
 
 
 def gates(level: LevelResult, workload: Workload) -> tuple[Gate, ...]:
-    """The conditions under which ``level`` is a measurement of the deployment; each says what it means."""
+    """The conditions under which ``level`` is a measurement of the deployment; each explains itself."""
     error_rate = level.errors / level.requests
     delay = level.client_delay_ms_p99 / level.request_ms_mean
     occupied = level.effective_concurrency / level.concurrency
@@ -114,7 +114,7 @@ def gates(level: LevelResult, workload: Workload) -> tuple[Gate, ...]:
             "concurrency",
             occupied,
             FULL,
-            f"Mean requests in flight over the plateau, relative to the {level.concurrency} asked for.",
+            f"Mean requests in flight over the plateau, relative to the {level.concurrency} requested.",
         ),
         _at_least(
             "plateau",
@@ -135,7 +135,9 @@ def gates(level: LevelResult, workload: Workload) -> tuple[Gate, ...]:
 def _level(sent: LevelRequests, concurrency: int, workload: Workload) -> LevelResult:
     expected = concurrency * workload.requests_per_slot
     if sent.ended > expected:
-        raise UnusableError(f"a level has {sent.ended} requests where this workload has {expected}: it is another's")
+        raise UnusableError(
+            f"a level has {sent.ended} requests where this workload has {expected}: the files are of another workload"
+        )
     if not len(sent.answered):
         raise UnusableError(f"none of {sent.ended} requests was answered: {sent.worst_error or 'all are missing'}")
     return LevelResult(

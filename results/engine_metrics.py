@@ -1,4 +1,4 @@
-"""What an SGLang server says of itself on its metrics page: memory, start-up, steps without a CUDA graph, balancedness.
+"""An SGLang server's metrics page: memory, start-up, steps without a CUDA graph, balancedness.
 
 Names are those of SGLang 0.5.17 to 0.5.23; a page of another engine, or a version without a series, leaves a field
 None. Memory is in GiB per GPU (SGLang calls it GB), time in seconds.
@@ -16,14 +16,14 @@ _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 
 
 class EngineMetrics(BaseModel):
-    """One server, at the worst of its ranks.
+    """One server; of every figure the highest of its ranks.
 
     Attributes:
         kv_tokens: tokens of KV cache.
-        eager_decode_passes: decode steps that no captured graph was large enough for; each costs the host some 2 ms
-            per layer, so that a few hundred of them are a slow server.
+        eager_decode_passes: decode steps for which every captured graph was too small; each costs the host some 2 ms
+            per layer, so a few hundred of them make a server slow.
         graph_decode_passes: decode steps that replayed a graph.
-        retracted: requests that were thrown out of a full KV cache and computed again.
+        retracted: requests that were evicted from a full KV cache and computed again.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -58,17 +58,17 @@ _SERIES: dict[str, tuple[str, dict[str, str]]] = {
 }
 
 
-def read(page: str) -> EngineMetrics:
+def read_metrics(page: str) -> EngineMetrics:
     """The metrics of a page in Prometheus' text format."""
-    found: dict[str, float] = {}
+    values: dict[str, float] = {}
     for name, labels, value in _samples(page):
         for field, (series, wanted) in _SERIES.items():
             if name == series and wanted.items() <= labels.items():
-                found[field] = max(value, found.get(field, value))
-    return EngineMetrics(**found)
+                values[field] = max(value, values.get(field, value))
+    return EngineMetrics(**values)
 
 
-#: A Prometheus summary, which 0.5.18 and later have with ``--expert-balancedness-report-mode both``.
+#: A Prometheus summary that 0.5.18 and later report with ``--expert-balancedness-report-mode both``.
 _BALANCEDNESS = "sglang:eplb_balancedness"
 
 

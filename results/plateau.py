@@ -1,19 +1,19 @@
-"""The plateau of a closed-loop load: the time in which the asked concurrency was really there.
+"""The plateau of a closed-loop load: the time in which the requested concurrency was in flight.
 
 Throughput as total over duration counts the ramp and the drain, in which the engine is not full, and is
 wrong by an amount that depends on how many requests were sent. So rates are taken over the plateau only.
-It begins when at least 95 % of the asked requests are in flight and the first of them has ended: all slots
-start at once, and while the engine reads that burst of prompts it writes hardly anything (seen with Dynamo
-mockers, 3 requests per slot: 10 % too little throughput and five times the p99 TTFT with the burst, within
-2 % of a long run without). It ends with the last issue of a request, after which the load drains.
+It begins when at least 95 % of the requested concurrency is in flight and the first request has ended: all slots
+start at once, and while the engine prefills that burst of prompts it decodes hardly anything (measured with Dynamo
+mockers, 3 requests per slot: with the burst 10 % too little throughput and five times the p99 TTFT, without it
+within 2 % of a long run). It ends when the last request is issued, after which the load drains.
 
-Equally long requests that start together run in waves: all prompts, then all tokens. A plateau that is not a
-whole number of waves long counts one part of them too often. Slots send in turn, so between an issue and the one
-that comes as many issues later as there are slots lies one wave, or one of whatever the load is made of; rates are
-taken over whole turns, wherever in the plateau they begin. In a simulated engine that reads prompts first, with
-steps that vary by 30 % and three waves of 384, that is within 0.2 % of a long run on average, and the whole plateau
-3.2 % below it, with the same scatter; where lengths vary by 20 % it is 1.0 % off, the whole plateau 2.4 %, and the
-whole load with its drain 13 %.
+Equally long requests that start together run in waves: all prompts, then all tokens. A plateau whose length is not
+a whole number of waves counts one part of a wave too often. Every slot sends its next request when its last one has
+ended, so from one issue to the issue that follows it by as many as there are slots (a turn) every slot has sent
+once, which is one wave. Rates are taken over whole turns, wherever in the plateau they begin. With a simulated
+engine that prefills first, steps that vary by 30 % and three waves of 384, the mean over whole turns is within 0.2 %
+of a long run, and the mean over the whole plateau 3.2 % below it, with the same scatter; where lengths vary by 20 %,
+whole turns are 1.0 % off, the whole plateau 2.4 %, and the whole load with its drain 13 %.
 
 Progress inside a request is linear: its prompt is read between its start and its first token, its further
 tokens come evenly from the first to the last.
@@ -28,18 +28,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 FULL = 0.95
-"""In-flight requests over asked concurrency from which on a level counts as loaded."""
+"""In-flight requests over requested concurrency from which a level counts as loaded."""
 
 BATCHES = 10
 """Slices of the plateau for the standard error (non-overlapping batch means)."""
 
 WINDOWS = 64
-"""Stretches of whole turns that a rate is the mean of, at most: bounds the memory, of which each takes as much as
-there are requests."""
+"""Limit of the stretches of whole turns that a rate averages over; each needs memory in proportion to the requests."""
 
 Floats = NDArray[np.float64]
 Count = Callable[[Floats], Floats]
-"""What had come by each of the times that it is given, such as :meth:`Requests.tokens_until`."""
+"""A cumulative count at each of the given times, such as :meth:`Requests.tokens_until`."""
 
 
 @dataclass(frozen=True)
@@ -65,27 +64,27 @@ class Requests:
         return len(self.start)
 
     def tokens_until(self, at: Floats) -> Floats:
-        """Output tokens of all requests that had come by each of the times ``at``, shape ``at``."""
+        """Output tokens of all requests that had arrived by each of the times ``at``, shape of ``at``."""
         arrived = (at[:, None] >= self.first).astype(np.float64)
         further = _share(self.first, self.end, at) * np.maximum(self.tokens - 1, 0)
         return np.asarray((arrived * np.minimum(self.tokens, 1) + further).sum(axis=1))
 
     def prompts_until(self, at: Floats) -> Floats:
-        """Input tokens of all requests that had been read by each of the times ``at``, shape ``at``."""
+        """Input tokens of all requests that had been prefilled by each of the times ``at``, shape of ``at``."""
         return np.asarray((_share(self.start, self.first, at) * self.prompt).sum(axis=1))
 
     def done_until(self, at: Floats) -> Floats:
-        """Requests, whole and in parts, that had been served by each of the times ``at``, shape ``at``."""
+        """Requests, whole and in parts, that had been served by each of the times ``at``, shape of ``at``."""
         return np.asarray(_share(self.start, self.end, at).sum(axis=1))
 
     def busy_until(self, at: Floats) -> Floats:
-        """Request-seconds in flight spent by each of the times ``at``, shape ``at``."""
+        """Request-seconds in flight by each of the times ``at``, shape of ``at``."""
         return np.asarray((_share(self.start, self.end, at) * (self.end - self.start)).sum(axis=1))
 
 
 @dataclass(frozen=True)
 class Plateau:
-    """Seconds on the requests' clock; empty (``seconds == 0``) when the asked load was never there."""
+    """Seconds on the requests' clock; empty (``seconds == 0``) when the requested load was never reached."""
 
     begin: float
     end: float
@@ -120,7 +119,7 @@ def find_plateau(requests: Requests, concurrency: int) -> Plateau:
 
 
 def rate(count: Count, requests: Requests, plateau: Plateau, concurrency: int) -> float:
-    """What came per second over whole turns of ``concurrency`` slots; over all of a plateau that is shorter than one.
+    """Rate per second over whole turns of ``concurrency`` slots; over all of a plateau that is shorter than one turn.
 
     >>> at = lambda *times: np.array(times, dtype=float)
     >>> loop = Requests(at(0, 2, 4, 6), at(0, 2, 4, 6), at(1, 3, 5, 7), at(2, 4, 6, 8), at(9, 9, 9, 9), at(3, 3, 3, 3))
@@ -134,7 +133,7 @@ def rate(count: Count, requests: Requests, plateau: Plateau, concurrency: int) -
 
 
 def standard_error(count: Count, plateau: Plateau) -> float | None:
-    """Standard error of what comes per second, by batch means; None for a plateau without extent.
+    """Standard error of a rate per second, by batch means; None for a plateau without extent.
 
     Requests of one run follow each other's rhythm, so slices of the plateau, not the requests, are the sample.
     """
@@ -158,7 +157,7 @@ def _turns(requests: Requests, plateau: Plateau, concurrency: int) -> tuple[Floa
 def _share(begin: Floats, end: Floats, at: Floats) -> Floats:
     """How much of each interval has passed at each time, 0 to 1, shape ``(len(at), len(begin))``.
 
-    An interval without length has passed entirely once its time has come.
+    An interval of length 0 has passed entirely from its begin on.
     """
     length = end - begin
     passed = at[:, None] - begin

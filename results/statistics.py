@@ -1,4 +1,4 @@
-"""What may be concluded from repeated measurements, and which configurations are worth a choice."""
+"""Conclusions from repeated measurements: the gain and its interval, the verdict on it, the Pareto front."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ class PairedGain(NamedTuple):
     pairs: int
 
 
-class Verdict(NamedTuple):
-    """What to do, and the sentence that says why."""
+class Conclusion(NamedTuple):
+    """What to do, and the sentence that gives the reason."""
 
     verdict: Literal["adopt", "keep default", "inconclusive"]
     reason: str
 
 
 def paired_gain(best: Sequence[float], default: Sequence[float], confidence: float = 0.95) -> PairedGain:
-    """Mean relative gain of ``best`` over ``default``, measured in turns, and its Student-t interval.
+    """Mean relative gain of ``best`` over ``default``, measured alternately, and its Student-t interval.
 
-    The i-th values belong together: measured one after the other, so that what drifts between pairs
+    The i-th values belong together: they were measured one after the other, so that drift between pairs
     cancels. Each pair gives ``best / default - 1``; the interval is mean ± t(n-1) · s / sqrt(n).
 
     Raises:
@@ -69,27 +69,27 @@ def coefficient_of_variation(values: Sequence[float]) -> float:
     return statistics.stdev(values) / mean
 
 
-def verdict(gain: PairedGain, default: Sequence[float], *, slo_met: bool) -> Verdict:
-    """Adopt only what meets the SLO, whose interval excludes 0 and whose gain stands out of the scatter.
+def conclude(gain: PairedGain, default: Sequence[float], *, slo_met: bool) -> Conclusion:
+    """Adopt a configuration that meets the SLO, whose interval excludes 0 and whose gain exceeds the scatter.
 
-    ``default`` are the default's own repeats, ``slo_met`` whether the best configuration meets the
+    ``default`` are the repeats of the default configuration, ``slo_met`` whether the best configuration meets the
     service-level objective in its repeats.
     """
     scatter = coefficient_of_variation(default)
     interval = f"{gain.low:+.1%} to {gain.high:+.1%} at {gain.confidence:.0%}, {gain.pairs} pairs"
     if not slo_met:
-        return Verdict("keep default", "the best configuration missed the service-level objective in its repeats")
+        return Conclusion("keep default", "the best configuration missed the service-level objective in its repeats")
     if gain.high < 0:
-        return Verdict("keep default", f"in paired repeats the best configuration is slower ({interval})")
+        return Conclusion("keep default", f"in paired repeats the best configuration is slower ({interval})")
     if gain.low <= 0:
-        return Verdict("inconclusive", f"the interval of the gain includes 0 ({interval}); measure more pairs")
+        return Conclusion("inconclusive", f"the interval of the gain includes 0 ({interval}); measure more pairs")
     if gain.gain <= SCATTER_FACTOR * scatter:
-        return Verdict(
+        return Conclusion(
             "inconclusive",
             f"the gain of {gain.gain:+.1%} is within {SCATTER_FACTOR:g} x the default's own scatter of {scatter:.1%};"
             " measure more pairs",
         )
-    return Verdict(
+    return Conclusion(
         "adopt",
         f"the interval of the gain excludes 0 ({interval}) and the gain exceeds {SCATTER_FACTOR:g} x the default's"
         f" own scatter of {scatter:.1%}",

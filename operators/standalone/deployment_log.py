@@ -40,7 +40,7 @@ def engine_figures(target_name: str, name: str) -> dict[str, Any]:
         except TargetError as error:
             log.warning("the metrics of %s cannot be read: %s", name, error)
             continue
-        read = engine_metrics.read(page)
+        read = engine_metrics.read_metrics(page)
         if read.without_graphs:
             log.warning("%s: %.0f decode steps ran without a CUDA graph", name, read.eager_decode_passes)
         figures[component] = read.model_dump(exclude_none=True)

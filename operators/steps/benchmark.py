@@ -20,14 +20,14 @@ from wideloop.results.benchmark import gates, read_levels
 from wideloop.results.records import LevelFigures, Measurement, Purpose
 from wideloop.tuning.memory import GIB, worker_memory
 
-#: Seconds an engine may take to finish what it is doing before its cache can be flushed.
+#: Seconds that an engine may take to finish its running requests before its cache can be flushed.
 _FLUSH_WAIT_S = 60
 
 
 class Subject(BaseModel):
-    """What is measured and why: everything a measurement's record needs beyond its numbers.
+    """The deployment to measure, and all that a measurement's record needs beyond its numbers.
 
-    ``run_id`` names who measures: a retry finds the client of its run, another run starts one of its own.
+    ``run_id`` is the DAG run that measures: a retry finds the client of its run, another run starts its own.
 
     ``stage`` is the stage of the timeline that this benchmark completes, if it does.
     """
@@ -52,7 +52,7 @@ class Subject(BaseModel):
 
 
 class Measured(BaseModel):
-    """What became of a benchmark. ``infeasible``: the engine died under load of the configuration."""
+    """Result of a benchmark. ``infeasible``: the configuration made the engine die under load."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -63,7 +63,7 @@ class Measured(BaseModel):
 
     @property
     def top(self) -> Measurement:
-        """The measurement at the highest concurrency: what configurations are compared by."""
+        """The measurement at the highest concurrency; configurations are compared by it."""
         return max(self.measurements, key=lambda m: m.concurrency)
 
 
@@ -109,7 +109,7 @@ def begin(subject: Subject) -> None:
                 target.call_all(subject.deployment, worker, engine.record_start_path)
     except TargetError:
         if target.status(subject.deployment).state == "failed":
-            return  # It died since it was ready; ``finish`` says of what.
+            return  # It died since it was ready; ``finish`` reports the diagnosis.
         raise
     generator = get_load_generator(subject.workload.client)
     command = generator.command(
@@ -128,7 +128,7 @@ def finish(subject: Subject, run: Run) -> Measured:
 
     Raises:
         ClientFailed: the client failed although the deployment lives.
-        DeploymentFailed: the deployment died of something that is not its configuration.
+        DeploymentFailed: the deployment died for a reason other than its configuration.
     """
     target = open_target(subject.target)
     client = target.client_status(subject.deployment, subject.client)
@@ -159,11 +159,11 @@ def _measurements(subject: Subject, run: Run, target: Target, client: ClientStat
     spec = target.spec(subject.deployment)
     generator = get_load_generator(subject.workload.client)
     folder = target.collect(subject.deployment, subject.client, generator.result_suffixes)
-    # First, because it says more about a client that failed than its exit status does.
+    # Before the exit status is looked at: the files say more about a client that failed.
     levels = read_levels(folder, subject.workload, client.log_tail)
     if client.state != "succeeded":
-        said = "\n".join(client.log_tail)
-        raise ClientFailed(f"the load generator ended with status {client.exit_code}:\n{said}")
+        log_tail = "\n".join(client.log_tail)
+        raise ClientFailed(f"{subject.workload.client} ended with status {client.exit_code}:\n{log_tail}")
     keep = artefacts()
     parts = ("cycles", run.cycle_id, "benchmarks", subject.deployment)
     uris = [

@@ -11,7 +11,7 @@ from wideloop.operators.steps.plan import open_study
 from wideloop.operators.steps.run import Run, artefacts, open_store
 from wideloop.operators.steps.trial import violations
 from wideloop.results.records import Measurement, Recommendation, Trial
-from wideloop.results.statistics import paired_gain, verdict
+from wideloop.results.statistics import conclude, paired_gain
 
 
 def recommend(params: Mapping[str, Any], run: Run) -> Recommendation:
@@ -60,7 +60,7 @@ def _conclude(
     default = [of_default[k].output_tok_s_per_gpu for k in pairs]
     slo_met = all(v <= 0 for k in pairs for v in violations(of_best[k], request.slo).values())
     gain = paired_gain(best, default)
-    judged = verdict(gain, default, slo_met=slo_met)
+    judged = conclude(gain, default, slo_met=slo_met)
     return {
         "verdict": judged.verdict,
         "reason": judged.reason,

@@ -11,8 +11,7 @@ import numpy.typing as npt
 from wideloop.manifests.errors import Refused
 from wideloop.manifests.findings import Finding
 from wideloop.results.experts.analysis import sum_of_roles
-from wideloop.results.recordings import ExpertRecording, load
-from wideloop.results.recordings import read as read_dumps
+from wideloop.results.recordings import ExpertRecording, load, read_dumps
 from wideloop.tuning import balance
 from wideloop.tuning.placement import Objective, Placement, balancedness, lower_bound, moved, optimise, read, trivial
 

@@ -22,7 +22,7 @@ from wideloop.results.recordings.pickled import Tensor
 
 Array = npt.NDArray[Any]
 
-#: More bytes than any recording has, and than its pickle, its list of members and a tensor read as a whole may have.
+#: Limits in bytes: a recording, its pickle, its list of members, and a tensor that is read as a whole.
 MAX_BYTES = 64 * 1024**3
 _MAX_PICKLE = 256 * 1024**2
 _MAX_DIRECTORY = 256 * 1024**2
@@ -38,10 +38,10 @@ class Archive:
 
     Example:
         >>> with Archive(path) as archive:
-        ...     content = pickled.read(archive.pickle())
+        ...     content = read_pickle(archive.pickle())
 
     Raises:
-        Unreadable: it is no such file, or it is damaged.
+        Unreadable: it is not such a file, or it is damaged.
     """
 
     def __init__(self, path: Path) -> None:
@@ -114,32 +114,32 @@ class Archive:
             with zipfile.ZipFile(self._file) as archive:
                 infos = archive.infolist()
         except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, struct.error) as error:
-            raise Unreadable("is truncated or no file of torch.save") from error
+            raise Unreadable("is truncated or not a file of torch.save") from error
         if any(i.compress_type != zipfile.ZIP_STORED or i.file_size != i.compress_size for i in infos):
             raise Unreadable("is compressed, which no file of torch.save is")
         if sum(i.file_size for i in infos) > self._size:
             raise Unreadable("would unpack to more bytes than it has")
         members = {i.filename.partition("/")[2]: i for i in infos}
         if len(members) != len(infos) or "data.pkl" not in members:
-            raise Unreadable("is no file of torch.save")
+            raise Unreadable("is not a file of torch.save")
         order = members.get("byteorder")
         if order is not None and b"".join(self._pieces(order, 0, min(order.file_size, 16))) != b"little":
             raise Unreadable("was written by a big-endian machine")
         return members
 
     def _directory_size(self) -> int:
-        """Bytes of the list of members, which zipfile reads in one go: as the end of the file has it."""
+        """Bytes of the list of members, which zipfile reads at once; the end of the file gives its size."""
         length = min(self._size, 65_557)
         tail = self._at(self._size - length, length)
         end = tail.rfind(_END)
         if end < 0 or len(tail) < end + 22:
-            raise Unreadable("is truncated or no file of torch.save")
+            raise Unreadable("is truncated or not a file of torch.save")
         (size,) = struct.unpack_from("<I", tail, end + 12)
         if tail[max(end - 20, 0) : end].startswith(_END64_AT):
             (at,) = struct.unpack_from("<Q", tail, end - 12)
             record = self._at(at, 56) if at + 56 <= self._size else b""
             if not record.startswith(_END64):
-                raise Unreadable("is truncated or no file of torch.save")
+                raise Unreadable("is truncated or not a file of torch.save")
             (size,) = struct.unpack_from("<Q", record, 40)
         return int(size)
 

@@ -14,13 +14,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
-from wideloop.results.recordings import pickled
-from wideloop.results.recordings.archive import Archive
+from wideloop.results.recordings.archive import Archive, Array
 from wideloop.results.recordings.errors import Unreadable, refused
-from wideloop.results.recordings.pickled import Tensor
+from wideloop.results.recordings.pickled import Tensor, read_pickle
 
-Array = npt.NDArray[Any]
 Kind = Literal["stat", "per_pass", "per_token"]
 
 #: ``ForwardMode`` of a pass that only decodes (``model_executor/forward_batch_info.py``).
@@ -33,7 +30,7 @@ class Dump:
 
     Attributes:
         kind: ``stat`` also stands for ``stat_approx``, whose files are the same.
-        passes: in it, used or not.
+        passes: number of passes in the file, used or not.
         ids: number of each pass since the server's start, [passes]; None where the file has a ring buffer instead.
         decode: whether each pass only decoded, [passes]; None where the file does not say.
         experts_of_slots: logical expert of each slot, [layers, slots]; None where counts are by logical expert.
@@ -59,10 +56,10 @@ class Dump:
         """
         for tensor in self._counts:
             for block in self._archive.rows(tensor, check=check):
-                found = block[None] if self.kind != "stat" else block
-                if found.size and found.min() < 0:
+                passes = block[None] if self.kind != "stat" else block
+                if passes.size and passes.min() < 0:
                     raise Unreadable("has negative counts: the recorder overflowed")
-                yield found
+                yield passes
 
 
 @contextmanager
@@ -70,23 +67,23 @@ def opened(path: Path) -> Iterator[Dump]:
     """The dump at ``path``, for as long as its counts are read.
 
     Raises:
-        Refused: no such file, not such a dump, damaged, or one that would run code; nothing of it was run.
+        Refused: the file is missing, not such a dump, damaged, or would run code; none of its code was run.
     """
     try:
         with Archive(path) as archive:
-            yield _dump(archive, pickled.read(archive.pickle()))
+            yield _dump(archive, read_pickle(archive.pickle()))
     except Unreadable as problem:
         raise refused(path, str(problem)) from problem
 
 
 def _dump(archive: Archive, content: Any) -> Dump:
     if not isinstance(content, dict):
-        raise Unreadable("is no dump of an expert-distribution recorder")
+        raise Unreadable("is not a dump of an expert-distribution recorder")
     if isinstance(content.get("logical_count"), Tensor):
         return _stat(archive, content)
     if isinstance(content.get("records"), list) and isinstance(content.get("last_physical_to_logical_map"), Tensor):
         return _detailed(archive, content["records"], content["last_physical_to_logical_map"])
-    raise Unreadable("holds neither logical_count nor records: it is no dump of an expert-distribution recorder")
+    raise Unreadable("holds neither logical_count nor records: it is not a dump of an expert-distribution recorder")
 
 
 def _stat(archive: Archive, content: dict[Any, Any]) -> Dump:
@@ -109,7 +106,7 @@ def _detailed(archive: Archive, records: list[Any], table: Tensor) -> Dump:
         _check(tensor, 2)
     (shape,), (rank,) = shapes, ranks
     if table.shape != shape or table.dtype not in ("<i4", "<i8"):
-        raise Unreadable(f"counts {shape} slots, and says of {table.shape} which experts they hold")
+        raise Unreadable(f"counts tokens of {shape} slots, but its table of the slots' experts has shape {table.shape}")
     per_token = "topk_ids_of_layer" in records[0]
     experts = archive.whole(table).astype(np.int64)
     if experts.size and experts.min() < 0:

@@ -1,4 +1,4 @@
-"""How a recording is refused: by the file's name, what is wrong with it, and what would do."""
+"""How a recording is refused: with the file's name, what is wrong with it, and what to do."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _SUGGESTION = "Record again, and collect the files of every rank after the dump 
 
 
 class Unreadable(Exception):
-    """What is wrong with a file, to follow its name."""
+    """What is wrong with a file; the text follows the file's name."""
 
 
 def refused(path: Path, rule: str, suggestion: str = _SUGGESTION) -> Refused:

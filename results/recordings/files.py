@@ -1,4 +1,4 @@
-"""Recordings as compact NPZ files of our own: counts by role, window, layer and expert, and where they come from."""
+"""Recordings as compact NPZ files: counts by role, window, layer and expert, and their provenance."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def load(path: Path) -> ExpertRecording:
     """Read what :func:`save` wrote.
 
     Raises:
-        Refused: it is no such file.
+        Refused: it is not such a file.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -51,7 +51,7 @@ def load(path: Path) -> ExpertRecording:
         copies, ordered = int(about["copies"]), bool(about["ordered"])
         return ExpertRecording(windows, passes, copies, ordered, about["provenance"])
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise refused(path, f"is no recording of ours ({type(error).__name__})") from error
+        raise refused(path, f"is not a recording that wideloop saved ({type(error).__name__})") from error
 
 
 def _narrow(counts: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:

@@ -1,4 +1,4 @@
-"""What a dump's pickle says, without unpickling it.
+"""Reads the value of a dump's pickle without unpickling it.
 
 A pickle is a program for a small stack machine, and what makes it dangerous is that it can name any function and call
 it. This machine knows the instructions that ``torch.save`` writes for numbers, texts, containers and tensors, and two
@@ -72,11 +72,11 @@ class _Storage:
     items: int
 
 
-def read(data: bytes) -> Any:
+def read_pickle(data: bytes) -> Any:
     """The value that a pickle holds: dicts, lists, tuples, texts, numbers, None and :class:`Tensor`.
 
     Raises:
-        Unreadable: it is damaged, or holds or would call anything else; nothing of it was executed.
+        Unreadable: it is damaged, or holds or would call anything else; none of its code was executed.
     """
     try:
         return _Machine(data).run()
@@ -212,10 +212,10 @@ def _tensor(storage: Any, offset: Any, shape: Any, strides: Any) -> Tensor:
     """As torch._utils._rebuild_tensor_v2 would, once it is sure that nothing lies outside of the storage."""
     if not isinstance(storage, _Storage) or len(shape) != len(strides):
         raise TypeError("not a tensor")
-    found = Tensor(storage.key, storage.dtype, _count(offset), tuple(map(_count, shape)), tuple(map(_count, strides)))
-    if found.last >= storage.items or math.prod(found.shape) > storage.items:
-        raise Unreadable(f"has a tensor of shape {found.shape} in a storage of {storage.items} numbers")
-    return found
+    tensor = Tensor(storage.key, storage.dtype, _count(offset), tuple(map(_count, shape)), tuple(map(_count, strides)))
+    if tensor.last >= storage.items or math.prod(tensor.shape) > storage.items:
+        raise Unreadable(f"has a tensor of shape {tensor.shape} in a storage of {storage.items} numbers")
+    return tensor
 
 
 def _count(value: Any) -> int:

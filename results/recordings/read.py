@@ -1,4 +1,4 @@
-"""From dumped files to a recording, in memory that does not grow with them.
+"""Reads dumped files into a recording, in memory that does not grow with the files.
 
 Files are read twice: first for the tokens of every pass, which say how passes are divided by role and by time, then
 to add them up.
@@ -12,19 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from wideloop.manifests.hardware import Role
+from wideloop.results.recordings.archive import Array
 from wideloop.results.recordings.dump import Dump, opened
 from wideloop.results.recordings.errors import Unreadable, refused
 from wideloop.results.recordings.recording import Counts, ExpertRecording
-
-Array = npt.NDArray[Any]
 
 #: Windows of time that a recording is divided into, at most.
 WINDOWS = 32
 
 
-def read(
+def read_dumps(
     paths: Path | Sequence[Path],
     role: Role = "aggregated",
     *,
@@ -36,12 +34,12 @@ def read(
     windows: int = WINDOWS,
     provenance: Mapping[str, Any] | None = None,
 ) -> ExpertRecording:
-    """Read what a worker's recorder dumped, whichever mode it was in.
+    """Read the files that a worker's recorder dumped, in whichever mode it was.
 
     Args:
         paths: the file of ``stat`` or ``stat_approx``, or those of all ranks in the other modes.
-        role: of the worker. An aggregated one does both; its passes are told apart where the file says which only
-            decoded (``per_token``) or by ``decode_at_most``, and are kept as ``aggregated`` otherwise.
+        role: of the worker. An aggregated one prefills and decodes; its passes are separated where the file marks those
+            that only decoded (``per_token``) or by ``decode_at_most``, and are kept as ``aggregated`` otherwise.
         layers, experts: of the model, to be sure that it is that model's recording.
         ranks: expert-parallel ranks, each of which has written a file in the modes of several files.
         copies: how often a choice is counted over all ranks: ``Engine.recorded_copies``.
@@ -51,8 +49,8 @@ def read(
         provenance: kept with the recording.
 
     Raises:
-        Refused: a file is missing, damaged, no dump, of another model, or of another run than the rest; nothing that
-            it holds was executed.
+        Refused: a file is missing, damaged, not a dump, of another model, or of another run than the rest; no code in
+            it was executed.
     """
     files = [paths] if isinstance(paths, Path) else list(paths)
     if not files:
@@ -88,7 +86,7 @@ def _read(
     if not busy.any():
         raise Unreadable("recorded no token at all")
     order, ordered = _in_time(busy) if dumps[0].ids is None else (np.flatnonzero(busy), True)
-    found: dict[Role, Counts] = {}
+    counts: dict[Role, Counts] = {}
     passes: dict[Role, int] = {}
     for name, numbers in _by_role(role, order, busy, decode_at_most, _decoding(dumps, places, len(busy))).items():
         window = np.full(len(busy), -1)
@@ -99,18 +97,18 @@ def _read(
         for dump, place in zip(dumps, places, strict=True):
             for at, block in _blocks(dump):
                 _add(total, block, window[place[at : at + len(block)]])
-        found[name], passes[name] = _logical(total, dumps[0].experts_of_slots, experts), len(numbers)
+        counts[name], passes[name] = _logical(total, dumps[0].experts_of_slots, experts), len(numbers)
     ranks = {"files": len(dumps), "recorder": dumps[0].kind, "passes_in_buffer": dumps[0].passes}
-    return ExpertRecording(found, passes, copies, ordered, {**ranks, **provenance})
+    return ExpertRecording(counts, passes, copies, ordered, {**ranks, **provenance})
 
 
 def _check(path: Path, dump: Dump, dumps: list[Dump], layers: int | None, experts: int | None) -> None:
     first = dumps[0]
     if layers is not None and dump.layers != layers:
         raise refused(path, f"is of another model: it has {dump.layers} layers, the model {layers}")
-    known = dump.width if dump.experts_of_slots is None else int(dump.experts_of_slots.max()) + 1
-    if experts is not None and known != experts:
-        raise refused(path, f"is of another model: it has {known} experts, the model {experts}")
+    recorded = dump.width if dump.experts_of_slots is None else int(dump.experts_of_slots.max()) + 1
+    if experts is not None and recorded != experts:
+        raise refused(path, f"is of another model: it has {recorded} experts, the model {experts}")
     if (dump.kind, dump.layers, dump.width) != (first.kind, first.layers, first.width):
         raise refused(path, "is of another run than the other ranks' files: kind or shape differ")
     if not np.array_equal(dump.experts_of_slots, first.experts_of_slots):  # type: ignore[arg-type]
@@ -130,13 +128,13 @@ def _places(dumps: list[Dump]) -> list[Array]:
 
 def _decoding(dumps: list[Dump], places: list[Array], count: int) -> Array | None:
     """Whether each pass decoded only, on every rank; None where files do not say."""
-    known = [dump.decode for dump in dumps if dump.decode is not None]
-    if len(known) != len(dumps):
+    flags = [dump.decode for dump in dumps if dump.decode is not None]
+    if len(flags) != len(dumps):
         return None
-    found = np.ones(count, dtype=bool)
-    for place, own in zip(places, known, strict=True):
-        np.logical_and.at(found, place, own)
-    return found
+    decoding = np.ones(count, dtype=bool)
+    for place, own in zip(places, flags, strict=True):
+        np.logical_and.at(decoding, place, own)
+    return decoding
 
 
 def _by_role(
@@ -155,7 +153,8 @@ def _by_role(
 def _in_time(busy: Array) -> tuple[Array, bool]:
     """Used rows of a ring buffer, the oldest first, and whether that is known.
 
-    The recorder goes round, and after a dump goes on where it was; so the oldest row follows the unused ones.
+    The recorder writes in a circle and continues after a dump where it stopped, so the oldest row follows the unused
+    ones.
     """
     used = busy > 0
     starts = np.flatnonzero(used & ~np.roll(used, 1))

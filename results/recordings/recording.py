@@ -16,15 +16,15 @@ Counts = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class ExpertRecording:
-    """What one worker's recorder saw; ``prefill`` and ``decode`` apart where that is known.
+    """What one worker's recorder counted; ``prefill`` and ``decode`` apart where that is known.
 
     Attributes:
         windows: by role [windows, layers, experts]: how often experts were chosen in windows of equally many forward
             passes. Dense layers are rows of zeros.
         passes: forward passes with tokens, by role.
         copies: how often each choice was counted: once per tensor-parallel rank where every rank sees every token.
-        ordered: whether windows follow each other in time; a ring buffer that has wrapped does not say where.
-        provenance: where it comes from: model, workload, engine, version, ranks, recorder mode ...
+        ordered: whether windows follow each other in time; unknown (False) for a ring buffer that has wrapped.
+        provenance: origin of the recording: model, workload, engine, version, ranks, recorder mode ...
     """
 
     windows: Mapping[Role, Counts]
@@ -45,13 +45,13 @@ class ExpertRecording:
     @cached_property
     def total(self) -> Counts:
         """Counts over the whole time and all roles, [layers, experts]."""
-        found: Counts = np.sum([w.sum(axis=0) for w in self.windows.values()], axis=0)
-        return found
+        total: Counts = np.sum([w.sum(axis=0) for w in self.windows.values()], axis=0)
+        return total
 
     def of(self, role: Role) -> Counts:
         """Counts of one role, [layers, experts]."""
-        found: Counts = self.windows[role].sum(axis=0)
-        return found
+        counts: Counts = self.windows[role].sum(axis=0)
+        return counts
 
     @cached_property
     def dense(self) -> tuple[int, ...]:
@@ -85,9 +85,9 @@ def merged(recordings: list[ExpertRecording]) -> ExpertRecording:
     roles = {role for recording in recordings for role in recording.windows}
     windows: dict[Role, Counts] = {}
     for role in sorted(roles):
-        found = [r.windows[role] for r in recordings if role in r.windows]
-        fewest = min(len(w) for w in found)
-        windows[role] = np.sum([_coarser(w, fewest) for w in found], axis=0)
+        of_role = [r.windows[role] for r in recordings if role in r.windows]
+        fewest = min(len(w) for w in of_role)
+        windows[role] = np.sum([_coarser(w, fewest) for w in of_role], axis=0)
     return ExpertRecording(
         windows=windows,
         passes={role: sum(r.passes.get(role, 0) for r in recordings) for role in windows},

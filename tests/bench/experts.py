@@ -119,7 +119,7 @@ def _analysis(folder: Path) -> dict[str, float]:
     placement = trivial(LAYERS, EXPERTS, 0, 32)
 
     def whole() -> None:
-        recording = recordings.read(file, "decode", layers=LAYERS, experts=EXPERTS)
+        recording = recordings.read_dumps(file, "decode", layers=LAYERS, experts=EXPERTS)
         load, windows = recording.total.astype(float), recording.windows["decode"].astype(float).astype(float)
         balance.balance(load, placement), balance.sglang_balancedness(load, placement)
         balance.imbalance(load, placement), balance.gini(load), balance.persistence(windows, 16)
@@ -137,7 +137,7 @@ def _large(folder: Path) -> dict[str, float]:
     file = folder / "expert_distribution_recorder_1_0.pt"
     subprocess.run([sys.executable, "-m", "tests.bench.experts", "write", str(file)], check=True, cwd=PROJECT)
     began = time.perf_counter()
-    found = recordings.read(file, "decode", layers=LAYERS, experts=EXPERTS)
+    found = recordings.read_dumps(file, "decode", layers=LAYERS, experts=EXPERTS)
     took, size = time.perf_counter() - began, file.stat().st_size
     file.unlink()
     if found.passes["decode"] != PASSES:

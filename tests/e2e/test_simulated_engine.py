@@ -143,7 +143,7 @@ def test_it_answers_at_the_pace_of_its_model_and_records_what_it_did(start):
         assert running.post(worker, SIMULATED.record_stop_path) == 200
         assert running.post(worker, SIMULATED.record_dump_path) == 200
         (file,) = (running.folder / worker).glob("*.pt")
-        assert recordings.read(file, copies=4).tokens(top_k=8) == pytest.approx(tokens, rel=0.02)
+        assert recordings.read_dumps(file, copies=4).tokens(top_k=8) == pytest.approx(tokens, rel=0.02)
 
 
 @pytest.mark.parametrize(

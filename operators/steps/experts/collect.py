@@ -59,7 +59,7 @@ def _keep(target: Target, spec: DeploymentSpec, component: str, run: Run) -> str
         files = _awaited(target, spec.name, component, expected)
     keep, parts = artefacts(), ("cycles", run.cycle_id, "recordings", spec.name)
     raw = [keep.put_file(f, *parts, component, f.name) for f in files] if _bytes(files) <= _KEEP_RAW else []
-    recording = recordings.read(
+    recording = recordings.read_dumps(
         files,
         worker.role,
         layers=spec.model.num_layers,

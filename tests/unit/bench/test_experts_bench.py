@@ -21,6 +21,6 @@ def test_a_large_recording_is_read_in_little_memory(tmp_path, monkeypatch):
     # Read as the bench does, in this process, which has more in memory than the reader needs.
     from wideloop.results import recordings
 
-    found = recordings.read(tmp_path / "a_0.pt", "decode", layers=experts.LAYERS, experts=experts.EXPERTS)
+    found = recordings.read_dumps(tmp_path / "a_0.pt", "decode", layers=experts.LAYERS, experts=experts.EXPERTS)
     assert found.passes == {"decode": 1500}
     assert found.dense == (0, 1, 2)

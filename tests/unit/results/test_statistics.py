@@ -5,7 +5,7 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from wideloop.results.statistics import PairedGain, coefficient_of_variation, paired_gain, pareto_front, verdict
+from wideloop.results.statistics import PairedGain, coefficient_of_variation, conclude, paired_gain, pareto_front
 
 positive = st.floats(min_value=1, max_value=1e6)
 pairs = st.lists(st.tuples(positive, positive), min_size=2, max_size=12)
@@ -79,17 +79,17 @@ def test_the_scatter_of_one_value_is_unknown() -> None:
     ],
 )
 def test_verdicts(gain, low, high, default, slo_met, expected) -> None:
-    found = verdict(PairedGain(gain, low, high, 0.95, 2), default, slo_met=slo_met)
-    assert found.verdict == expected
-    assert found.reason
+    conclusion = conclude(PairedGain(gain, low, high, 0.95, 2), default, slo_met=slo_met)
+    assert conclusion.verdict == expected
+    assert conclusion.reason
 
 
 @given(pairs, st.booleans())
 def test_nothing_is_adopted_whose_interval_includes_zero(values: list[tuple[float, float]], slo_met: bool) -> None:
     best, default = zip(*values, strict=True)
     gain = paired_gain(best, default)
-    found = verdict(gain, default, slo_met=slo_met)
-    if found.verdict == "adopt":
+    conclusion = conclude(gain, default, slo_met=slo_met)
+    if conclusion.verdict == "adopt":
         assert gain.low > 0
         assert slo_met
 

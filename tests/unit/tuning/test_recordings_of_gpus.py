@@ -34,7 +34,7 @@ def recorded(tmp_path_factory):
         for name in file.files:
             content = {"rank": 0, "logical_count": file[name].astype(np.int32) * 2}
             torch_file.save(folder / f"{name}.pt", content)
-            found[name] = recordings.read(folder / f"{name}.pt", copies=2, decode_at_most=DECODE)
+            found[name] = recordings.read_dumps(folder / f"{name}.pt", copies=2, decode_at_most=DECODE)
     return found
 
 
@@ -133,7 +133,7 @@ def test_a_dump_counts_each_token_on_every_tensor_parallel_rank(tmp_path):
     prompts = sum(map(int, re.findall(r"#new-token: (\d+)", recorded)))
     decoded = (1152 + 32) * 127  # the measurement and its warm-up; the first token comes from the prompt
     copies = get_engine("sglang").recorded_copies(worker(2, 2))
-    found = recordings.read(tmp_path / "dump.pt", copies=copies, decode_at_most=DECODE)
+    found = recordings.read_dumps(tmp_path / "dump.pt", copies=copies, decode_at_most=DECODE)
     assert found.tokens(top_k=8) == pytest.approx(prompts + decoded, rel=0.01)
 
 

@@ -89,7 +89,7 @@ def test_groups_stay_within_a_node(recorded, tmp_path) -> None:
         (["--ep", 4, "--nodes", 3], "do not divide into 3 nodes"),
         (["--ep", 4, "--windows", 9], "Use 8 at most"),
         (["--ep", 4, "--unseen", "wrong.npz"], "Use a recording of the same model"),
-        (["--ep", 4, "--unseen", "none.npz"], "is no recording of ours"),
+        (["--ep", 4, "--unseen", "none.npz"], "is not a recording that wideloop saved"),
     ],
 )
 def test_what_cannot_be_is_refused(recorded, tmp_path, monkeypatch, options, said) -> None:

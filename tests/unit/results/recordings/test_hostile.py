@@ -52,14 +52,14 @@ def test_a_hostile_file_executes_nothing(tmp_path, wrap):
     else:
         file.write_bytes(pickle.dumps(Hostile(marker)))
     with pytest.raises(Refused, match="recording"):
-        recordings.read(file)
+        recordings.read_dumps(file)
     assert not marker.exists()
 
 
 def test_what_would_have_run_is_named(tmp_path):
     torch.save({"logical_count": Hostile(tmp_path / "executed")}, tmp_path / "evil.pt")
     with pytest.raises(Refused, match=r"posix\.system.*not loaded"):
-        recordings.read(tmp_path / "evil.pt")
+        recordings.read_dumps(tmp_path / "evil.pt")
 
 
 def good_pickle(path):
@@ -81,7 +81,7 @@ def test_a_tensor_that_is_not_there_is_refused(tmp_path, before, after, rule):
     good = good_pickle(tmp_path / "good.pt")
     assert before in good
     with pytest.raises(Refused, match=rule):
-        recordings.read(with_pickle(tmp_path / "a.pt", good.replace(before, after)))
+        recordings.read_dumps(with_pickle(tmp_path / "a.pt", good.replace(before, after)))
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_a_tensor_that_is_not_there_is_refused(tmp_path, before, after, rule):
 )
 def test_an_odd_pickle_is_refused(tmp_path, program):
     with pytest.raises(Refused, match="recording"):
-        recordings.read(with_pickle(tmp_path / "a.pt", program))
+        recordings.read_dumps(with_pickle(tmp_path / "a.pt", program))
 
 
 @pytest.mark.parametrize("keep", [0, 1, 100, 0.5, 0.99])
@@ -112,7 +112,7 @@ def test_a_truncated_file_is_refused(tmp_path, keep):
     size = file.stat().st_size
     os.truncate(file, int(size * keep) if isinstance(keep, float) else keep)
     with pytest.raises(Refused, match=r"bytes|truncated"):
-        recordings.read(file)
+        recordings.read_dumps(file)
 
 
 def test_a_changed_count_does_not_pass(tmp_path):
@@ -120,7 +120,7 @@ def test_a_changed_count_does_not_pass(tmp_path):
     data = file.read_bytes()
     file.write_bytes(data.replace(struct.pack("<i", 0x01020304), struct.pack("<i", 0x01020305), 1))
     with pytest.raises(Refused, match="checksum"):
-        recordings.read(file)
+        recordings.read_dumps(file)
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_a_changed_count_does_not_pass(tmp_path):
 def test_counts_that_are_none_are_refused(tmp_path, counts, rule):
     torch.save({"logical_count": counts}, tmp_path / "a.pt")
     with pytest.raises(Refused, match=rule):
-        recordings.read(tmp_path / "a.pt")
+        recordings.read_dumps(tmp_path / "a.pt")
 
 
 def record(**changes):
@@ -153,7 +153,7 @@ def record(**changes):
     ("records", "table", "rule"),
     [
         ([], torch.zeros((2, 4), dtype=torch.int64), "no pass"),
-        ([record()], torch.zeros((2, 5), dtype=torch.int64), "which experts they hold"),
+        ([record()], torch.zeros((2, 5), dtype=torch.int64), "table of the slots' experts has shape"),
         ([record()], torch.full((2, 4), -1, dtype=torch.int64), "hold no expert"),
         ([record(), record(rank=1)], torch.zeros((2, 4), dtype=torch.int64), "ranks"),
         ([record(rank=None)], torch.zeros((2, 4), dtype=torch.int64), "without number or rank"),
@@ -164,27 +164,27 @@ def record(**changes):
 def test_records_that_do_not_fit_are_refused(tmp_path, records, table, rule):
     torch.save({"records": records, "last_physical_to_logical_map": table}, tmp_path / "a.pt")
     with pytest.raises(Refused, match=rule):
-        recordings.read(tmp_path / "a.pt")
+        recordings.read_dumps(tmp_path / "a.pt")
 
 
 def test_a_compressed_archive_is_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "a.pt", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a/data.pkl", bytes(10**6))
     with pytest.raises(Refused, match="compressed"):
-        recordings.read(tmp_path / "a.pt")
+        recordings.read_dumps(tmp_path / "a.pt")
 
 
 def test_a_file_that_is_none_is_refused(tmp_path):
     with pytest.raises(Refused, match="cannot be read"):
-        recordings.read(tmp_path / "none.pt")
+        recordings.read_dumps(tmp_path / "none.pt")
     with pytest.raises(Refused, match="cannot be read"):
-        recordings.read(tmp_path)
+        recordings.read_dumps(tmp_path)
     np.save(tmp_path / "a.npy", np.ones(3))
-    with pytest.raises(Refused, match="no file of torch"):
-        recordings.read(tmp_path / "a.npy")
+    with pytest.raises(Refused, match="not a file of torch"):
+        recordings.read_dumps(tmp_path / "a.npy")
     torch.save({"a": 1}, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
-    with pytest.raises(Refused, match="no file of torch"):
-        recordings.read(tmp_path / "old.pt")
+    with pytest.raises(Refused, match="not a file of torch"):
+        recordings.read_dumps(tmp_path / "old.pt")
 
 
 @settings(max_examples=200, deadline=None)
@@ -197,11 +197,11 @@ def test_whatever_is_changed_is_read_or_refused(tmp_path_factory, name, data):
     file = tmp_path_factory.mktemp("changed") / "a.pt"
     file.write_bytes(changed)
     try:
-        found = recordings.read(file)
+        found = recordings.read_dumps(file)
     except Refused:
         return
     # What is not covered by a checksum may still be read, but only as the same counts.
-    assert np.array_equal(found.total, recordings.read(io_path(file, original)).total)
+    assert np.array_equal(found.total, recordings.read_dumps(io_path(file, original)).total)
 
 
 def io_path(file, content):

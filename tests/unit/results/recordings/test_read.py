@@ -33,7 +33,7 @@ def counted(case, passes):
 def test_every_mode_is_read_back_exactly(case):
     # Without an all-to-all back end both ranks count every token; a wrapped buffer keeps the last four passes.
     passes = range(2, 6) if case == "stat_wrapped" else range(6)
-    found = recordings.read(files(case), layers=make.LAYERS, experts=make.EXPERTS, ranks=2, copies=2)
+    found = recordings.read_dumps(files(case), layers=make.LAYERS, experts=make.EXPERTS, ranks=2, copies=2)
     expected = counted(case, passes)
     assert np.array_equal(found.total, expected)
     assert found.dense == (0,)
@@ -42,15 +42,15 @@ def test_every_mode_is_read_back_exactly(case):
 
 @pytest.mark.parametrize("case", ["stat", "stat_all", "stat_low_latency", "per_pass"])
 def test_windows_follow_time(case):
-    (windows,) = recordings.read(files(case), windows=6).windows.values()
+    (windows,) = recordings.read_dumps(files(case), windows=6).windows.values()
     assert np.array_equal(windows, [counted(case, [number]) for number in range(6)])
-    (windows,) = recordings.read(files(case), windows=2).windows.values()
+    (windows,) = recordings.read_dumps(files(case), windows=2).windows.values()
     assert np.array_equal(windows, [counted(case, range(3)), counted(case, range(3, 6))])
 
 
 def test_a_ring_buffer_that_wrapped_does_not_tell_time():
-    assert not recordings.read(files("stat_wrapped")).ordered
-    assert recordings.read(files("stat")).ordered
+    assert not recordings.read_dumps(files("stat_wrapped")).ordered
+    assert recordings.read_dumps(files("stat")).ordered
 
 
 def test_a_ring_buffer_begins_after_its_gap(tmp_path):
@@ -59,7 +59,7 @@ def test_a_ring_buffer_begins_after_its_gap(tmp_path):
     for step, row in enumerate([4, 5, 0]):  # A second recording goes on where the first one ended.
         counts[row] = step + 1
     torch.save({"rank": 0, "logical_count": counts}, tmp_path / "a.pt")
-    found = recordings.read(tmp_path / "a.pt", windows=3)
+    found = recordings.read_dumps(tmp_path / "a.pt", windows=3)
     assert found.windows["aggregated"][:, 0, 0].tolist() == [1, 2, 3]
     assert found.ordered
 
@@ -67,42 +67,42 @@ def test_a_ring_buffer_begins_after_its_gap(tmp_path):
 def test_prefill_and_decode_are_told_apart():
     # per_token says of each pass what it was; elsewhere decode passes are those of few tokens.
     for case, threshold in (("per_token", None), ("per_pass", 2 * 8 * 4), ("stat", 2 * 8 * 4)):
-        found = recordings.read(files(case), decode_at_most=threshold)
+        found = recordings.read_dumps(files(case), decode_at_most=threshold)
         assert np.array_equal(found.of("prefill"), counted(case, [0, 3, 5]))
         assert np.array_equal(found.of("decode"), counted(case, [1, 2, 4]))
         assert found.passes == {"prefill": 3, "decode": 3}
-    assert list(recordings.read(files("stat"), "decode").windows) == ["decode"]
+    assert list(recordings.read_dumps(files("stat"), "decode").windows) == ["decode"]
 
 
 def test_sums_do_not_overflow_32_bits(tmp_path):
     torch = pytest.importorskip("torch")
     torch.save({"rank": 0, "logical_count": torch.full((3, 1, 2), 2**30, dtype=torch.int32)}, tmp_path / "a.pt")
-    assert recordings.read(tmp_path / "a.pt").total.max() == 3 * 2**30
+    assert recordings.read_dumps(tmp_path / "a.pt").total.max() == 3 * 2**30
 
 
 def test_the_ranks_of_one_recording_belong_together():
     first, second = files("per_pass")
     with pytest.raises(Refused, match="one of 1 files, and 2 ranks"):
-        recordings.read(first, ranks=2)
+        recordings.read_dumps(first, ranks=2)
     with pytest.raises(Refused, match="several files of rank 0"):
-        recordings.read([first, first])
+        recordings.read_dumps([first, first])
     with pytest.raises(Refused, match="another run"):
-        recordings.read([first, files("per_token")[1]])
+        recordings.read_dumps([first, files("per_token")[1]])
     with pytest.raises(Refused, match="missing"):
-        recordings.read([])
-    assert recordings.read([second, first]).total.sum() == recordings.read([first, second]).total.sum()
+        recordings.read_dumps([])
+    assert recordings.read_dumps([second, first]).total.sum() == recordings.read_dumps([first, second]).total.sum()
 
 
 @pytest.mark.parametrize("case", ["stat", "per_pass"])
 def test_another_models_recording_is_refused(case):
     with pytest.raises(Refused, match="another model: it has 5 layers, the model 61"):
-        recordings.read(files(case), layers=61)
+        recordings.read_dumps(files(case), layers=61)
     with pytest.raises(Refused, match="another model: it has 16 experts, the model 256"):
-        recordings.read(files(case), experts=256)
+        recordings.read_dumps(files(case), experts=256)
 
 
 def test_a_kept_recording_is_the_same(tmp_path):
-    found = recordings.read(files("per_token"), copies=2, provenance={"model": "toy", "ranks": 2})
+    found = recordings.read_dumps(files("per_token"), copies=2, provenance={"model": "toy", "ranks": 2})
     kept = recordings.load(recordings.save(found, tmp_path / "a.npz"))
     assert kept.windows.keys() == found.windows.keys()
     assert all(np.array_equal(kept.windows[role], found.windows[role]) for role in found.windows)
@@ -113,15 +113,15 @@ def test_a_kept_recording_is_the_same(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"PK\x05\x06" + bytes(18), b"{}"])
 def test_what_is_no_kept_recording_is_refused(tmp_path, content):
     (tmp_path / "a.npz").write_bytes(content)
-    with pytest.raises(Refused, match="no recording of ours"):
+    with pytest.raises(Refused, match="not a recording that wideloop saved"):
         recordings.load(tmp_path / "a.npz")
 
 
 def test_workers_of_a_role_add_up():
-    found = recordings.read(files("stat"), "decode", copies=2)
-    both = recordings.merged([found, recordings.read(files("stat_wrapped"), "decode", copies=2)])
+    found = recordings.read_dumps(files("stat"), "decode", copies=2)
+    both = recordings.merged([found, recordings.read_dumps(files("stat_wrapped"), "decode", copies=2)])
     assert np.array_equal(both.total, counted("stat", range(6)) + counted("stat", range(2, 6)))
     assert both.windows["decode"].shape[0] == 4
     assert both.passes == {"decode": 10}
     with pytest.raises(ValueError, match="not of the same model"):
-        recordings.merged([found, recordings.read(files("stat"), "decode")])
+        recordings.merged([found, recordings.read_dumps(files("stat"), "decode")])

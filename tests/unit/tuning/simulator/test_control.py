@@ -69,7 +69,7 @@ def test_a_recording_counts_the_tokens_of_its_window_and_is_read_back(worker):
     activity.processed = 9000
     assert post(f"{url}/dump_expert_distribution_record")[1].startswith("Dump")
     (file,) = folder.glob("expert_distribution_recorder_*.pt")
-    counts = recordings.read(file).total
+    counts = recordings.read_dumps(file).total
     assert counts.shape == (61, 256)
     assert not counts[:3].any()
     assert recordings.tokens(counts, top_k=8, copies=8) == 5000
@@ -91,7 +91,7 @@ def test_every_rank_writes_its_passes(tmp_path, deepep):
     recorder.dump()
     files = list(tmp_path.glob("expert_distribution_recorder_*.pt"))
     copies = 8 if deepep is None else 1
-    found = recordings.read(files, "decode", layers=61, experts=256, ranks=8, copies=copies)
+    found = recordings.read_dumps(files, "decode", layers=61, experts=256, ranks=8, copies=copies)
     assert found.tokens(top_k=8) == 5000
     assert found.dense == (0, 1, 2)
     assert drift(found.total, load, 8).correlation.min() > 0.98
