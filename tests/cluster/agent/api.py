@@ -6,6 +6,7 @@ import asyncio
 import json
 import ssl
 from collections.abc import AsyncIterator
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -126,7 +127,13 @@ class Api:
         """``("LIST", [object, ...])`` first and after each gap, ``("ADDED"|"MODIFIED"|"DELETED", object)`` between."""
         assert self._session is not None
         while True:
-            listed = await self.get(path)
+            try:
+                listed = await self.get(path)
+            except ApiError as error:
+                if error.status != HTTPStatus.NOT_FOUND:
+                    raise
+                await asyncio.sleep(_RETRY_S)  # this version of a custom resource is not served at the moment
+                continue
             yield "LIST", listed["items"]
             query = (
                 f"{path}{'&' if '?' in path else '?'}watch=true&resourceVersion="
