@@ -51,7 +51,7 @@ _KIND_OF_SENTENCE = {
 
 
 class Asked(BaseModel):
-    """A point to measure. ``finished`` says that it was told already (the asker is a retry)."""
+    """A point to measure. ``finished``: its result is known already, since a retry asked for the same trial."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -169,7 +169,7 @@ class TuningStudy:
         return Asked(number=number, point=point, kind=_kind(attrs), why=attrs.get(_WHY, "sampler"), finished=finished)
 
     def _close_nameless(self) -> None:
-        """Fail trials whose asker died before it could leave its name: nobody will ever tell them.
+        """Fail trials whose process ended before it recorded its run: no process would ever finish them.
 
         A point that was enqueued is enqueued again, for it was not tried.
         """
@@ -203,7 +203,7 @@ class TuningStudy:
         self._tell(number, "infeasible", worst, _complete({}, max(deficit_gib, 1e-3)))
 
     def tell_failed(self, number: int) -> None:
-        """Close a trial that says nothing about its point, and have the point asked again for the same reason."""
+        """Close a trial that told nothing about its point, and enqueue the point again with the same reason."""
         import optuna
 
         trial = self._study.trials[number]
@@ -217,7 +217,7 @@ class TuningStudy:
         self._study.tell(number, state=optuna.trial.TrialState.FAIL)
 
     def abandon(self, run: str) -> int | None:
-        """Close the trial of a run that ended without telling, and have its point asked again; its number."""
+        """Close the trial of a run that ended without a result and enqueue its point again; returns its number."""
         import optuna
 
         for trial in self._study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):
@@ -241,7 +241,7 @@ class TuningStudy:
     # ---- reading
 
     def results(self) -> list[Result]:
-        """Finished trials that say something, by number."""
+        """Finished trials with a result, by number."""
         return [
             Result(
                 number=t.number,
@@ -266,7 +266,7 @@ class TuningStudy:
         raise LookupError(f"study {self._study.study_name} has no finished trial {number}")
 
     def finished_runs(self) -> set[str]:
-        """The runs whose trials say something."""
+        """The runs whose trials have a result."""
         numbers = {r.number for r in self.results()}
         return {str(t.user_attrs[_RUN]) for t in self._study.trials if t.number in numbers and _RUN in t.user_attrs}
 
@@ -321,7 +321,7 @@ def _importable(module: str) -> bool:
 
 
 def _storage(url: str) -> optuna.storages.RDBStorage:
-    """Optuna's storage. Of processes that make its tables at the same time some are refused, and find them then."""
+    """Optuna's storage. Processes that create its tables at the same time may be refused; a retry finds the tables."""
     import optuna
     from sqlalchemy.exc import DatabaseError
 

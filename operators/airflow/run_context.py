@@ -12,15 +12,19 @@ if TYPE_CHECKING:
 def params_of(context: Context) -> dict[str, Any]:
     """The run's params, validated by their schema, with defaults filled in.
 
+    One configuration may serve several DAGs: parameters that only others have are left aside.
+
     Raises:
-        Refused: ``--conf`` or a REST call gave one that the DAG does not have. Airflow takes any.
+        Refused: ``--conf`` or a REST call gave a parameter that no DAG has. Airflow takes any.
     """
     from wideloop.manifests.errors import refuse
     from wideloop.manifests.parameters import unknown_parameter
+    from wideloop.operators.request.parameters import RUN_OPTIONS, request_parameters
 
     params, dag = dict(context["params"]), context.get("dag")
     if dag is not None:
-        refuse(unknown_parameter(name, value, dag.params) for name, value in params.items() if name not in dag.params)
+        names = {*dag.params, *(p.name for p in (*request_parameters(), *RUN_OPTIONS))}
+        refuse(unknown_parameter(name, value, dag.params) for name, value in params.items() if name not in names)
     return params
 
 

@@ -18,7 +18,7 @@ from wideloop.operators.targets.base import Target
 from wideloop.results.records import Cycle
 from wideloop.results.store import Store
 from wideloop.tuning import memory
-from wideloop.tuning.placement import findings as placement
+from wideloop.tuning.placement.findings import placement_findings
 from wideloop.tuning.space import decoder, space_findings
 from wideloop.tuning.study import TuningStudy
 
@@ -34,7 +34,7 @@ def check(spec: DeploymentSpec) -> list[Finding]:
     findings = engine.validate(spec)
     # Arithmetic on a layout that is wrong in itself would only confuse.
     wrong = any(f.severity == "error" for f in findings)
-    return findings if wrong else findings + memory.memory_findings(spec) + placement.findings(spec)
+    return findings if wrong else findings + memory.memory_findings(spec) + placement_findings(spec)
 
 
 def _other_runtime(spec: DeploymentSpec, target: Target) -> Finding:

@@ -1,4 +1,4 @@
-"""One trial: ask the study, apply what it wants tried, tell it what came of it."""
+"""One trial: ask the study for a point, give its deployment, and report the result to the study."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def _repeat(study: TuningStudy, number: int, repeat: int, deployment: str) -> As
 
 
 def spec_of(trial: AskedTrial, request: Request, placed: Placements, image: str, model_path: str) -> DeploymentSpec:
-    """The deployment a trial stands for: the default as it is, any other with the recorded placement."""
+    """The deployment of a trial: the default unchanged, any other with the recorded placement."""
     spec = request.spec(trial.deployment, image, model_path)
     return spec if trial.is_default else spec.with_knobs(trial.deployment, knobs_at(trial.point, spec, placed))
 

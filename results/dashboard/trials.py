@@ -1,4 +1,4 @@
-"""One row per trial: what was tried, what came of it, and the measurement that says so."""
+"""One row per trial: its configuration, its outcome, and the measurement of its value."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from wideloop.results.recordings import ExpertRecording
 from wideloop.tuning import balance
 from wideloop.tuning.advice import Phase, Traffic, halves, layouts, options, verdict
 from wideloop.tuning.placement import Placement, lower_bound, optimise, trivial
-from wideloop.tuning.placement.table import balancedness, rank_load
+from wideloop.tuning.placement.placement import balancedness, rank_load
 
 Floats = npt.NDArray[np.floating[Any]]
 

@@ -8,9 +8,9 @@ ranks (:mod:`.packing`), and slots are swapped between ranks until none helps (:
 from wideloop.tuning.placement.bound import lower_bound
 from wideloop.tuning.placement.files import read
 from wideloop.tuning.placement.movement import arranged, moved
+from wideloop.tuning.placement.placement import Placement, balancedness, rank_load, slot_load, trivial
 from wideloop.tuning.placement.search import Objective
 from wideloop.tuning.placement.solve import Plan, greedy, optimise, place
-from wideloop.tuning.placement.table import Placement, balancedness, rank_load, slot_load, trivial
 
 __all__ = [
     "Objective",

@@ -10,9 +10,9 @@ from wideloop.tuning.placement.bound import bounds
 from wideloop.tuning.placement.exchange import exchange
 from wideloop.tuning.placement.packing import Items, in_rounds, items, one_by_one
 from wideloop.tuning.placement.pairs import swap_rounds
+from wideloop.tuning.placement.placement import Floats, Ints, Placement
 from wideloop.tuning.placement.replicas import replicas
 from wideloop.tuning.placement.search import Objective, judged, swap_all
-from wideloop.tuning.placement.table import Floats, Ints, Placement
 
 Effort = Literal["quick", "thorough", "exhaustive"]
 #: Rounds of pairwise swaps: two mostly balance better than EPLB's greedy, each takes a fifth of a millisecond.
@@ -61,7 +61,7 @@ class Packing:
 
 
 def copies_of(experts: int, capacity: int) -> int:
-    """Of every expert on every rank, where there is room for all of them."""
+    """Copies of every expert that each rank holds anyway (0 unless a rank has a slot for every expert)."""
     return capacity // experts
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+from wideloop.tuning.placement.placement import Floats
 from wideloop.tuning.placement.replicas import replicas
-from wideloop.tuning.placement.table import Floats
 
 
 def lower_bound(load: Floats, ep: int, capacity: int) -> Floats:
@@ -48,11 +48,11 @@ def bounds(load: Floats, ep: int, capacity: int, nodes: int = 1, groups: int = 1
 
     With ``nodes`` > 1, when each of the expert ``groups`` stays within one of them.
     """
-    found = []
+    bounds_by_layer = []
     for window in load:
         bound = lower_bound(window, ep, capacity)
         if nodes > 1:
             by_group = window.reshape(len(window), groups, -1).sum(axis=2)
             bound = np.maximum(bound, unreplicated(by_group, nodes) * nodes / ep)
-        found.append(bound)
-    return np.stack(found)[:, :, None]
+        bounds_by_layer.append(bound)
+    return np.stack(bounds_by_layer)[:, :, None]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+from wideloop.tuning.placement.placement import Floats, Ints, Placement
 from wideloop.tuning.placement.search import Objective, judged, swap_all
-from wideloop.tuning.placement.table import Floats, Ints, Placement
 
 #: Exchanges followed up in each round, of those that look best before any swap.
 _TRIED = 12
@@ -47,12 +47,12 @@ def _round(
     there = load[:, owner]
     share, none = _share(flat, there), np.zeros((len(load), len(owner)))
     swap_all(flat, share, none, objective, steps, goal[owner])
-    found = _judged(flat, there, objective).reshape(len(rows), -1)
-    best = found.argmin(axis=1)
+    loads = _judged(flat, there, objective).reshape(len(rows), -1)
+    best = loads.argmin(axis=1)
     at = np.arange(len(rows))
-    better = np.flatnonzero(found[at, best] < now[rows] - _GAIN)
+    better = np.flatnonzero(loads[at, best] < now[rows] - _GAIN)
     experts[rows[better]] = flat.reshape(tried.shape)[better, best[better]]
-    now[rows[better]] = found[better, best[better]]
+    now[rows[better]] = loads[better, best[better]]
     return better
 
 

@@ -21,7 +21,7 @@ import numpy as np
 import yaml
 from wideloop.manifests.errors import Refused
 from wideloop.manifests.findings import Finding
-from wideloop.tuning.placement.table import Ints, Placement, trivial
+from wideloop.tuning.placement.placement import Ints, Placement, trivial
 
 Form = Literal["sglang", "vllm", "tensorrt_llm"]
 #: A 61-layer map of 512 slots is 150 kB.

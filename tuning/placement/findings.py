@@ -1,4 +1,4 @@
-"""Whether the placement files that a deployment names can be loaded by it, said before anything is launched."""
+"""Checks of the placement files that a deployment names, before anything is launched."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from wideloop.manifests.findings import Finding
 from wideloop.tuning.placement import files
 
 
-def findings(spec: DeploymentSpec) -> list[Finding]:
+def placement_findings(spec: DeploymentSpec) -> list[Finding]:
     """What is wrong with the placement file of each worker that has one; engines find out after loading the model."""
     return [finding for worker in spec.workers for finding in _worker(spec, worker)]
 
@@ -21,14 +21,13 @@ def _worker(spec: DeploymentSpec, worker: WorkerSpec) -> list[Finding]:
         return []
     field = f"{worker.role}.expert_placement"
     try:
-        found = files.read(Path(knobs.expert_placement), worker.layout.ep, model.num_experts, layers=model.num_layers)
+        file = Path(knobs.expert_placement)
+        placed = files.read(file, worker.layout.ep, model.num_experts, layers=model.num_layers).slots
     except Refused as refused:
-        return [finding.model_copy(update={"field": field}) for finding in refused.findings]
+        return [finding.changed(field=field) for finding in refused.findings]
     slots = model.num_experts + knobs.redundant_experts
-    if found.slots == slots:
+    if placed == slots:
         return []
-    rule = (
-        f"places {found.slots} slots, and {model.num_experts} experts + {knobs.redundant_experts} redundant are {slots}"
-    )
-    suggestion = f"Use redundant_experts {found.slots - model.num_experts}, or a placement made for {slots} slots"
+    rule = f"places {placed} slots, and {model.num_experts} experts + {knobs.redundant_experts} redundant are {slots}"
+    suggestion = f"Use redundant_experts {placed - model.num_experts}, or a placement made for {slots} slots"
     return [Finding(field=field, value=knobs.expert_placement, rule=rule, suggestion=suggestion)]

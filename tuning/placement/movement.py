@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import numpy as np
-from wideloop.tuning.placement.table import Floats, Ints, Placement
+from wideloop.tuning.placement.placement import Floats, Ints, Placement
 
 
 def moved(before: Placement, after: Placement) -> Ints:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from wideloop.tuning.placement.table import Floats, Ints
+from wideloop.tuning.placement.placement import Floats, Ints
 
 
 def heaviest_first(load: Floats) -> Ints:

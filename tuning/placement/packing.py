@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from wideloop.tuning.placement.order import heaviest_first
+from wideloop.tuning.placement.placement import Floats, Ints
 from wideloop.tuning.placement.replicas import base_copies
-from wideloop.tuning.placement.table import Floats, Ints
 
 #: A rank this far above the mean is worth packing again.
 _HOT = 1.01
@@ -72,8 +72,8 @@ def _set_aside(slots: Items, ep: int, mean: Floats) -> tuple[Ints, Ints, Items]:
     upto = np.concatenate([np.zeros((layers, 1)), np.cumsum(slots.share, axis=1)], axis=1)
     company = upto[:, 1 + size :] - upto[:, 1:-size]
     start = 1 + np.abs(company + (slots.share[:, 0] - mean)[:, None]).argmin(axis=1)
-    where = np.arange(count)
-    with_it = (where >= start[:, None]) & (where < (start + size)[:, None])
+    index = np.arange(count)
+    with_it = (index >= start[:, None]) & (index < (start + size)[:, None])
     left = ~with_it
     left[:, 0] = False
     chosen = slots.expert[with_it].reshape(layers, size)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from wideloop.tuning.placement.table import Floats, Ints
+from wideloop.tuning.placement.placement import Floats, Ints
 
 #: A swap has to bring two ranks closer by this share, else rounding would let it repeat.
 _CLOSER = 1 - 1e-6

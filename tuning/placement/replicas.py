@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from wideloop.tuning.placement.order import heaviest
-from wideloop.tuning.placement.table import Floats, Ints
+from wideloop.tuning.placement.placement import Floats, Ints
 
 #: Replicas beyond the first that are looked at before it is known that an expert needs more.
 _FIRST_LOOK = 6

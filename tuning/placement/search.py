@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from wideloop.tuning.placement.table import Floats, Ints
+from wideloop.tuning.placement.placement import Floats, Ints
 
 #: How several windows of time are made into one figure.
 Objective = Literal["mean", "worst"]

@@ -10,9 +10,9 @@ from wideloop.tuning.placement.assemble import Effort, Packing, assembled, copie
 from wideloop.tuning.placement.bound import bounds
 from wideloop.tuning.placement.movement import arranged
 from wideloop.tuning.placement.packing import items, one_by_one
+from wideloop.tuning.placement.placement import Floats, Ints, Placement, rank_load, slots_of, trivial
 from wideloop.tuning.placement.replicas import replicas
 from wideloop.tuning.placement.search import Objective, judged
-from wideloop.tuning.placement.table import Floats, Ints, Placement, rank_load, slots_of, trivial
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,15 +37,15 @@ class Plan:
 
         Over several windows their mean, or that of the worst. 1 for layers without load.
         """
-        found = judged(np.stack([rank_load(window, self.placement) for window in self.load]), self.objective)
-        return np.where(found > 0, found, 1.0)
+        figure = judged(np.stack([rank_load(window, self.placement) for window in self.load]), self.objective)
+        return np.where(figure > 0, figure, 1.0)
 
     @cached_property
     def bound(self) -> Floats:
         """What no placement can go below, in the measure of :attr:`hottest`: [layers]."""
         ep = self.placement.ep
-        found = judged(bounds(self.load, ep, self.placement.slots // ep, self.nodes, self.groups), self.objective)
-        return np.where(found > 0, found, 1.0)
+        figure = judged(bounds(self.load, ep, self.placement.slots // ep, self.nodes, self.groups), self.objective)
+        return np.where(figure > 0, figure, 1.0)
 
     @property
     def balancedness(self) -> Floats:
@@ -82,7 +82,7 @@ def optimise(
     effort: Effort = "thorough",
     current: Placement | None = None,
 ) -> Plan:
-    """The placement with the coolest hottest rank that was found; the same input always gives the same one.
+    """The placement whose hottest rank has the least load of those tried; deterministic.
 
     No expert is twice on a rank unless ranks have more slots than there are experts.
 

@@ -352,3 +352,26 @@ def test_runs_that_open_a_new_database_at_the_same_time_share_it(study_url: str)
     with ThreadPoolExecutor(together.parties) as pool:
         spaces = list(pool.map(first, range(together.parties)))
     assert spaces == [SPACE] * together.parties
+
+
+def test_a_seed_is_enqueued_once_whatever_its_sentence(url: str) -> None:
+    study = opened(url)
+    study.enqueue(SEED, "safe", "one sentence")
+    study.enqueue(SEED, "safe", "another sentence")
+    asked = study.ask("run-0")
+    assert (asked.kind, asked.why) == ("safe", "one sentence")
+    study.tell_measured(asked.number, 100.0, MET)
+    assert study.number_of("safe") == asked.number and study.kind(asked.number) == "safe"
+    assert study.ask("run-1").kind == "sampler"
+
+
+def test_a_study_from_before_seeds_had_kinds_goes_on(url: str) -> None:
+    opened(url)
+    older = raw(url)
+    older.enqueue_trial(dict(SEED), user_attrs={"why": "the recorded placement alone"})
+    older.set_user_attr("space", {k: list(v) for k, v in SPACE.model_dump().items()})
+    study = opened(url)
+    study.enqueue(SEED, "placement", "a sentence of today")
+    asked = study.ask("run-0")
+    assert asked.kind == "placement" and study.space == SPACE
+    assert study.ask("run-1").kind == "sampler"

@@ -21,3 +21,7 @@ def test_params_of_the_dag_are_given() -> None:
 def test_a_param_that_the_dag_does_not_have_is_refused_with_the_nearest() -> None:
     with pytest.raises(Refused, match=r"keep_hour = 3: is not a parameter\. Did you mean 'keep_hours'"):
         params_of(context(target="local", keep_hour=3))
+
+
+def test_a_param_that_only_other_dags_have_is_left_aside() -> None:
+    assert params_of(context(target="local", trials=3))["trials"] == 3

@@ -10,7 +10,7 @@ from wideloop.manifests.hardware import WorkerLayout
 from wideloop.operators.steps.plan import check
 from wideloop.tuning.placement import place, trivial
 from wideloop.tuning.placement.files import to_sglang
-from wideloop.tuning.placement.findings import findings
+from wideloop.tuning.placement.findings import placement_findings
 
 MODEL = profiles.model("Qwen3-30B-A3B")
 
@@ -39,8 +39,8 @@ def made(tmp_path, ep, redundant, layers=MODEL.num_layers):
 
 
 def test_a_placement_of_this_deployment_is_accepted(tmp_path):
-    assert findings(spec(made(tmp_path, 4, 8), redundant=8)) == []
-    assert findings(spec(made(tmp_path, 4, 0), redundant=0)) == []
+    assert placement_findings(spec(made(tmp_path, 4, 8), redundant=8)) == []
+    assert placement_findings(spec(made(tmp_path, 4, 0), redundant=0)) == []
 
 
 @pytest.mark.parametrize(
@@ -51,16 +51,16 @@ def test_a_placement_of_this_deployment_is_accepted(tmp_path):
     ],
 )
 def test_a_placement_of_another_shape_is_named(tmp_path, ep, redundant, rule, works):
-    (found,) = findings(spec(made(tmp_path, ep, redundant)))
+    (found,) = placement_findings(spec(made(tmp_path, ep, redundant)))
     assert found.field == "aggregated.expert_placement"
     assert rule in found.rule and works in found.suggestion
 
 
 def test_a_placement_of_another_model_is_named(tmp_path):
-    (found,) = findings(spec(made(tmp_path, 4, 0, layers=5)))
+    (found,) = placement_findings(spec(made(tmp_path, 4, 0, layers=5)))
     assert "has 5 layers, the model 48" in found.rule
     other = written(tmp_path / "q.json", trivial(MODEL.num_layers, 64, 64, 4))
-    assert "without any slot" in findings(spec(other))[0].rule
+    assert "without any slot" in placement_findings(spec(other))[0].rule
 
 
 def test_a_launch_refuses_it_too(tmp_path):
