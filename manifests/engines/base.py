@@ -117,6 +117,7 @@ class Engine(ABC):
         flush_path, record_start_path, record_stop_path, record_dump_path, metrics_path: HTTP paths on a
             worker's ``control`` port.
         generate_path: OpenAI-style chat completions on the frontend's ``http`` port.
+        has_recorder: it can record which experts are used. A cycle of one that cannot leaves recording and placing out.
         memory_model: how the GPU memory of a worker divides.
         max_prefill_tokens: prompt tokens that a scheduler takes into one step at most, whatever the prefill chunk.
         page_tokens: tokens of one page of the KV cache; a prefill chunk must be whole pages.
@@ -139,6 +140,7 @@ class Engine(ABC):
     record_stop_path = "/stop_expert_distribution_record"
     record_dump_path = "/dump_expert_distribution_record"
     metrics_path = "/metrics"
+    has_recorder: bool = True
     memory_model: MemoryModel = WeightsAndCache()
     max_prefill_tokens: int = 16384
     page_tokens: int = 1

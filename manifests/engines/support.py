@@ -1,4 +1,4 @@
-"""What an engine cannot do at all, whatever the values: GPUs of another vendor, knobs it lacks."""
+"""What an engine cannot do at all, whatever the values: GPUs of another vendor, knobs and the recorder it lacks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _VENDORS = {"nvidia": "NVIDIA", "amd": "AMD"}
 
 def support_findings(engine: Engine, spec: DeploymentSpec) -> list[Finding]:
     """Errors about what ``spec`` asks for and ``engine`` does not have."""
-    return [*_gpu(engine, spec), *_knobs(engine, spec)]
+    return [*_gpu(engine, spec), *_knobs(engine, spec), *_recorder(engine, spec)]
 
 
 def _gpu(engine: Engine, spec: DeploymentSpec) -> Iterator[Finding]:
@@ -43,3 +43,13 @@ def _knobs(engine: Engine, spec: DeploymentSpec) -> Iterator[Finding]:
                     rule=f"engine {engine.name} does not have this knob",
                     suggestion=f"Leave it at {field.default!r}",
                 )
+
+
+def _recorder(engine: Engine, spec: DeploymentSpec) -> Iterator[Finding]:
+    if spec.record_experts is not None and not engine.has_recorder:
+        yield Finding(
+            field="recorder",
+            value=spec.record_experts,
+            rule=f"engine {engine.name} does not record which experts are used",
+            suggestion="Leave record_experts at None",
+        )

@@ -149,7 +149,9 @@ class Request(Frozen):
         return spec.with_knobs(spec.name, knobs)
 
     def recorded(self, spec: DeploymentSpec) -> DeploymentSpec:
-        """``spec`` with the recorder that was asked for."""
+        """``spec`` with the recorder that was asked for, as it is where the engine has none."""
+        if not get_engine(spec.engine).has_recorder:
+            return spec
         return spec.changed(record_experts=self.recorder, recorded_passes=self.recorded_passes)
 
 

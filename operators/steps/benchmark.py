@@ -104,7 +104,7 @@ def begin(subject: Subject) -> None:
             refusal = next(filter(None, map(engine.refusal, answers)), None)
             if refusal is not None:
                 raise TargetError(f"{worker} of {subject.deployment} did not flush its cache: {refusal}")
-        if subject.record:
+        if subject.record and engine.has_recorder:
             for worker in workers:
                 target.call_all(subject.deployment, worker, engine.record_start_path)
     except TargetError:

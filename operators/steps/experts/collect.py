@@ -29,7 +29,7 @@ _RANK = re.compile(r"expert_distribution_recorder_\d+(?:\.\d+)?_(\d+)\.pt$")
 def dump(target_name: str, name: str, run: Run) -> dict[str, str]:
     """Stop recording, have every worker write, and store it; returns the URI of the recording by component.
 
-    A worker that has written is not called again: writing resets its counts.
+    A worker that has written is not called again: writing resets its counts. An engine without a recorder writes none.
 
     Raises:
         TargetError: a worker wrote no recording, or not all of its ranks did.
@@ -37,6 +37,9 @@ def dump(target_name: str, name: str, run: Run) -> dict[str, str]:
     """
     target = open_target(target_name)
     spec = target.spec(name)
+    if not get_engine(spec.engine).has_recorder:
+        print(f"{name}: engine {spec.engine} has no recorder, so no expert recording is collected")
+        return {}
     return {component: _keep(target, spec, component, run) for component in target.endpoints(name).control}
 
 

@@ -33,9 +33,15 @@ _CHOSEN = "redundancy.json"
 
 
 def analyse(params: Mapping[str, Any], recordings: Mapping[str, str], run: Run) -> Placements:
-    """Analyse the recordings of each role and make a placement for every redundancy of the sweep."""
+    """Analyse the recordings of each role and make a placement for every redundancy of the sweep.
+
+    Without an engine that records there is nothing to analyse: experts stay in the engine's own order.
+    """
     request = Request.from_params(params)
     spec = request.spec("analyse")
+    if not get_engine(spec.engine).has_recorder:
+        log.info("engine %s has no recorder: experts stay in its own order", spec.engine)
+        return Placements()
     files: dict[str, str] = {}
     chosen: dict[str, int] = {}
     keep = artefacts()
@@ -133,11 +139,15 @@ def placements(run: Run) -> Placements:
 def placed_spec(request: Request, spec: DeploymentSpec, run: Run) -> DeploymentSpec:
     """``spec`` with experts placed as the request wants it: by the cycle's recording, or by the engine as it serves.
 
+    Where the engine has no recorder, ``spec`` as it is.
+
     Raises:
         TargetError: nothing was recorded to place by.
     """
     if request.eplb == "online":
         return request.online(spec)
+    if not get_engine(spec.engine).has_recorder:
+        return spec
     kept = placements(run)
     uri = _uri(run, _CHOSEN)
     chosen: dict[str, int] = artefacts().read_json(uri) if uri else {}
