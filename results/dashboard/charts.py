@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, Literal
 
+from wideloop.results.dashboard.figures import AXIS, theme
 from wideloop.results.dashboard.labels import MARGIN, Point, positions
 from wideloop.results.dashboard.trials import TrialRow
 from wideloop.results.records import Measurement
@@ -178,17 +179,10 @@ def _caption(row: TrialRow) -> str:
 
 def _layout(simulated: bool, per: Per, lost: int, points: Sequence[tuple[float, float]]) -> dict[str, Any]:
     title = f"Output throughput per {_DENOMINATOR[per]} against interactivity"
-    axis: dict[str, Any] = {"gridcolor": "var(--grid)", "linecolor": "var(--line)", "tickcolor": "var(--line)"}
-    axis |= {"zeroline": False, "ticks": "outside"}
+    axis = AXIS | {"tickcolor": "var(--line)", "zeroline": False, "ticks": "outside"}
     strip = {"text": "did not run", "showarrow": False, "xref": "paper", "yref": "y2", "x": 0, "y": 0}
     return {
-        "title": {
-            "text": f"<b>SIMULATED</b> · {title}" if simulated else title,
-            "font": {"size": 13},
-            "x": 0,
-            "xref": "paper",
-            "xanchor": "left",
-        },
+        **theme(title, simulated=simulated),
         "xaxis": axis
         | {"title": {"text": "tok/s per user (1 / TPOT)", "standoff": 6}, "anchor": "y"}
         | _range([x for x, _ in points], MARGIN[0]),
@@ -200,9 +194,6 @@ def _layout(simulated: bool, per: Per, lost: int, points: Sequence[tuple[float, 
         "legend": {"orientation": "h", "x": 0, "y": -0.01, "yanchor": "top"},
         "margin": {"l": 64, "r": 20, "t": 44, "b": 20},
         "hovermode": "closest",
-        "paper_bgcolor": "var(--card)",
-        "plot_bgcolor": "var(--card)",
-        "font": {"color": "var(--ink)", "family": "system-ui, sans-serif", "size": 12},
         "annotations": [strip | {"xanchor": "right", "xshift": 52, "font": {"color": "var(--bad)"}}] if lost else [],
     }
 

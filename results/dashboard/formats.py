@@ -100,6 +100,7 @@ def register(environment: Environment) -> None:
         sentence=sentence,
         after_colon=after_colon,
         term=term,
+        meaning=TERMS.__getitem__,
         knob=text,
     )
     environment.trim_blocks = environment.lstrip_blocks = True

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from wideloop.results.dashboard.figures import AXIS, Figure, font, theme
 from wideloop.results.experts.role_report import RoleReport
 from wideloop.results.experts.sides import IN_ORDER, PLACED
-
-Figure = dict[str, Any]
 
 #: The colour scale ends at so many times the mean, so that one hot expert does not flatten all others.
 _HOTTEST = 6.0
@@ -126,7 +125,7 @@ def _heatmap(z: Any) -> Figure:
         "zmin": 0,
         "zmax": _HOTTEST,
         "colorscale": _SCALE,
-        "colorbar": {"title": {"text": "x mean"}, "thickness": 12, "outlinewidth": 0, "tickfont": _font(), "len": 1},
+        "colorbar": {"title": {"text": "x mean"}, "thickness": 12, "outlinewidth": 0, "tickfont": font(), "len": 1},
     }
 
 
@@ -139,31 +138,20 @@ def _bar(name: str, x: Any, y: Any, colour: str) -> Figure:
 
 
 def _layout(title: str, x: str, y: str, simulated: bool) -> Figure:
-    axis = {"gridcolor": "var(--grid)", "linecolor": "var(--line)", "zerolinecolor": "var(--grid)", "tickfont": _font()}
+    axis = AXIS | {"zerolinecolor": "var(--grid)", "tickfont": font()}
+    shared = theme(title, simulated=simulated)
     return {
-        "title": {
-            "text": f"SIMULATED: {title}" if simulated else title,
-            "x": 0,
-            "xref": "paper",
-            "y": 0.97,
-            "font": _font(13),
-        },
-        "paper_bgcolor": "var(--card)",
-        "plot_bgcolor": "var(--card)",
-        "font": _font(),
+        **shared,
+        "title": shared["title"] | {"y": 0.97},
+        "hoverlabel": {"bgcolor": "var(--card)", "font": {"color": "var(--ink)"}, "bordercolor": "var(--line)"},
         "margin": {"l": 56, "r": 12, "t": 58, "b": 44},
         "legend": {"orientation": "h", "y": 1.0, "x": 0, "yanchor": "bottom"},
         "barmode": "group",
         "xaxis": {**axis, "title": {"text": x}},
         "yaxis": {**axis, "title": {"text": y}},
-        "hoverlabel": {"bgcolor": "var(--card)", "font": {"color": "var(--ink)"}, "bordercolor": "var(--line)"},
     }
 
 
 def _whole(count: int) -> Figure:
     """Ticks of an axis that counts to ``count``."""
     return {"tickformat": "d", "dtick": max(count // 8, 1)}
-
-
-def _font(size: int = 12) -> Figure:
-    return {"color": "var(--ink)", "size": size}

@@ -61,7 +61,7 @@ def test_simulated_results_are_marked_everywhere(client):
     assert 'role="note"' in page(client)
     for role in figures(client).values():
         drawn = [*role.pop("over_time").values(), *role.values()]
-        assert all(figure["layout"]["title"]["text"].startswith("SIMULATED") for figure in drawn)
+        assert all(figure["layout"]["title"]["text"].startswith("<b>SIMULATED</b>") for figure in drawn)
 
 
 def test_charts_show_what_was_recorded(client):
