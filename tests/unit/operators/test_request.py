@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from wideloop.manifests import profiles
 from wideloop.manifests.deployment import MAX_NAME
@@ -202,6 +202,7 @@ JSON = st.recursive(
 NAMES = [p.name for p in (*request_parameters(), *RUN_OPTIONS)]
 
 
+@settings(deadline=None)
 @given(params=st.dictionaries(st.sampled_from(NAMES) | st.text(min_size=1, max_size=8), JSON, max_size=3))
 def test_any_json_is_accepted_or_refused(params: dict[str, Any]) -> None:
     try:
