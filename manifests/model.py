@@ -68,15 +68,6 @@ class ModelSpec(BaseModel):
         return self.num_moe_layers * self.expert_bytes
 
     @property
-    def dense_params_per_moe_layer(self) -> int:
-        """Attention, router and shared experts of an MoE layer."""
-        return (
-            self.attention_params_per_layer
-            + self.hidden_size * self.num_experts
-            + 3 * self.hidden_size * self.shared_intermediate_size
-        )
-
-    @property
     def total_bytes(self) -> int:
         """Approximate size of the checkpoint on disk (embeddings and head in 16 bits)."""
         experts = self.num_moe_layers * self.num_experts * self.expert_bytes

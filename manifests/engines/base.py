@@ -184,7 +184,7 @@ class Engine(ABC):
         """
         return []
 
-    def doomed(self, log: Sequence[str]) -> bool:  # noqa: ARG002
+    def will_die(self, log: Sequence[str]) -> bool:  # noqa: ARG002
         """Whether a component whose log ends so will die, though it takes its time about it."""
         return False
 

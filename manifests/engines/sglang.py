@@ -92,8 +92,8 @@ class SglangEngine(SglangFamily):
     def validate(self, spec: DeploymentSpec) -> list[Finding]:
         return [*_one_host(spec), *super().validate(spec), *sglang_checks.findings(spec, repaired=REPAIRED)]
 
-    def doomed(self, log: Sequence[str]) -> bool:
-        return sglang_failures.doomed(log)
+    def will_die(self, log: Sequence[str]) -> bool:
+        return sglang_failures.will_die(log)
 
 
 #: ``wideloop.manifests.engine_side`` must be importable in the engine's Python, which has nothing else of ours.

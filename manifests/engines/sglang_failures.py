@@ -65,7 +65,7 @@ _DOOMED = re.compile(
 )
 
 
-def doomed(log: Sequence[str]) -> bool:
+def will_die(log: Sequence[str]) -> bool:
     """Whether the server will die although it still runs (and may still answer for its health)."""
     return any(_DOOMED.search(line) for line in log)
 

@@ -11,8 +11,6 @@ from wideloop.manifests.deployment import DeploymentSpec, Knobs, WorkerSpec
 from wideloop.manifests.engines.sglang_defaults import DISPATCH_TOKENS
 from wideloop.manifests.engines.sglang_versions import FlagTable, flag_table
 
-#: Forward passes that a recording keeps: SGLang's own default, 70 MB per GPU for DeepSeek-R1.
-RECORDED_PASSES = 1000
 #: A checkpoint of this size is read for longer than SGLang's own limits (300 s without progress) allow.
 _LARGE_BYTES = 200e9
 _LOAD_TIMEOUT_S = 3600
@@ -120,7 +118,10 @@ def _recorder(table: FlagTable, spec: DeploymentSpec, worker: WorkerSpec) -> tup
     online = worker.knobs.eplb == "online"
     if online:
         # Rebalancing reads the recorder and asserts that it holds no more than the passes in between.
-        mode, passes = "stat", min(RECORDED_PASSES, worker.knobs.eplb_rebalance_iterations)
+        mode, passes = (
+            "stat",
+            min(DeploymentSpec.model_fields["recorded_passes"].default, worker.knobs.eplb_rebalance_iterations),
+        )
     if mode is None:
         return ()
     return (

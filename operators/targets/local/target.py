@@ -206,7 +206,7 @@ class LocalTarget(Target):
         for component in engine.components(spec):
             process = self._state.component(spec.name, component.name)
             alive = process.alive()
-            if not alive or engine.doomed(process.tail(_LOG_TAIL)):
+            if not alive or engine.will_die(process.tail(_LOG_TAIL)):
                 diagnosis = engine.diagnose(component, process.tail(_WHOLE_TRACEBACK), process.exit_code())
                 if diagnosis.kind != "crashed":
                     return diagnosis

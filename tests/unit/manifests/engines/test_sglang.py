@@ -122,15 +122,15 @@ def test_the_logs_of_servers_that_died_on_two_h200(log: str, kind: str, message:
     assert message in said.message
     if deficit is not None:
         assert said.deficit_gib == pytest.approx(deficit, abs=0.02)
-    assert SGLANG.doomed(lines)
+    assert SGLANG.will_die(lines)
 
 
 def test_a_server_is_not_doomed_by_its_traceback_alone():
     """The cause is read only once it is there as a whole."""
     lines = (LOGS / "nccl.log").read_text().splitlines()
     first = next(i for i, line in enumerate(lines) if "Sleeping" in line)
-    assert not SGLANG.doomed(lines[:first])
-    assert SGLANG.doomed(lines[: first + 1])
+    assert not SGLANG.will_die(lines[:first])
+    assert SGLANG.will_die(lines[: first + 1])
 
 
 @pytest.mark.parametrize("text", ["ncclRemoteError: remote process exited", "ncclSystemError: System call failed"])

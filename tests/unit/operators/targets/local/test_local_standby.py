@@ -33,7 +33,7 @@ class Waiting(FakeEngine):
     def hand_over(self, site: Site, command: Command) -> tuple[str, str]:
         return f"{site.work_dir}/order.json", command.model_dump_json()
 
-    def doomed(self, log: Sequence[str]) -> bool:
+    def will_die(self, log: Sequence[str]) -> bool:
         return any("doomed" in line for line in log)
 
 
