@@ -17,6 +17,7 @@ import hashlib
 import os
 import platform
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -25,9 +26,8 @@ import time
 from pathlib import Path
 
 MODULE = Path(__file__).resolve().parent
-sys.path.insert(0, str(MODULE.parents[2]))
-
-from wideloop.operators.bootstrap import home_folder  # noqa: E402
+#: Run by its path: nothing is importable before the first environment is made.
+home_folder = runpy.run_path(str(MODULE.parents[2] / "operators" / "bootstrap.py"))["home_folder"]
 
 NAMES = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl")
 _PARTIAL = "building-"
