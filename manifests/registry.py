@@ -8,9 +8,9 @@ installed packages offer as entry points of the registry's group.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import cached_property
+from functools import cache
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from typing import Generic, TypeVar
 
 from wideloop.manifests.errors import Refused
@@ -79,6 +79,12 @@ class Registry(Generic[Interface]):
             return offered
         raise Refused([unknown(self.kind, name, self.names())])
 
-    @cached_property
+    @property
     def _offered(self) -> dict[str, EntryPoint]:
-        return {point.name: point for point in entry_points(group=self.group)}
+        return {point.name: point for point in installed_entry_points().select(group=self.group)}
+
+
+@cache
+def installed_entry_points() -> EntryPoints:
+    """The entry points of all installed packages; reading them takes tens of milliseconds, so once per process."""
+    return entry_points()

@@ -31,7 +31,3 @@ def get_engine(name: str) -> Engine:
         Refused: unknown name.
     """
     return ENGINES.load(name)()
-
-
-#: The function's name until all callers use the new one.
-engine = get_engine

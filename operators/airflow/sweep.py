@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow.providers.standard.triggers.external_task import DagStateTrigger
 from airflow.sdk import BaseOperator
 from wideloop.operators.airflow.run_context import params_of, run_of
 from wideloop.operators.steps.cycle_plan import MAX_FAILURES_IN_A_ROW, has_too_many_failures
@@ -129,6 +128,8 @@ class RunTrials(BaseOperator):
         return {**params, **own, **trial.extra}
 
     def _sleep_until_finished(self, run_id: str) -> None:
+        # It loads Airflow's database models: half of what parsing the DAG file would cost.
+        from airflow.providers.standard.triggers.external_task import DagStateTrigger
         from wideloop.operators.airflow import dag_runs
 
         ended: Any = list(dag_runs.FINISHED)

@@ -6,6 +6,7 @@ the group ``wideloop.targets``; a test registers one with ``@TARGETS.register("e
 
 from __future__ import annotations
 
+import wideloop.tuning  # noqa: F401  # It registers the simulated engine, which targets look up by name.
 from wideloop.manifests.registry import Registry
 from wideloop.operators.settings import settings
 from wideloop.operators.targets.base import (
@@ -63,7 +64,3 @@ def open_target(name: str) -> Target:
         Refused: there is none of that name.
     """
     return TARGETS.load(name)(settings())
-
-
-#: The function's name until all callers use the new one.
-target = open_target

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from wideloop.manifests import profiles
 from wideloop.manifests.deployment import DeploymentSpec, WorkerSpec
-from wideloop.manifests.engines import engine, engine_names
+from wideloop.manifests.engines import engine_names, get_engine
 from wideloop.manifests.kubernetes import smoke_test
 from wideloop.manifests.kubernetes.dynamo import render
 from wideloop.manifests.kubernetes.options import ClusterOptions
@@ -70,9 +70,9 @@ def test_a_smoke_test_asks_for_the_resource_it_is_given():
     assert container["resources"] == {"limits": {"amd.com/gpu": "1"}}
 
 
-@pytest.mark.parametrize("name", [name for name in engine_names() if not engine(name).simulated])
+@pytest.mark.parametrize("name", [name for name in engine_names() if not get_engine(name).simulated])
 def test_an_engine_for_nvidia_gpus_refuses_it(mi300x: DeploymentSpec, name: str):
-    refusals = [f for f in engine(name).validate(mi300x.changed(engine=name)) if f.field == "hardware"]
+    refusals = [f for f in get_engine(name).validate(mi300x.changed(engine=name)) if f.field == "hardware"]
     assert [str(f) for f in refusals] == [
         f"error: hardware = 'mi300x-8': its GPUs (AMD Instinct MI300X) are AMD's, and engine {name} runs on NVIDIA "
         "only. Use a hardware profile with GPUs of NVIDIA, e.g. h200-8, or another engine"

@@ -4,7 +4,7 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 from wideloop.manifests.errors import Refused
-from wideloop.manifests.registry import Registry
+from wideloop.manifests.registry import Registry, installed_entry_points
 
 
 def registry(group: str = "wideloop.nothing") -> Registry[object]:
@@ -41,6 +41,10 @@ def test_another_package_offers_its_own_by_an_entry_point(tmp_path: Path, monkey
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1.0\n")
     (metadata / "entry_points.txt").write_text("[example.shapes]\ncircle = their_shapes:Circle\n")
     monkeypatch.syspath_prepend(str(tmp_path))
+    installed_entry_points.cache_clear()
     shapes = registry("example.shapes")
-    assert shapes.names() == ("circle", "missing", "path")
-    assert shapes.load("circle").__name__ == "Circle"
+    try:
+        assert shapes.names() == ("circle", "missing", "path")
+        assert shapes.load("circle").__name__ == "Circle"
+    finally:
+        installed_entry_points.cache_clear()

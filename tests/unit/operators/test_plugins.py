@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from wideloop.manifests.engines import ENGINES, engine_names, get_engine
+from wideloop.manifests.engines import engine_names, get_engine
+from wideloop.manifests.registry import installed_entry_points
 from wideloop.operators.request import Request
-from wideloop.operators.targets import TARGETS, configured_targets, open_target, target_names
+from wideloop.operators.targets import configured_targets, open_target, target_names
 
 _MODULE = """
 from wideloop.operators.targets.local.target import LocalTarget
@@ -41,13 +42,10 @@ def their_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[N
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: their-package\nVersion: 1.0\n")
     (metadata / "entry_points.txt").write_text(_ENTRY_POINTS)
     monkeypatch.syspath_prepend(str(tmp_path))
-    registries = (ENGINES, TARGETS)
-    for registry in registries:
-        registry.__dict__.pop("_offered", None)
+    installed_entry_points.cache_clear()
     yield
     sys.modules.pop("their_package", None)
-    for registry in registries:
-        registry.__dict__.pop("_offered", None)
+    installed_entry_points.cache_clear()
 
 
 @pytest.mark.usefixtures("their_package", "wideloop_home")
