@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, EntryPoints, entry_points
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 from wideloop.manifests.errors import Refused
 from wideloop.manifests.findings import unknown
@@ -87,4 +87,4 @@ class Registry(Generic[Interface]):
 @cache
 def installed_entry_points() -> EntryPoints:
     """The entry points of all installed packages; reading them takes tens of milliseconds, so once per process."""
-    return entry_points()
+    return cast(EntryPoints, entry_points())  # Python 3.11 names the type differently
