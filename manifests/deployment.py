@@ -11,7 +11,7 @@ from wideloop.manifests.frozen import Frozen
 from wideloop.manifests.hardware import HardwareProfile, Role, WorkerLayout
 from wideloop.manifests.model import ModelSpec
 
-#: Grove limits the names it derives to 45 characters in all: ours, "prefill" and "prefill-ldr" at the longest.
+#: Grove limits the names it derives to 45 characters: the deployment's name, "prefill" and "prefill-ldr" at most.
 MAX_NAME = 27
 NAME_RULE = f"must be at most {MAX_NAME} of a-z, 0-9 and '-', starting with a letter, not ending with '-'"
 NAME_PATTERN = "^[a-z]([-a-z0-9]*[a-z0-9])?$"
@@ -21,7 +21,7 @@ RecorderMode = Literal["stat", "stat_approx", "per_pass", "per_token"]
 
 
 def is_name(name: str) -> bool:
-    """Whether a deployment or a client may be called ``name``: then it is also safe as a folder's name."""
+    """Whether ``name`` is valid for a deployment or a client; a valid name is also safe as a folder's name."""
     return len(name) <= MAX_NAME and _NAME.fullmatch(name) is not None
 
 
@@ -90,7 +90,7 @@ class DeploymentSpec(Frozen):
 
     @property
     def fingerprint(self) -> str:
-        """12 hex digits, equal for specs that behave alike: everything but the name."""
+        """12 hex digits of all fields but the name: equal for specs that behave alike."""
         return hashlib.sha256(self.model_dump_json(exclude={"name"}).encode()).hexdigest()[:12]
 
     def worker(self, role: Role) -> WorkerSpec:

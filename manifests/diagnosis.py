@@ -1,4 +1,4 @@
-"""Why a deployment is not running, in one word a program can act on and one sentence a person can."""
+"""Why a deployment is not running: a kind for programs to act on, and a message and an action for people."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FailureKind = Literal[
 
 
 class Diagnosis(BaseModel):
-    """``out_of_memory`` is knowledge about the configuration; the other kinds are not.
+    """The cause of a failure. Only ``out_of_memory`` says something about the configuration that was tried.
 
     Attributes:
         component: the process or pod that failed, e.g. ``decode-0``.

@@ -2,10 +2,10 @@
 
 WideloopError
 ├── Refused                bad input, found before anything was launched
-├── TargetError            the place where engines run could not do what was asked
-│   ├── DeploymentFailed   a deployment died or never became ready; carries a Diagnosis
+├── TargetError            the target, where engines run, could not carry out a request
+│   ├── DeploymentFailed   a deployment ended or never became ready; carries a Diagnosis
 │   ├── TargetBusy         another live deployment holds the accelerators; may be tried again
-│   ├── ApiRefused         the Kubernetes API server said no; carries its status and reason
+│   ├── ApiRefused         the Kubernetes API server refused a request; carries its status and reason
 │   └── ApiUnreachable     the Kubernetes API server does not answer
 ├── ClientFailed           the load generator or a collector did not finish its work
 └── StoreUnavailable       the results or study database cannot be used
@@ -41,11 +41,11 @@ def refuse(findings: Iterable[Finding]) -> None:
 
 
 class TargetError(WideloopError):
-    """The target could not do what was asked (out of ports, no such environment, ...)."""
+    """The target could not carry out a request (out of ports, no such environment, ...)."""
 
 
 class DeploymentFailed(TargetError):
-    """A deployment died or never became ready."""
+    """A deployment ended or never became ready."""
 
     def __init__(self, name: str, diagnosis: Diagnosis) -> None:
         self.name = name
@@ -58,8 +58,8 @@ class TargetBusy(TargetError):
 
     Attributes:
         name: the deployment that holds them.
-        owner_run: the run responsible for it as ``<dag id>/<run id>``, None when that is lost.
-        keep_until: how long it was told to stay after its run, if it was.
+        owner_run: the run that owns it as ``<dag id>/<run id>``, None when unknown.
+        keep_until: time until which it outlives its run, None when it does not.
     """
 
     def __init__(self, name: str, owner_run: str | None, keep_until: datetime | None) -> None:
@@ -77,20 +77,20 @@ class ApiRefused(TargetError):
     """The Kubernetes API server refused a request.
 
     Attributes:
-        status: of HTTP, e.g. 403. reason: the API's word for it, e.g. ``Forbidden``; ``NotServed`` is a kind that
-            the server does not have.
+        status: HTTP status, e.g. 403.
+        reason: the API's reason, e.g. ``Forbidden``; ``NotServed`` for a kind that the server does not have.
     """
 
     def __init__(self, *, method: str, path: str, status: int, reason: str, message: str, source: str) -> None:
         self.status = status
         self.reason = reason
         self.message = message
-        said = f"{status} {reason}: {message}"
-        action = next((action for pattern, action in _API_ACTIONS if re.search(pattern, said)), "")
-        super().__init__(f"{method} {path} was refused with {said}. {action}(via {source})")
+        answer = f"{status} {reason}: {message}"
+        action = next((action for pattern, action in _API_ACTIONS if re.search(pattern, answer)), "")
+        super().__init__(f"{method} {path} was refused with {answer}. {action}(via {source})")
 
 
-#: Pattern of what the API server said, and what to do: the first that matches, in this order.
+#: Pattern of the API server's answer, and the user's next step. The first pattern that matches counts.
 _API_ACTIONS = (
     (r"^401", "The credentials are not, or no longer, valid: log in again, or give WIDELOOP_KUBECONFIG another file. "),
     (r"namespaces \S+ not found", "Make it with `kubectl create namespace`, or set WIDELOOP_CLUSTER__NAMESPACE. "),
@@ -104,9 +104,9 @@ _API_ACTIONS = (
 class ApiUnreachable(TargetError):
     """The Kubernetes API server does not answer."""
 
-    def __init__(self, source: str, said: str) -> None:
+    def __init__(self, source: str, reason: str) -> None:
         super().__init__(
-            f"the API server of {source} does not answer: {said}. Check that `kubectl get pods` works from here, "
+            f"the API server of {source} does not answer: {reason}. Check that `kubectl get pods` works from here, "
             "or give WIDELOOP_KUBECONFIG another file"
         )
 

@@ -1,4 +1,4 @@
-"""What a check found: a field, its value, the rule it breaks and a value that would work."""
+"""The result of a check: a field, its value, the rule it breaks and a value that would work."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Finding(Frozen):
         return f"{self.severity}: {self.field} = {self.value!r}: {self.rule}. {self.suggestion}"
 
 
-def unknown(field: str, value: str, known: Iterable[str]) -> Finding:
+def unknown(field: str, value: str, choices: Iterable[str]) -> Finding:
     """The finding for a name that is not one of ``known``, with the nearest one as suggestion."""
-    names = sorted(known)
+    names = sorted(choices)
     near = difflib.get_close_matches(value, names, n=1, cutoff=0.4)
     hint = f"Did you mean {near[0]!r}? " if near else ""
     return Finding(

@@ -16,8 +16,8 @@ RESOURCES: dict[Vendor, str] = {"nvidia": "nvidia.com/gpu", "amd": "amd.com/gpu"
 class GpuSpec(Frozen):
     """One GPU, by its data sheet (dense rates, no sparsity).
 
-    ``memory_gib`` is what the driver reports as total, ``usable_gib`` what is left once a CUDA
-    context stands (SGLang's base for ``mem_fraction_static``). ``device_name`` is the name that CUDA reports, with
+    ``memory_gib`` is the total that the driver reports, ``usable_gib`` the rest after a CUDA context is
+    created (SGLang's base for ``mem_fraction_static``). ``device_name`` is the name that CUDA reports, with
     ``_`` for spaces: kernel configurations are filed under it. ``vendor`` decides which engines run on it, ``resource``
     is the name under which Kubernetes' device plugin counts it; left out, it is the vendor's usual one.
     """
@@ -43,7 +43,7 @@ class GpuSpec(Frozen):
 
     @model_serializer(mode="wrap")
     def _unusual_only(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without what every NVIDIA GPU has: fingerprints of specs made before these fields existed stay the same."""
+        """Leave out the values of every NVIDIA GPU: specs from before these fields existed keep their fingerprints."""
         fields: dict[str, Any] = handler(self)
         for name in ("vendor", "resource"):
             if fields.get(name) == type(self).model_fields[name].default:

@@ -1,7 +1,7 @@
 """Where the weights of a model profile come from: its repository on the Hugging Face hub, at one commit.
 
-A branch may move between two downloads, and measurements of "the same" model with it. The commits below were the
-newest that public references to these repositories name; another is chosen by ``model_revisions``.
+A branch may move between two downloads, so that measurements of "the same" model would differ. The commits below
+were the newest that public references to these repositories name; ``model_revisions`` chooses another.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 
 class HubModel(NamedTuple):
-    """A repository and the commit of it; ``revision`` is None where none is known: then the newest at the time."""
+    """A repository and one commit of it; ``revision`` None: the newest commit at the time of the download."""
 
     repository: str
     revision: str | None
@@ -27,14 +27,14 @@ _PROFILES = {
     "Qwen3-30B-A3B": HubModel("Qwen/Qwen3-30B-A3B", "ad44e777bcd18fa416d9da3bd8f70d33ebb85d39"),
     "Qwen3-30B-A3B-FP8": HubModel("Qwen/Qwen3-30B-A3B-FP8", "d206ba732169f29bb77fbf80fc2c4b81d4d30782"),
 }
-_BY_REPOSITORY = {known.repository: known for known in _PROFILES.values()}
+_BY_REPOSITORY = {source.repository: source for source in _PROFILES.values()}
 
 
 def hub_model(model: str, revisions: Mapping[str, str] | None = None) -> HubModel:
     """The repository of a profile's name or of a hub id.
 
     Args:
-        revisions: commits by hub id, instead of those known here.
+        revisions: commits by hub id that replace those of this module.
     """
-    known = _PROFILES.get(model) or _BY_REPOSITORY.get(model) or HubModel(model, None)
-    return known._replace(revision=(revisions or {}).get(known.repository, known.revision))
+    source = _PROFILES.get(model) or _BY_REPOSITORY.get(model) or HubModel(model, None)
+    return source._replace(revision=(revisions or {}).get(source.repository, source.revision))

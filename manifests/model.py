@@ -1,4 +1,4 @@
-"""The model, as far as serving it is concerned: read from its ``config.json``."""
+"""The properties of a model that serving depends on, read from its ``config.json``."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ class _Config:
                 Finding(
                     field="model",
                     value=self._name,
-                    rule=f"its config.json has none of {', '.join(keys)}: not a mixture-of-experts model we can read",
+                    rule=f"its config.json has none of {', '.join(keys)}: it is not a known mixture-of-experts format",
                     suggestion="Use an MoE model such as DeepSeek-R1, Qwen3-MoE or Mixtral",
                 )
             ]

@@ -13,7 +13,7 @@ _SINGLE = "model.safetensors"
 
 
 class Incomplete(Exception):
-    """What is wrong with which file."""
+    """A file is missing or damaged; carries its path and the rule it breaks."""
 
     def __init__(self, path: Path, rule: str) -> None:
         self.path = path
@@ -22,10 +22,10 @@ class Incomplete(Exception):
 
 
 def check(folder: Path, *, needs_weights: bool) -> None:
-    """Look at every file that an engine will need.
+    """Check every file that an engine needs.
 
     Raises:
-        Incomplete: one is missing, or is not what its own header or the index says.
+        Incomplete: a file is missing, or contradicts its header or the index.
     """
     for name in ("config.json", "tokenizer.json"):
         if not (folder / name).is_file():
@@ -36,7 +36,7 @@ def check(folder: Path, *, needs_weights: bool) -> None:
 
 
 def shards(folder: Path) -> list[str]:
-    """Names of the weight files, all of which are there.
+    """Names of the weight files, all of which exist.
 
     Raises:
         Incomplete: the index cannot be read, or names a file that is missing.
@@ -61,7 +61,7 @@ def _check_safetensors(shard: Path) -> None:
     with shard.open("rb") as file:
         header_size = int.from_bytes(file.read(8), "little")
         try:
-            # Of something else these 8 bytes may name any size.
+            # In another kind of file these 8 bytes may be any number.
             header = json.loads(file.read(min(header_size, size)))
             end = max(t["data_offsets"][1] for name, t in header.items() if name != "__metadata__")
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -72,7 +72,7 @@ def _check_safetensors(shard: Path) -> None:
 
 
 def measure(folder: Path) -> dict[str, int | bool]:
-    """Number and bytes of a model's files, and whether weights are among them; a downloader's own notes left out."""
+    """Number and bytes of a model's files, and whether weights are among them, without a downloader's own notes."""
     files = [p for p in folder.rglob("*") if p.is_file() and ".cache" not in p.relative_to(folder).parts]
     return {
         "files": len(files),

@@ -1,4 +1,4 @@
-"""A parameter of a run: its texts, its type with bounds, its default; checked alike on every way in."""
+"""A parameter of a run: texts, type with bounds and default, with the same checks for every source of values."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from wideloop.manifests.findings import Finding, unknown
 
 @dataclass(frozen=True, eq=False)
 class Parameter:
-    """One value that a run is asked with.
+    """One input value of a run.
 
     Attributes:
         name: its key in the trigger form, in ``--conf``, over REST and in a request file.
-        title, help, section: what the form shows.
+        title, help, section: texts of the trigger form.
         type: an annotation with its bounds, e.g. ``Annotated[int, Field(ge=1)]``; see :func:`field_type`.
         default: the value of a run that does not name it.
-        example: a value that works, for refusals; by default the default.
-        form: more JSON schema for the form alone, e.g. ``examples``.
+        example: a value that works, for error messages; by default the default.
+        form: further JSON schema keys for the form only, e.g. ``examples``.
     """
 
     name: str
@@ -36,10 +36,10 @@ class Parameter:
     form: Mapping[str, Any] = field(default_factory=dict)
 
     def parse(self, value: Any) -> Any:
-        """``value``, as JSON has it, as the parameter's type has it.
+        """Convert the JSON value ``value`` to the parameter's type.
 
         Raises:
-            Refused: it has another type, or is out of bounds.
+            Refused: the value has another type or is out of bounds.
         """
         try:
             return _adapter(self).validate_json(json.dumps(value), strict=True)
@@ -51,7 +51,7 @@ class Parameter:
             raise Refused([self.finding(repr(value)[:100], f"is no JSON value: {error}")]) from error
 
     def finding(self, value: Any, rule: str) -> Finding:
-        """Why ``value`` is refused, with a value that works."""
+        """The error for ``value``, with a value that works."""
         works = self.default if self.example is None else self.example
         suggestion = "Leave it empty for the engine's own choice" if works is None else f"Use e.g. {works}"
         return Finding(field=self.name, value=value, rule=rule, suggestion=suggestion)
@@ -62,16 +62,16 @@ class Parameter:
 
 
 def field_type(model: type[BaseModel], name: str) -> Any:
-    """The type of a model's field with its bounds, so that they are written once."""
+    """The type of a model's field with its bounds, so that bounds are written only there."""
     info = model.model_fields[name]
     return Annotated[info.annotation, *info.metadata] if info.metadata else info.annotation
 
 
 def parse_all(parameters: Iterable[Parameter], values: Mapping[str, Any]) -> dict[str, Any]:
-    """All parameters by name, parsed; one that is not among ``values`` has its default.
+    """All parameters by name, parsed; a parameter that is missing in ``values`` gets its default.
 
     Raises:
-        Refused: a value is of another type or out of bounds, or there is no such parameter. Names all of them.
+        Refused: a value has another type or is out of bounds, or a name is unknown. Lists all such errors.
     """
     by_name = {p.name: p for p in parameters}
     findings = [unknown_parameter(name, values[name], by_name) for name in values if name not in by_name]
@@ -98,7 +98,7 @@ def _adapter(parameter: Parameter) -> TypeAdapter[Any]:
 
 
 def _flat(schema: dict[str, Any]) -> dict[str, Any]:
-    """``anyOf`` a type and null as that type or null, which is how the form tells an optional field."""
+    """Rewrite ``anyOf`` a type and null as a list of types, by which the form recognises an optional field."""
     options = schema.pop("anyOf", None)
     if options is None:
         return schema

@@ -24,12 +24,12 @@ _GPUS = _HARDWARE / "gpus.yaml"
 
 
 def model_names() -> tuple[str, ...]:
-    """Names :func:`model` knows, sorted."""
+    """Names that :func:`model` accepts, sorted."""
     return tuple(sorted(p.parent.name for p in _MODELS.glob("*/config.json")))
 
 
 def hardware_names() -> tuple[str, ...]:
-    """Names :func:`hardware` knows, sorted."""
+    """Names that :func:`hardware` accepts, sorted."""
     return tuple(sorted(p.stem for p in _HARDWARE.glob("*.yaml") if p != _GPUS))
 
 
@@ -37,7 +37,7 @@ def model_config_path(name_or_path: str) -> Path:
     """The config.json of a shipped profile, or of a model directory or file given by path.
 
     Raises:
-        Refused: neither.
+        Refused: ``name_or_path`` is neither a profile's name nor such a path.
     """
     if name_or_path in model_names():
         return _MODELS / name_or_path / "config.json"

@@ -1,4 +1,4 @@
-"""Errors of published Wide-EP recipes, named where a deployment repeats them.
+"""Findings about deployments that repeat an error of published Wide-EP recipes.
 
 The recipes are NVIDIA's labs on expert parallelism and Dynamo's guide for DeepSeek-R1 on H100.
 """
@@ -13,33 +13,33 @@ from wideloop.manifests.findings import Finding
 from wideloop.manifests.hardware import GpuSpec
 
 _GPUS_IN_NAME = re.compile(r"(?<![a-z0-9])(\d+)-?gpus?(?![a-z0-9])")
-#: Workers of the recipes that do not fit: at most so many GPUs of at most so many GiB.
+#: Largest worker of the recipes that do not fit: number of GPUs, GiB of each.
 _LARGEST, _GPU_GIB = 8, 80
-#: Bytes of a claim of "500 GB", whichever GB is meant.
+#: Upper bound for the bytes of a "500 GB" claim, in GB or GiB.
 _LAB_CLAIM = range(490 * 10**9, 500 * 1024**3 + 1)
 
 
-def findings(spec: DeploymentSpec) -> list[Finding]:
-    """Those of the errors that no other check finds."""
+def published_error_findings(spec: DeploymentSpec) -> list[Finding]:
+    """Errors of recipes that no other check reports."""
     return [*_nothing_left(spec), *_other_total(spec)]
 
 
 def redundancy(redundant: int, ep: int) -> str:
-    """What to add to the rule that ``redundant`` experts break with EP ``ep``: 272 experts do not divide by 72."""
+    """Addition to the rule that ``redundant`` experts break with EP ``ep``: 272 experts do not divide by 72."""
     if not redundant:
         return ""
     return f"; published rules of thumb (16, 32, 64; half the GPUs to all of them) do not look at EP {ep}"
 
 
 def too_small(worker: WorkerSpec, gpu: GpuSpec) -> str:
-    """What to add to the rule that a model's weights break on ``worker``: 671 GB on 4 or 8 GPUs of 80 GB."""
+    """Addition to the rule that a model's weights break on ``worker``: 671 GB on 4 or 8 GPUs of 80 GB."""
     if worker.layout.gpus > _LARGEST or gpu.memory_gib > _GPU_GIB:
         return ""
     return "; published manifests of DeepSeek-R1 for 8 and 16 GPUs of 80 GB overlook it"
 
 
 def small_claim(claim_bytes: int) -> str:
-    """What to add to the rule that a model breaks on a claim of ``claim_bytes``: 690 GB on "500 GB"."""
+    """Addition to the rule that a model breaks on a claim of ``claim_bytes``: 690 GB on "500 GB"."""
     if claim_bytes not in _LAB_CLAIM:
         return ""
     return "; published storage requirements of DeepSeek-R1 (500 GB) overlook it"

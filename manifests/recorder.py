@@ -1,7 +1,7 @@
-"""What SGLang's expert-distribution recorder cannot do, said before anything is launched.
+"""Findings about what SGLang's expert-distribution recorder cannot do, before anything is launched.
 
-Sources: ``srt/eplb/expert_distribution.py`` and ``eplb_manager.py`` of 0.5.17 to 0.5.23. All of these fail, or record
-nonsense, only after the model was loaded.
+Sources: ``srt/eplb/expert_distribution.py`` and ``eplb_manager.py`` of 0.5.17 to 0.5.23. In SGLang all
+of these fail, or record wrong counts, only after the model was loaded.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from collections.abc import Iterator
 from wideloop.manifests.deployment import DeploymentSpec, WorkerSpec
 from wideloop.manifests.findings import Finding
 
-#: Width of the per-token recorder's table: DeepSeek-V3's experts per token.
+#: Width of the per-token recorder's table: the experts per token of DeepSeek-V3.
 PER_TOKEN_TOP_K = 8
 
 
-def findings(spec: DeploymentSpec) -> list[Finding]:
-    """Why ``spec`` could not be recorded as it asks, or not be rebalanced online, which records too.
+def recorder_findings(spec: DeploymentSpec) -> list[Finding]:
+    """Errors about the recording that ``spec`` requests, and about online rebalancing, which also records.
 
-    Pipeline parallelism, whose stages are not gathered into one dump, is not among them: a worker here has none.
+    Pipeline parallelism, whose stages are not gathered into one dump, is not checked: workers here do not use it.
     """
     if spec.record_experts is not None and spec.recorded_passes == 0:
         return [_finding("recorded_passes", 0, "a recorder that keeps no pass records nothing", "1000, or -1 for all")]

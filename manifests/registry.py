@@ -24,7 +24,7 @@ class Registry(Generic[Interface]):
     """The implementations of one interface.
 
     Attributes:
-        kind: what an implementation is called in messages, and the field that names one, e.g. ``engine``.
+        kind: word for an implementation in messages and name of the field that selects it, e.g. ``engine``.
         group: entry-point group in which other packages offer theirs, e.g. ``wideloop.engines``.
         registered: classes that this process registered, by name; they take precedence over all others.
         lazy: ``"module:Class"`` by name: what this project ships, imported on first use.

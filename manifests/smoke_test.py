@@ -1,4 +1,4 @@
-"""Whether an environment holds what it must: import each module there, and say which version it is.
+"""Check an environment: import each of its required modules and print their versions.
 
 The same script runs as a child process in a local environment and as a Job's pod in an image.
 """
@@ -25,6 +25,6 @@ print(text)
 
 
 def versions(output: str) -> dict[str, str]:
-    """The versions that the script printed last."""
-    found: dict[str, str] = json.loads(output.strip().splitlines()[-1])
-    return found
+    """Parse the versions from the last line that the script printed."""
+    imported: dict[str, str] = json.loads(output.strip().splitlines()[-1])
+    return imported

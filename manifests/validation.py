@@ -1,4 +1,4 @@
-"""Rules every engine shares: what a deployment must satisfy before anything is launched."""
+"""The rules of all engines that a deployment must satisfy before anything is launched."""
 
 from __future__ import annotations
 
@@ -12,7 +12,12 @@ from wideloop.manifests.model import ModelSpec
 
 def validate(spec: DeploymentSpec) -> list[Finding]:
     """Static findings about ``spec``; memory is judged by ``wideloop.tuning.memory.findings``."""
-    findings = _roles(spec) + _capacity(spec) + recorder.findings(spec) + published_errors.findings(spec)
+    findings = (
+        _roles(spec)
+        + _capacity(spec)
+        + recorder.recorder_findings(spec)
+        + published_errors.published_error_findings(spec)
+    )
     for worker in spec.workers:
         findings += _layout(worker) + _experts(spec.model, worker) + _knobs(worker)
     return findings

@@ -1,4 +1,4 @@
-"""What is asked of a deployment, and how well it has to answer."""
+"""The load that a deployment is measured with, and the service level that it has to meet."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-#: The load generator of every workload that was stored before workloads named theirs.
+#: The load generator of workloads that were stored before a workload named its load generator.
 _FIRST_CLIENT = ("aiperf", "0.13.0")
 
 
@@ -17,8 +17,7 @@ class Workload(BaseModel):
     Lengths are in tokens. ``requests_per_slot`` is the number of requests each concurrent slot
     sends at a level, so a level sends ``concurrency * requests_per_slot`` requests.
 
-    A workload that was stored before the client was part of it reads as one of aiperf 0.13.0, the only client there
-    was.
+    A workload that was stored without a client is read as one of aiperf 0.13.0, the only client at that time.
     """
 
     model_config = ConfigDict(frozen=True)

@@ -83,9 +83,9 @@ def ignoring(load: Floats, placement: Placement) -> Floats:
 
 def _state(moved: bool, same: Floats, permuted: Floats) -> Literal["honoured", "ignored", "unclear", "untold"]:
     # A layer whose experts are all used alike correlates with nothing.
-    known = ~np.isnan(same) & ~np.isnan(permuted)
-    if not moved or not known.any():
+    comparable = ~np.isnan(same) & ~np.isnan(permuted)
+    if not moved or not comparable.any():
         return "untold"
-    if np.median(same[known]) >= _SAME:
+    if np.median(same[comparable]) >= _SAME:
         return "honoured"
-    return "ignored" if np.median(permuted[known]) >= _SAME else "unclear"
+    return "ignored" if np.median(permuted[comparable]) >= _SAME else "unclear"

@@ -159,11 +159,11 @@ class TuningStudy:
                 point = self._space.rounded(trial.params)
                 return self._asked(trial.number, point, trial.user_attrs, finished=trial.state.is_finished())
         self._study.sampler = self._sampler()
-        asked = self._study.ask()
-        point = self._space.suggest(asked)
+        new_trial = self._study.ask()
+        point = self._space.suggest(new_trial)
         # The name comes last: a trial that has one is whole.
-        asked.set_user_attr(_RUN, run)
-        return self._asked(asked.number, point, asked.user_attrs, finished=False)
+        new_trial.set_user_attr(_RUN, run)
+        return self._asked(new_trial.number, point, new_trial.user_attrs, finished=False)
 
     def _asked(self, number: int, point: Point, attrs: Mapping[str, Any], finished: bool) -> Asked:
         return Asked(number=number, point=point, kind=_kind(attrs), why=attrs.get(_WHY, "sampler"), finished=finished)

@@ -34,7 +34,7 @@ yes "$2" | head -n "$3" > "$1/{REQUESTS_FILE}"
 printf '%s\\n' "$4" > "$1/{CONFIG_FILE}"
 exec aiperf profile -f "$1/{CONFIG_FILE}"
 """
-# The two variables: aiperf takes a tokenizer directory for a hub name when either is set, and fails.
+# The command unsets both variables: when either is set, aiperf takes a tokenizer directory for a hub name and fails.
 
 
 class Aiperf(LoadGenerator):
@@ -44,7 +44,7 @@ class Aiperf(LoadGenerator):
     version = "0.13.0"
     environment = "benchmark"
     imports = ("aiperf.cli",)
-    #: What aiperf leaves beside these is its own copy of the prompts.
+    #: Suffixes of the files with results; aiperf's other files are its copy of the prompts.
     result_suffixes = (".json", ".jsonl", ".csv", ".log", ".txt", ".yaml")
 
     def command(
@@ -60,13 +60,13 @@ class Aiperf(LoadGenerator):
         """As :meth:`LoadGenerator.command`.
 
         ``cache_dir`` keeps tokenised prompts (default: aiperf's own, under the home directory). The first start fills
-        it; the key holds lengths, number, seed and tokenizer.
+        the cache; its key holds lengths, number, seed and tokenizer.
         """
         config = client_config(workload, url=url, model=model, tokenizer_dir=tokenizer_dir, out_dir=out_dir)
         row = json.dumps({"input_length": workload.isl, "output_length": workload.osl})
         rows = workload.warmup_requests + workload.requests_per_slot * sum(workload.concurrency)
         env = {
-            # aiperf forgets its copy of the data set in the temporary directory; here it goes with the artefacts.
+            # aiperf leaves its copy of the data set in TMPDIR; in out_dir it is removed with the other files.
             "AIPERF_DATASET_MMAP_BASE_PATH": out_dir,
             "HF_HUB_DISABLE_TELEMETRY": "1",
         }
@@ -75,7 +75,7 @@ class Aiperf(LoadGenerator):
         return Command(argv=("sh", "-c", _WRITE_AND_RUN, "sh", out_dir, row, str(rows), json.dumps(config)), env=env)
 
     def keeps(self, file_name: str) -> bool:
-        """Configuration and records; not the prompts (``inputs.json``), which are larger than all the rest."""
+        """Keep configuration and records; not the prompts (``inputs.json``), which are larger than all other files."""
         return ".json" in file_name and "inputs" not in file_name
 
 

@@ -1,4 +1,4 @@
-"""The load generator seam: what a client is, what it runs in, and how it is told to measure a workload.
+"""The load generator seam: what a client is, which environment it runs in, and how it measures a workload.
 
 A load generator is pure: it turns a workload into a command line. Starting, watching and ending the client is the
 target's business; its files are read by the :class:`wideloop.results.clients.base.ResultReader` of the same name.
@@ -21,7 +21,7 @@ class LoadGenerator(ABC):
         environment: name of its lock file in ``manifests/environments``, of its recipe in ``manifests/images``, and
             of the virtual environment that it runs in on the local target.
         imports: modules that must import in that environment (the smoke test of the image).
-        result_suffixes: ends of the names of the files that hold results; a target brings only these back. Empty: all.
+        result_suffixes: suffixes of the files that hold results; a target fetches only these. Empty: all files.
 
     Example:
         A closed loop that sends one request after the other and prints nothing that is kept::

@@ -1,1 +1,1 @@
-"""Code that runs inside an engine's own Python: standard library and the engine, nothing of ours around it."""
+"""Code that runs inside an engine's own Python: it imports the standard library and the engine only."""

@@ -1,7 +1,7 @@
-"""A tuned file of SGLang's fused-MoE kernel for a number of local experts that has none: the nearest one's copy.
+"""Provide a tuned file of SGLang's fused-MoE kernel where SGLang has none: a copy of the nearest number of experts.
 
-SGLang names these files by the number of local *physical* experts and falls back to untuned tiles without a file,
-so that one more redundant expert can cost 30 % of prefill (measured, SGLang 0.5.17 on two H200: 68 instead of 64
+SGLang names these files by the number of local *physical* experts and uses untuned tiles when a file is missing,
+so one more redundant expert can cost 30 % of prefill (measured, SGLang 0.5.17 on two H200: 68 instead of 64
 experts). Tiles depend on an expert's width and on rows per expert, hardly on how many experts there are
 (within a factor of two: one batch is spread over all of them).
 """
@@ -18,24 +18,24 @@ _SIBLINGS = (("NVIDIA_H200", "NVIDIA_H100_80GB_HBM3", "NVIDIA_H100", "NVIDIA_H80
 
 
 def provide(stock: Path, name: str, own: Path, triton: str) -> Path | None:
-    """Make ``own`` a folder for ``SGLANG_MOE_CONFIG_DIR`` that has all of ``stock`` and ``name`` besides.
+    """Make ``own`` a folder for ``SGLANG_MOE_CONFIG_DIR`` that holds all files of ``stock`` and the file ``name``.
 
     Args:
         stock: SGLang's folder with ``configs/triton_<version>/`` in it.
-        name: the file looked for, e.g. ``E=68,N=1536,device_name=NVIDIA_H200.json``.
-        triton: version of the installed triton, which SGLang looks under first.
+        name: the file that SGLang looks for, e.g. ``E=68,N=1536,device_name=NVIDIA_H200.json``.
+        triton: version of the installed triton, whose folder SGLang reads first.
 
     Returns:
-        The file whose tiles were copied; None when nothing had to be done or nothing suits.
+        The file whose tiles were copied; None when the file exists already or no file is near enough.
     """
-    known = sorted(stock.glob("configs/triton_*/E=*.json"))
+    stock_files = sorted(stock.glob("configs/triton_*/E=*.json"))
     wanted = _NAME.fullmatch(name)
-    if wanted is None or any(file.name == name for file in known):
+    if wanted is None or any(file.name == name for file in stock_files):
         return None
-    donor = _nearest(wanted, known)
+    donor = _nearest(wanted, stock_files)
     if donor is None:
         return None
-    for file in known:
+    for file in stock_files:
         link = own / file.relative_to(stock)
         link.parent.mkdir(parents=True, exist_ok=True)
         if not link.exists():
@@ -46,17 +46,17 @@ def provide(stock: Path, name: str, own: Path, triton: str) -> Path | None:
     return donor
 
 
-def _nearest(wanted: re.Match[str], known: list[Path]) -> Path | None:
-    """Of the same width and type: the nearest number of experts, then this device's before a sibling's, then newest."""
+def _nearest(wanted: re.Match[str], stock_files: list[Path]) -> Path | None:
+    """The file of the same width and type whose number of experts is nearest; then this device's, then the newest."""
     family = next((s for s in _SIBLINGS if wanted["device"] in s), (wanted["device"],))
     best: tuple[tuple[int, int], Path] | None = None
-    for file in known:
-        found = _NAME.fullmatch(file.name)
-        if found is None or (found["n"], found["rest"]) != (wanted["n"], wanted["rest"]):
+    for file in stock_files:
+        match = _NAME.fullmatch(file.name)
+        if match is None or (match["n"], match["rest"]) != (wanted["n"], wanted["rest"]):
             continue
-        if found["device"] not in family or not 0.5 <= int(found["e"]) / int(wanted["e"]) <= 2:
+        if match["device"] not in family or not 0.5 <= int(match["e"]) / int(wanted["e"]) <= 2:
             continue
-        rank = (abs(int(found["e"]) - int(wanted["e"])), int(found["device"] != wanted["device"]))
+        rank = (abs(int(match["e"]) - int(wanted["e"])), int(match["device"] != wanted["device"]))
         # Later folders are newer versions of Triton.
         if best is None or rank <= best[0]:
             best = (rank, file)

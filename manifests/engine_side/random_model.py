@@ -1,10 +1,10 @@
-r"""Make a model directory of a shape alone: config, tokenizer, and no weights, which the engine draws at its start.
+r"""Make a model directory without weights: config and tokenizer; the engine draws the weights when it starts.
 
     python -m wideloop.manifests.engine_side.random_model \
         --config manifests/models/Random-Qwen3-MoE-8L/config.json --out DIR
 
-A real checkpoint of such a size would be written and read for minutes; how long a step takes does not depend on what
-the weights are, but on which experts tokens go to: ``random_weights`` sees to that.
+Writing and reading a real checkpoint of such a size takes minutes. The duration of a step does not depend on the
+weights' values, but on which experts tokens go to; ``random_weights`` makes that distribution uneven.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from pathlib import Path
 
 from wideloop.manifests.engine_side import tokenizer
 
-#: Key in config.json under which the arguments of ``random_weights.fill`` stand.
+#: Key in config.json that holds the arguments of ``random_weights.fill``.
 KEY = "random_router"
-#: File in a model directory that says that its weights are to be drawn; there are none.
+#: File that marks a model directory without weights, which the engine has to draw.
 MARKER = "RANDOM_WEIGHTS"
 
 

@@ -22,8 +22,8 @@ def fill(parameters: Iterable[tuple[str, torch.Tensor]], sigma: float, block: fl
     Args:
         sigma: standard deviation of an expert's bias; its load is about log-normal in it (0.8: 6 to 10 times the mean
             at the hottest of 128).
-        block: what the first half of a layer's experts has more (or, for half of the layers, less) than the second,
-            which makes a placement in order uneven.
+        block: difference of bias between the first and the second half of a layer's experts (negative in half of the
+            layers), which makes a placement in order uneven.
     """
     named = dict(parameters)
     hidden = next(p.shape[1] for n, p in named.items() if n.endswith("embed_tokens.weight"))
@@ -33,7 +33,7 @@ def fill(parameters: Iterable[tuple[str, torch.Tensor]], sigma: float, block: fl
         for name, parameter in named.items():
             router = _ROUTER.search(name)
             if name.endswith("embed_tokens.weight"):
-                # One seed: each rank's rows are other tokens', and which does not matter.
+                # The same seed on every rank: the rows of each rank belong to other tokens, so equal values do no harm.
                 parameter.normal_(generator=torch.Generator(parameter.device).manual_seed(_SEED))
                 parameter += direction.to(parameter)
             elif name.endswith("lm_head.weight"):
@@ -58,6 +58,6 @@ def _router(experts: int, direction: torch.Tensor, layer: int, sigma: float, blo
 
 
 def _normal(shape: tuple[int, ...], seed: int) -> torch.Tensor:
-    """Float32 on the CPU, whatever the loader's defaults are: the same on every rank."""
+    """Standard normal values in float32 on the CPU, whatever the loader's defaults are: equal on every rank."""
     generator = torch.Generator("cpu").manual_seed(seed)
     return torch.randn(shape, generator=generator, dtype=torch.float32, device="cpu")

@@ -1,4 +1,4 @@
-"""Start SGLang's server; with ``standby`` everything is imported first, and the server's flags come later.
+"""Start SGLang's server; ``standby`` imports everything first and receives the server's flags later.
 
     python -m wideloop.manifests.engine_side.sglang_server serve [--kernel-file NAME --kernel-dir DIR] -- FLAGS...
     python -m wideloop.manifests.engine_side.sglang_server standby HANDOVER --processes N
@@ -33,7 +33,7 @@ def serve(options: Sequence[str]) -> None:
     """Run the server until it ends; ``options`` are those after the word ``serve``."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--kernel-file", default="", help="tuned file that the fused-MoE kernel will look for")
-    parser.add_argument("--kernel-dir", type=Path, help="where to make one when SGLang has none")
+    parser.add_argument("--kernel-dir", type=Path, help="folder for a copy when SGLang has no such file")
     ours, flags = parser.parse_args(_before(options)), _after(options)
     if ours.kernel_file and ours.kernel_dir:
         _provide_kernel(ours.kernel_file, ours.kernel_dir)
@@ -50,7 +50,7 @@ def serve(options: Sequence[str]) -> None:
 
 
 def standby(handover: Path, processes: int) -> None:
-    """Import, wait for ``handover`` and serve what it says."""
+    """Import, wait for the file ``handover``, then run the command line in it."""
     pool = [_Prepared() for _ in range(processes)]
     for module in _SERVER_MODULES:
         importlib.import_module(module)
@@ -68,7 +68,7 @@ def standby(handover: Path, processes: int) -> None:
 
 
 class _Multiprocessing:
-    """The module ``multiprocessing``, but for processes that were started beforehand."""
+    """The module ``multiprocessing``, except that ``Process`` uses processes that were started beforehand."""
 
     def __init__(self, pool: list[_Prepared]) -> None:
         self._pool = pool
@@ -82,7 +82,7 @@ class _Multiprocessing:
 
 
 class _Handed:
-    """A process that runs its target in a prepared one, or by itself when there is none that suits."""
+    """A process that runs its target in a prepared child, or in a new process when no prepared one fits."""
 
     def __init__(self, pool: list[_Prepared], process: Any, call: dict[str, Any]) -> None:
         self._pool = pool
@@ -90,7 +90,7 @@ class _Handed:
         self._call = call
 
     def start(self) -> None:
-        # SGLang puts numactl before the interpreter where it binds to a NUMA node: only a new process can have that.
+        # To bind to a NUMA node SGLang starts the interpreter through numactl, which needs a new process.
         bound = os.fsdecode(multiprocessing.spawn.get_executable()) != sys.executable
         if bound or not self._pool or "target" not in self._call:
             self._process.start()
@@ -104,7 +104,7 @@ class _Handed:
 
 
 class _Prepared:
-    """A child that has imported what SGLang's workers import, and waits to be told what to run."""
+    """A child process that has imported what SGLang's workers import and waits for a target to run."""
 
     def __init__(self) -> None:
         spawn = multiprocessing.get_context("spawn")

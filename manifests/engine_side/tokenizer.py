@@ -1,4 +1,4 @@
-"""A small tokenizer with a chat template, for model directories that are made on the spot.
+"""A small tokenizer with a chat template, for model directories without one.
 
 A byte-level BPE trained on the standard library's own source, so nothing is downloaded and the same Python writes
 the same files.
@@ -26,8 +26,8 @@ def write(out: Path, vocab: int, max_length: int) -> dict[str, int]:
     """Write the tokenizer's files and the generation config into ``out``.
 
     Args:
-        vocab: tokens at most; with more than 4096 the corpus decides how many there are.
-        max_length: tokens of the longest sequence the model takes.
+        vocab: largest number of tokens; above 4096 the corpus decides how many there are.
+        max_length: longest sequence that the model accepts, tokens.
 
     Returns:
         The special tokens' ids, under their names in config.json.

@@ -1,7 +1,7 @@
 """The engines, by name.
 
 Another package adds one by the decorator ``@ENGINES.register("name")``, or by an entry point of the group
-``wideloop.engines``. ``wideloop.tuning`` adds the simulated one, which is made of its models.
+``wideloop.engines``. ``wideloop.tuning`` adds the simulated engine, which uses the models of that package.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from wideloop.manifests.hardware import GpuSpec, Vendor
 from wideloop.manifests.memory import MemoryModel, WeightsAndCache
 from wideloop.manifests.model import ModelSpec
 
-#: Of the kernel for one GPU's experts: made for this shape, a slower one for all shapes, or no such choice.
+#: State of the kernel for one GPU's experts: tuned for this shape, the slower default, or no tuning needed.
 KernelState = Literal["tuned", "default", "not_needed"]
 
 
@@ -28,9 +28,9 @@ class Component(BaseModel):
     """One process (or pod) of a deployment, e.g. ``frontend``, ``prefill-0``.
 
     Attributes:
-        ports: names of the TCP ports it wants; the target picks the numbers. Clients ask at ``http``, a worker that
-            is not asked by them is controlled at ``control``.
-        gpus: how many of the host's it computes on, where it must be told apart from others which.
+        ports: names of the TCP ports that it listens on; the target picks the numbers. Clients send requests to
+            ``http``; a worker behind a frontend or router is controlled at ``control``.
+        gpus: number of the host's GPUs that the target must assign to it; 0: none has to be assigned.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -43,11 +43,11 @@ class Component(BaseModel):
 
 
 class Need(BaseModel):
-    """Something that an installation of the users' own must hold besides the engine.
+    """A package that an installation which the users provide must hold besides the engine.
 
     Attributes:
-        packages: any of these will do; the first is the one to install.
-        purpose: what it is needed for, as in "which ... needs".
+        packages: alternatives, any of which is enough; the first is the one to install.
+        purpose: the part that needs it; completes "which ... needs".
     """
 
     model_config = ConfigDict(frozen=True)
@@ -57,20 +57,20 @@ class Need(BaseModel):
 
 
 class Site(BaseModel):
-    """What the target decided about the place where one component runs.
+    """What the target decided for one component: interpreter, address, ports, folders.
 
     Attributes:
         python: interpreter of the engine's environment.
         host: address the component binds and is reached at.
         ports: number for each of the component's port names.
-        peers: the same of every component of the deployment, by its name; empty where they are found by other means.
+        peers: host and ports of every component by name; empty where components discover each other.
         spec_file: the DeploymentSpec as JSON, readable by the component.
         work_dir: a folder of the component's own for files it writes (recordings among them).
         shared_dir: a folder all components of the deployment share (service discovery).
         model_path: where the model's files are.
-        random_weights: the model's directory has no weights: the engine is to draw them.
-        options: what the users of this host add to the engine's command line.
-        cache_dir: where compiled kernels outlive the deployment; None: where the engine has them by itself.
+        random_weights: the model's directory has no weights; the engine draws them.
+        options: flags that the users of this host add to the engine's command line.
+        cache_dir: folder of compiled kernels that outlives the deployment; None: the engine's default folder.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -102,24 +102,24 @@ class Engine(ABC):
 
     Attributes:
         name: as in ``DeploymentSpec.engine``.
-        runtime: what its workers run under, which a target must be able to provide: ``native`` workers are servers
-            of their own, ``dynamo`` ones register with a Dynamo frontend.
+        runtime: what its workers run under; the target must provide it. ``native`` workers are independent servers,
+            ``dynamo`` workers register with a Dynamo frontend.
         default_version: the version of a deployment that names none; empty where flags do not depend on it.
-        vendors: of the GPUs that it runs on.
+        vendors: GPU vendors that it runs on.
         knobs: names of the :class:`~wideloop.manifests.deployment.Knobs` that it has; others are refused unless they
             are at their defaults.
-        simulated: results of this engine are no measurements of hardware and say so.
+        simulated: results of this engine are marked as simulated, because no hardware was measured.
         environment: name of its lock file in ``manifests/environments``.
         imports: modules that must import in its environment (the smoke test of the image).
         needs_weights: the model directory must hold the weight shards.
         start_timeout_s: how long a deployment may take to its first answer.
-        stop_grace_s: how long its processes may take to end when asked politely.
+        stop_grace_s: seconds that its processes get to end after SIGTERM.
         flush_path, record_start_path, record_stop_path, record_dump_path, metrics_path: HTTP paths on a
             worker's ``control`` port.
         generate_path: OpenAI-style chat completions on the frontend's ``http`` port.
-        has_recorder: it can record which experts are used. A cycle of one that cannot leaves recording and placing out.
+        has_recorder: it can record which experts are used; otherwise a cycle skips recording and placing experts.
         memory_model: how the GPU memory of a worker divides.
-        max_prefill_tokens: prompt tokens that a scheduler takes into one step at most, whatever the prefill chunk.
+        max_prefill_tokens: most prompt tokens that a scheduler takes into one step, whatever the prefill chunk.
         page_tokens: tokens of one page of the KV cache; a prefill chunk must be whole pages.
     """
 
@@ -154,13 +154,14 @@ class Engine(ABC):
         """The command line of one component."""
 
     def make_model(self, python: str, config_file: str, out_dir: str) -> Command | None:  # noqa: ARG002
-        """How to make a model directory from a bare config.json; None when real weights are needed."""
+        """The command that makes a model directory from a bare config.json; None when real weights are needed."""
         return None
 
     def standby(self, spec: DeploymentSpec, component: Component, site: Site) -> Command | None:  # noqa: ARG002
-        """A process that does what a component's start can do without its flags, touching no accelerator, and waits.
+        """The command of a process that prepares a component's start without its flags and without a GPU, then waits.
 
-        Only the layout of ``spec`` counts: its knobs may change until :meth:`hand_over`. None: nothing is gained.
+        Only the layout of ``spec`` matters: its knobs may change until :meth:`hand_over`. None: a standby would save no
+        time.
         """
         return None
 
@@ -173,19 +174,19 @@ class Engine(ABC):
         raise NotImplementedError(f"engine {self.name} has no standby")
 
     def needs(self, spec: DeploymentSpec, options: Sequence[str]) -> tuple[Need, ...]:  # noqa: ARG002
-        """What ``spec`` needs in the engine's environment besides :attr:`imports`, with the host's ``options``."""
+        """Packages that ``spec`` needs besides :attr:`imports` when ``options`` are added to the command lines."""
         return ()
 
     def option_findings(self, field: str, options: Sequence[str], version: str) -> list[Finding]:  # noqa: ARG002
-        """What the engine of that version refuses among ``options``, which users add to its command lines.
+        """Findings about ``options``, flags that users add to the command lines of that version.
 
         Args:
-            field: what the findings call the options: the setting that holds them.
+            field: name of the setting that holds the options, for the findings.
         """
         return []
 
     def will_die(self, log: Sequence[str]) -> bool:  # noqa: ARG002
-        """Whether a component whose log ends so will die, though it takes its time about it."""
+        """Whether a component that still runs will certainly end, by the last lines of its log."""
         return False
 
     def flush_call(self, wait_s: int) -> tuple[str, dict[str, object] | None]:
@@ -193,7 +194,7 @@ class Engine(ABC):
         return f"{self.flush_path}?timeout={wait_s}", None
 
     def refusal(self, answer: str) -> str | None:  # noqa: ARG002
-        """Why a worker did not do what it was asked although it answered with success; None when it did."""
+        """Why a worker did not carry out a request that it answered with status 200; None when it did."""
         return None
 
     def capture_sizes(self, max_bs: int) -> tuple[int, ...]:
@@ -220,7 +221,7 @@ class Engine(ABC):
         return False
 
     def recorded_copies(self, worker: WorkerSpec) -> int:
-        """How often a recording counts one token: on every rank where no all-to-all back end divides them.
+        """How often a recording counts one token: once per rank where no all-to-all back end divides the tokens.
 
         SGLang's recorder counts a rank's choices over all experts and adds up all ranks of the worker. Without such a
         back end every tensor-parallel rank routes every token, into however few groups the experts are divided.
@@ -229,16 +230,16 @@ class Engine(ABC):
 
     @abstractmethod
     def resolve(self, spec: DeploymentSpec) -> DeploymentSpec:
-        """``spec`` with every knob that is ``None`` replaced by what the engine itself would choose."""
+        """``spec`` with every knob that is ``None`` replaced by the engine's own choice."""
 
     def validate(self, spec: DeploymentSpec) -> list[Finding]:
-        """What this engine would refuse, or silently do wrong, about ``spec``.
+        """Findings about what this engine would refuse in ``spec``, or would silently do wrong.
 
-        An engine adds its own rules to those of the base class: the vendor of the GPUs, knobs that it lacks, and what
-        holds for every engine.
+        An engine adds its own rules to those of the base class: GPU vendor, missing knobs, and the rules of all
+        engines.
         """
         return [*support_findings(self, spec), *validation.validate(spec)]
 
     @abstractmethod
     def diagnose(self, component: Component, log: Sequence[str], exit_code: int | None) -> Diagnosis:
-        """Why ``component`` died, from its log and exit status (negative: the signal)."""
+        """Why ``component`` ended, from its log and exit status (negative: the signal)."""

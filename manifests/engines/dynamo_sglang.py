@@ -1,7 +1,7 @@
 """SGLang workers under Dynamo: its frontend in front, prefill and decode (or aggregated) workers behind.
 
-Read in ai-dynamo 1.6.1 (``dynamo/sglang/args.py``, ``backend_args.py``, ``engine_routes.py``). A worker has no HTTP
-server of SGLang's: what we ask of one is exposed on Dynamo's system port, below ``/engine/``.
+Read in ai-dynamo 1.6.1 (``dynamo/sglang/args.py``, ``backend_args.py``, ``engine_routes.py``). A worker does
+not run SGLang's HTTP server: Dynamo's system port exposes flush and recorder below ``/engine/``.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class DynamoSglangEngine(SglangFamily):
         return (Component(name="frontend", role="frontend", ports=("http",)), *workers)
 
     def command(self, spec: DeploymentSpec, component: Component, site: Site) -> Command:
-        # Files of an image's own are all that is there: looking for newer ones would only take time, or fail.
+        # The pod has only the image's files: asking the hub for newer ones would cost time, or fail.
         env = {"HF_HUB_OFFLINE": "1"} if site.model_path.startswith("/") else {}
         if component.role == "frontend":
             arguments = ("--http-host", _ANY_ADDRESS, "--http-port", str(site.ports["http"]))
@@ -86,13 +86,13 @@ class DynamoSglangEngine(SglangFamily):
         return self.flush_path, {"timeout_s": wait_s}
 
     def refusal(self, answer: str) -> str | None:
-        """Routes answer with status 200 and a JSON object that tells of success, where the method does."""
+        """Routes answer with status 200 and a JSON object; ``success`` is false in it when the method failed."""
         try:
-            said = json.loads(answer)
+            reply = json.loads(answer)
         except ValueError:
             return None
-        if isinstance(said, dict) and said.get("success") is False:
-            return str(said.get("message") or answer)
+        if isinstance(reply, dict) and reply.get("success") is False:
+            return str(reply.get("message") or answer)
         return None
 
     def resolve(self, spec: DeploymentSpec) -> DeploymentSpec:
@@ -100,13 +100,13 @@ class DynamoSglangEngine(SglangFamily):
         return super().resolve(spec.changed(workers=workers))
 
     def validate(self, spec: DeploymentSpec) -> list[Finding]:
-        findings = [*super().validate(spec), *sglang_checks.findings(spec)]
+        findings = [*super().validate(spec), *sglang_checks.sglang_findings(spec)]
         wrong = any(f.severity == "error" for f in findings)
         return findings if wrong else [*findings, *_kernels(spec)]
 
 
 def _kernels(spec: DeploymentSpec) -> list[Finding]:
-    """Numbers of local experts that the image has no tuned kernel for: a third of prefill was measured to be lost."""
+    """Warnings for numbers of local experts without a tuned kernel, which cost a third of prefill (measured)."""
     findings = []
     for worker in spec.workers:
         kernel = worker_kernel(spec.model, spec.hardware.gpu, worker, spec.engine_version or DEFAULT_VERSION)

@@ -1,4 +1,4 @@
-"""SGLang as servers on one host: one that prefills and decodes, or some for each behind SGLang's own router."""
+"""SGLang as servers on one host: a single aggregated server, or prefill and decode servers behind SGLang's router."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ class SglangEngine(SglangFamily):
     imports = ("sglang", "sgl_kernel", "torch")
     #: A checkpoint of 700 GB is read for a quarter of an hour.
     start_timeout_s = 1800.0
-    #: Its own way out drains requests for six seconds, of which there are none when we end it.
+    #: SGLang's shutdown drains requests for six seconds; no request is running when the target ends it.
     stop_grace_s = 2.0
 
     def components(self, spec: DeploymentSpec) -> tuple[Component, ...]:
-        """One server, which clients ask themselves, or the router and those it asks."""
+        """One server that clients send requests to, or the router and the servers behind it."""
         if not _disaggregated(spec):
             return tuple(
                 Component(name=f"{w.role}-0", role=w.role, ports=("http",), gpus=w.layout.gpus) for w in spec.workers
@@ -70,7 +70,7 @@ class SglangEngine(SglangFamily):
 
     def standby(self, spec: DeploymentSpec, component: Component, site: Site) -> Command | None:
         if component.role == "frontend":
-            return None  # The router is there within a second.
+            return None  # The router starts within a second.
         worker = spec.worker(component.role)  # type: ignore[arg-type]
         processes = str(worker.layout.tp + 1)  # One for each GPU, and one that turns tokens into text.
         handover = f"{site.work_dir}/{_HANDOVER}"
@@ -90,13 +90,13 @@ class SglangEngine(SglangFamily):
         return Command(argv=argv, env=_ENV)
 
     def validate(self, spec: DeploymentSpec) -> list[Finding]:
-        return [*_one_host(spec), *super().validate(spec), *sglang_checks.findings(spec, repaired=REPAIRED)]
+        return [*_one_host(spec), *super().validate(spec), *sglang_checks.sglang_findings(spec, repaired=REPAIRED)]
 
     def will_die(self, log: Sequence[str]) -> bool:
         return sglang_failures.will_die(log)
 
 
-#: ``wideloop.manifests.engine_side`` must be importable in the engine's Python, which has nothing else of ours.
+#: ``wideloop.manifests.engine_side`` must be importable in the engine's Python, where this project is not installed.
 _ENV = {
     "PYTHONPATH": str(Path(manifests.__file__).parents[2]),
     "SGLANG_EXTERNAL_MODEL_PACKAGE": _MODELS,
@@ -105,7 +105,7 @@ _ENV = {
 
 
 def _kernel(spec: DeploymentSpec, worker: WorkerSpec, version: str, site: Site) -> tuple[str, ...]:
-    """Where the worker's number of local experts has no tuned kernel, the server is to take the nearest one's."""
+    """Flags that have the server use the nearest tuned kernel, where its number of local experts has none."""
     kernel = worker_kernel(spec.model, spec.hardware.gpu, worker, version)
     if kernel.state != "default":
         return ()
@@ -132,13 +132,13 @@ def _servers(spec: DeploymentSpec) -> tuple[Component, ...]:
 
 
 def _port(site: Site) -> int:
-    """Where a server listens: clients ask one that stands alone, and the router's servers are asked by the router."""
+    """The port a server listens on: ``http`` for clients when it stands alone, ``control`` behind the router."""
     return site.ports.get("http") or site.ports["control"]
 
 
 def _one_host(spec: DeploymentSpec) -> list[Finding]:
-    """No part of a deployment may need another host, nor several servers where no router stands before them."""
-    findings = [*sglang_disaggregation.findings(spec.workers)]
+    """Errors where a deployment needs a second host, or several servers without a router in front of them."""
+    findings = [*sglang_disaggregation.missing_half_findings(spec.workers)]
     if spec.hardware.nodes > 1:
         findings.append(
             Finding(

@@ -1,4 +1,4 @@
-"""What SGLang would refuse only after it has loaded a model for minutes, or would silently do wrong.
+"""Checks of what SGLang would refuse only after loading a model for minutes, or would silently do wrong.
 
 Each rule names the assertion or the code it stands for; read in 0.5.17 to 0.5.23.
 """
@@ -14,36 +14,36 @@ from wideloop.manifests.engines.sglang_flags import dispatch_tokens
 from wideloop.manifests.findings import Finding
 from wideloop.manifests.model import ModelSpec
 
-#: DeepEP counts tokens in a field that ends here (``srt/layers/moe/token_dispatcher/deepep.py``).
+#: Largest number of tokens in DeepEP's counter (``srt/layers/moe/token_dispatcher/deepep.py``).
 MAX_DISPATCH_TOKENS = 1024
-#: A rank that gets fewer tokens of a prefill chunk than this leaves its matrix multiplications short of work.
+#: With fewer tokens of a prefill chunk per rank, matrix multiplications do not fill the GPU.
 _SMALL_CHUNK = 1024
 #: Models whose own code hands a placement to the router, without an all-to-all back end, only while EPLB is online.
 _REMAPS_ONLINE = ("DeepseekV2ForCausalLM", "DeepseekV3ForCausalLM")
 
 
-def findings(spec: DeploymentSpec, repaired: Collection[str] = ()) -> list[Finding]:
-    """What SGLang's own code would refuse about ``spec``, versions included, beyond what every engine would.
+def sglang_findings(spec: DeploymentSpec, repaired: Collection[str] = ()) -> list[Finding]:
+    """Findings of SGLang's own rules and versions about ``spec``, beyond the rules of every engine.
 
-    ``repaired``: architectures whose routing follows the placement in every version, by a class of our own.
+    ``repaired``: architectures whose routing follows the placement in every version, through this project's classes.
     """
-    unknown_version = sglang_versions.finding(spec.engine_version or sglang_versions.DEFAULT_VERSION)
+    unknown_version = sglang_versions.version_finding(spec.engine_version or sglang_versions.DEFAULT_VERSION)
     if unknown_version is not None:
         return [unknown_version]
-    found: list[Finding] = []
+    findings: list[Finding] = []
     for worker in spec.workers:
-        found += [*_attention(spec.model, worker), *_quantised(spec.model, worker), *_deepep(worker)]
-        found += [*_eplb(worker), *_batches(worker)]
+        findings += [*_attention(spec.model, worker), *_quantised(spec.model, worker), *_deepep(worker)]
+        findings += [*_eplb(worker), *_batches(worker)]
         if spec.model.architecture not in repaired:
-            found += _ignored_placement(spec, worker)
-    return found
+            findings += _ignored_placement(spec, worker)
+    return findings
 
 
 def _attention(model: ModelSpec, worker: WorkerSpec) -> Iterator[Finding]:
     """``assert num_heads % attn_tp_size == 0`` in the models."""
     layout = worker.layout
     if layout.tp % layout.dp:
-        return  # Said already.
+        return  # The base class reports it.
     shards = layout.tp // layout.dp
     if model.num_attention_heads % shards:
         works = next(d for d in range(layout.dp, layout.tp + 1) if not (layout.tp % d or _uneven(model, layout.tp, d)))
@@ -110,7 +110,7 @@ def _eplb(worker: WorkerSpec) -> Iterator[Finding]:
 
 
 def _ignored_placement(spec: DeploymentSpec, worker: WorkerSpec) -> Iterator[Finding]:
-    """Weights would be placed and tokens would not follow: with real weights every answer would be wrong."""
+    """Errors where weights would be placed and tokens not routed after them, so that every answer would be wrong."""
     knobs, architecture = worker.knobs, spec.model.architecture
     version = spec.engine_version or sglang_versions.DEFAULT_VERSION
     moved = knobs.expert_placement is not None or knobs.eplb == "online"
@@ -129,7 +129,7 @@ def _batches(worker: WorkerSpec) -> Iterator[Finding]:
     knobs, layout, role = worker.knobs, worker.layout, worker.role
     running, chunk = knobs.max_running_requests, knobs.chunked_prefill_size
     if running is not None and running < layout.dp:
-        rule = f"is divided among the {layout.dp} attention-DP ranks, and none may get zero"
+        rule = f"is divided among the {layout.dp} attention-DP ranks, and each must get at least one"
         yield _error(f"{role}.max_running_requests", running, rule, f"at least {layout.dp}")
     if role == "prefill" and layout.dp > 1 and chunk is not None and chunk // layout.dp < _SMALL_CHUNK:
         rule = f"is divided among the {layout.dp} attention-DP ranks: {chunk // layout.dp} tokens each"
@@ -139,7 +139,7 @@ def _batches(worker: WorkerSpec) -> Iterator[Finding]:
 
 
 def _chunk(worker: WorkerSpec, chunk: int) -> Iterator[Finding]:
-    """``assert chunked_prefill_size % page_size == 0``; and what ``PrefillAdder`` makes of one that is too large."""
+    """``assert chunked_prefill_size % page_size == 0``; and ``PrefillAdder``, which cuts a chunk that is too large."""
     field, most = f"{worker.role}.chunked_prefill_size", MAX_PREFILL_TOKENS * worker.layout.dp
     if chunk % PAGE_TOKENS:
         rule = f"a chunk is whole pages of the KV cache, of up to {PAGE_TOKENS} tokens"

@@ -1,4 +1,4 @@
-"""What SGLang itself chooses for a knob that is not given.
+"""SGLang's own choices for knobs that are not given.
 
 Read in SGLang 0.5.23, ``srt/arg_groups/memory_hook.py`` and ``cuda_graph_hook.py``; all sizes there are
 in MiB, and GPU memory is what the driver reports as total.
@@ -75,16 +75,16 @@ def mem_fraction_static(gpu: GpuSpec, worker: WorkerSpec) -> float:
     if decode and knobs.deepep_mode is not None:
         reserved += _DEEPEP_DECODE_MIB
     total = gpu.memory_gib * 1024
-    # With hundreds of ranks the allowance exceeds the GPU: SGLang would then refuse to start, as will our checks.
+    # With hundreds of ranks the allowance exceeds the GPU: SGLang would then refuse to start, as do the memory checks.
     return max(round((total - reserved) / total, 3), MIN_FRACTION)
 
 
 def with_deepep(worker: WorkerSpec) -> WorkerSpec:
-    """``worker`` with DeepEP where it spans nodes, in the mode of its role; one that names a mode keeps it.
+    """``worker`` with DeepEP in the mode of its role where it spans nodes; a mode that is set already stays.
 
     Inside a node ranks sum their parts over NVLink; between nodes only what a token's experts need is sent. Prefill
-    sends many tokens at once ("normal"), decode few of them under CUDA graphs ("low_latency"); a worker that does
-    both needs "auto".
+    sends many tokens at once ("normal"), decode sends few tokens under CUDA graphs ("low_latency"); an
+    aggregated worker needs "auto".
     """
     if worker.layout.nodes == 1 or worker.knobs.deepep_mode is not None:
         return worker
@@ -95,8 +95,8 @@ def with_deepep(worker: WorkerSpec) -> WorkerSpec:
 def resolve(gpu: GpuSpec, worker: WorkerSpec) -> Knobs:
     """``worker.knobs`` with SGLang's own choice for memory fraction, graph batch and prefill chunk.
 
-    SGLang's choice of the graph batch would exceed the tokens that DeepEP dispatches in low-latency mode, and fail:
-    there it ends where they do.
+    In DeepEP's low-latency mode SGLang's choice of the graph batch would exceed the tokens that DeepEP dispatches, and
+    fail: there the graph batch is that number of tokens.
     """
     graph = cuda_graph_max_bs(gpu, worker.layout.tp)
     if worker.knobs.deepep_mode in ("low_latency", "auto"):

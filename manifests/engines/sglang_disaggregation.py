@@ -1,4 +1,4 @@
-"""Prefill and decode as SGLang servers of their own: how they find each other, and SGLang's router in front of them.
+"""Prefill and decode as separate SGLang servers: how they find each other, and SGLang's router in front of them.
 
 The router gives each request to a prefill server and to a decode server at once, with the address at which the former
 says what the latter fetches (the bootstrap). KV caches then go from GPU to GPU through a transfer library.
@@ -15,12 +15,12 @@ from wideloop.manifests.deployment import WorkerSpec
 from wideloop.manifests.engines.base import Command, Component, Need, Site
 from wideloop.manifests.findings import Finding
 
-#: The router, as a component. It has a metrics page of its own, at a port that would be everybody's otherwise.
+#: The router, as a component. Its metrics page gets a port of its own; by default all routers use the same one.
 ROUTER = Component(name="frontend", role="frontend", ports=("http", "metrics"))
-#: What moves KV caches where the host's options name nothing else: Dynamo's choice, too.
+#: Transfer library for KV caches when the host's options name none; also Dynamo's choice.
 _TRANSFER = "nixl"
 _TRANSFER_FLAG = "--disaggregation-transfer-backend"
-#: Packages that bring each transfer library; one of them will do.
+#: Packages that contain each transfer library; one of them is enough.
 _LIBRARIES = {
     "nixl": ("nixl",),
     "mooncake": (
@@ -41,7 +41,7 @@ def ports(worker: WorkerSpec) -> tuple[str, ...]:
 
 
 def server_args(worker: WorkerSpec, site: Site) -> tuple[str, ...]:
-    """What makes a server one half of a deployment; nothing for a worker that prefills and decodes."""
+    """Flags that make a server a prefill or a decode server; none for an aggregated worker."""
     if worker.role == "aggregated":
         return ()
     mode = ("--disaggregation-mode", worker.role, _TRANSFER_FLAG, _TRANSFER)
@@ -51,16 +51,16 @@ def server_args(worker: WorkerSpec, site: Site) -> tuple[str, ...]:
 
 
 def server_env(worker: WorkerSpec, site: Site) -> dict[str, str]:
-    """The address at which ranks on one host meet: SGLang would take that of its first network, or find none."""
+    """Variables with the address at which ranks on one host meet; SGLang would use its first network, or find none."""
     return {} if worker.role == "aggregated" else {"SGLANG_HOST_IP": site.host}
 
 
 def router(servers: Iterable[Component], site: Site) -> Command:
     """SGLang's router in front of ``servers``.
 
-    It hides nothing: no retries and no circuit breaker, or a benchmark would not see requests that fail; no health
-    checks, because the target watches the processes, and a server under load may be late to answer them. Requests
-    go round, because a prefix tree of prompts that all differ costs memory and finds nothing.
+    Retries and circuit breaker are off, because a benchmark must see requests that fail. Health checks are off,
+    because the target watches the processes, and a server under load may answer a check late. The policy is round
+    robin, because a prefix tree of prompts that all differ costs memory without a single hit.
     """
     argv = [site.python, "-m", "sglang_router.launch_router", "--pd-disaggregation"]
     for server in servers:
@@ -70,13 +70,13 @@ def router(servers: Iterable[Component], site: Site) -> Command:
     argv += ["--host", site.host, "--port", str(site.ports["http"])]
     argv += ["--prometheus-host", site.host, "--prometheus-port", str(site.ports["metrics"])]
     argv += ["--policy", "round_robin", "--disable-retries", "--disable-circuit-breaker", "--disable-health-check"]
-    # It looks for servers that are starting every 30 s otherwise, and writes two lines for each request.
+    # By default it looks for starting servers every 30 s and logs two lines for each request.
     argv += ["--worker-startup-check-interval", "1", "--log-level", "warn"]
     return Command(argv=tuple(argv))
 
 
 def needs(options: Sequence[str]) -> tuple[Need, ...]:
-    """What must be installed besides SGLang, when every server of the host also gets ``options``."""
+    """Packages that must be installed besides SGLang, when every server of the host also gets ``options``."""
     library = _transfer(options)
     return (
         Need(packages=(_ROUTER_PACKAGE,), purpose="the router in front of prefill and decode"),
@@ -84,17 +84,17 @@ def needs(options: Sequence[str]) -> tuple[Need, ...]:
     )
 
 
-def findings(servers: Sequence[WorkerSpec]) -> Iterator[Finding]:
-    """A half without the other answers nothing."""
+def missing_half_findings(servers: Sequence[WorkerSpec]) -> Iterator[Finding]:
+    """Errors for prefill without decode, or the reverse: neither can answer a request."""
     roles = {w.role for w in servers}
     for role, other in (("prefill", "decode"), ("decode", "prefill")):
         if role in roles and other not in roles:
-            rule = f"there is no {other} worker to go with it"
+            rule = f"there is no {other} worker, and a {role} worker alone answers no request"
             yield Finding(field="hardware", value=role, rule=rule, suggestion=f"Use a profile with a {other} worker")
 
 
 def _transfer(options: Sequence[str]) -> str:
-    """The transfer library that a server takes: the last one that is named, as its parser has it."""
+    """The transfer library that a server uses: the last one named, as in SGLang's parser."""
     named = _TRANSFER
     for option, value in pairwise([*options, ""]):
         if option == _TRANSFER_FLAG:

@@ -1,4 +1,4 @@
-"""What SGLang's last log lines mean. Its out-of-memory has several faces, all ending in status -9."""
+"""Diagnose a failure from SGLang's last log lines. Out-of-memory errors differ by stage; all end in status -9."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _ALLOCATION = re.compile(
 _MINIMUM = re.compile(r"Raise --mem-fraction-static above (?P<fraction>[\d.]+)")
 _GIB = {"MiB": 1 / 1024, "GiB": 1.0}
 
-#: Pattern of a line, kind, message, action: the first that any line matches, in this order.
-_FACES: tuple[tuple[str, FailureKind, str, str], ...] = (
+#: Pattern of a line, kind, message, action. The first pattern that any line matches is the cause.
+_CAUSES: tuple[tuple[str, FailureKind, str, str], ...] = (
     (
         r"Loaded weights leave no GPU memory for the KV cache|Raise --mem-fraction-static above",
         "out_of_memory",
@@ -37,7 +37,7 @@ _FACES: tuple[tuple[str, FailureKind, str, str], ...] = (
         "Lower mem_fraction_static, chunked_prefill_size or redundant_experts",
     ),
     (
-        # Other NCCL errors (ncclSystemError, ncclRemoteError) are a peer's or the network's.
+        # Other NCCL errors (ncclSystemError, ncclRemoteError) come from a peer or the network.
         r"NCCL error.*unhandled cuda error|ncclUnhandledCudaError",
         "out_of_memory",
         "NCCL could not call CUDA at its first use, which nearly always means no memory was left",
@@ -52,29 +52,29 @@ _FACES: tuple[tuple[str, FailureKind, str, str], ...] = (
     (
         r"Address already in use",
         "crashed",
-        "a port was taken",
+        "a port was already in use",
         "Try again: the target picks other ports",
     ),
 )
 
 
-#: Written after the whole traceback: from here a server only delays its end, for 65 seconds at worst.
-_DOOMED = re.compile(
+#: Lines that follow the whole traceback: after them a server only waits, at most 65 seconds, before it ends.
+_ENDING = re.compile(
     r"Received sigquit from a child process|Sleeping \d+ seconds before crash diagnostics|"
     r"for CUDA coredumps before exiting"
 )
 
 
 def will_die(log: Sequence[str]) -> bool:
-    """Whether the server will die although it still runs (and may still answer for its health)."""
-    return any(_DOOMED.search(line) for line in log)
+    """Whether the server will end although it still runs (and may still answer health checks)."""
+    return any(_ENDING.search(line) for line in log)
 
 
 def diagnose(component: Component, log: Sequence[str], exit_code: int | None) -> Diagnosis:
-    """Read the log of a dead component, the last lines first of all."""
+    """Diagnose a component that has ended, from its log."""
     text = "\n".join(log)
     tail = tuple(line.rstrip("\n") for line in log[-TAIL:])
-    for pattern, kind, message, action in _FACES:
+    for pattern, kind, message, action in _CAUSES:
         if re.search(pattern, text):
             return Diagnosis(
                 kind=kind,
@@ -94,16 +94,16 @@ def diagnose(component: Component, log: Sequence[str], exit_code: int | None) ->
 
 
 def _deficit(text: str) -> float | None:
-    found = _ALLOCATION.search(text)
-    if found is None:
+    match = _ALLOCATION.search(text)
+    if match is None:
         return None
-    need = float(found["need"]) * _GIB[found["need_unit"]]
-    return max(need - float(found["free"]) * _GIB[found["free_unit"]], 0.0)
+    need = float(match["need"]) * _GIB[match["need_unit"]]
+    return max(need - float(match["free"]) * _GIB[match["free_unit"]], 0.0)
 
 
 def _minimum(text: str) -> str:
-    found = _MINIMUM.search(text)
-    return f" (mem_fraction_static must be above {found['fraction'].rstrip('.')})" if found else ""
+    match = _MINIMUM.search(text)
+    return f" (mem_fraction_static must be above {match['fraction'].rstrip('.')})" if match else ""
 
 
 def _status(exit_code: int | None) -> str:

@@ -1,4 +1,4 @@
-"""What every engine built on SGLang has in common, the simulated one included: its defaults and its failures."""
+"""Base class of the engines built on SGLang, the simulated one included: shared defaults and failures."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from wideloop.manifests.model import ModelSpec
 
 
 class SglangFamily(Engine):
-    """Base of the engines whose workers are SGLang's, or behave like them."""
+    """Base of the engines whose workers are SGLang's or behave like SGLang's."""
 
     max_prefill_tokens = sglang_defaults.MAX_PREFILL_TOKENS
     memory_model = SglangMemory()
@@ -30,7 +30,7 @@ class SglangFamily(Engine):
         return spec.changed(workers=tuple(map(resolved, spec.workers)))
 
     def option_findings(self, field: str, options: Sequence[str], version: str) -> list[Finding]:
-        return sglang_outdated.findings(field, options, version)
+        return sglang_outdated.outdated_flag_findings(field, options, version)
 
     def dispatch_tokens(self, worker: WorkerSpec) -> int:
         return sglang_flags.dispatch_tokens(worker.knobs)
@@ -45,7 +45,7 @@ class SglangFamily(Engine):
         return sglang_flags.captures_decode(worker)
 
     def captures_prefill(self, worker: WorkerSpec) -> bool:
-        """DeepEP's normal mode switches all graphs off."""
+        """True unless DeepEP runs in normal mode, which switches all graphs off."""
         return worker.knobs.deepep_mode != "normal"
 
     def diagnose(self, component: Component, log: Sequence[str], exit_code: int | None) -> Diagnosis:

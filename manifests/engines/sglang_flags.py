@@ -1,8 +1,8 @@
-"""A worker's knobs as SGLang's server flags and environment variables, for every version we know.
+"""A worker's knobs as SGLang's server flags and environment variables, for every known version.
 
-Both SGLang engines use this: the native one on a host of GPUs and the one under Dynamo. Host, ports, the
-transport of KV caches and the flags that stand for one machine's peculiarities are theirs to add. The ranks of a
-worker over several nodes (``--nnodes``, ``--node-rank``, ``--dist-init-addr``) are the target's.
+Both SGLang engines use this: the native one on a host of GPUs and the one under Dynamo. Each engine adds
+host, ports, the transport of KV caches and flags for its environment. The target adds the ranks of a worker over
+several nodes (``--nnodes``, ``--node-rank``, ``--dist-init-addr``).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from wideloop.manifests.deployment import DeploymentSpec, Knobs, WorkerSpec
 from wideloop.manifests.engines.sglang_defaults import DISPATCH_TOKENS
 from wideloop.manifests.engines.sglang_versions import FlagTable, flag_table
 
-#: A checkpoint of this size is read for longer than SGLang's own limits (300 s without progress) allow.
+#: Reading a checkpoint of this size takes longer than SGLang's own limits (300 s without progress) allow.
 _LARGE_BYTES = 200e9
 _LOAD_TIMEOUT_S = 3600
 
@@ -49,7 +49,7 @@ def env(spec: DeploymentSpec, worker: WorkerSpec, *, recordings_dir: str) -> dic
 
 
 def kernel_caches(folder: str) -> dict[str, str]:
-    """Variables that keep compiled kernels below ``folder``: a cold start compiles for a minute, or for ten."""
+    """Variables that keep compiled kernels below ``folder``; a cold start compiles for one to ten minutes."""
     return {
         "SGLANG_CACHE_DIR": f"{folder}/sglang",
         "SGLANG_DG_CACHE_DIR": f"{folder}/deep_gemm",
@@ -69,7 +69,7 @@ def captures_decode(worker: WorkerSpec) -> bool:
 
 
 def dispatch_algorithm(worker: WorkerSpec) -> str | None:
-    """How a rank picks one of an expert's replicas, None when every expert is where the model has it.
+    """The algorithm by which a rank picks an expert's replica, None when experts are in the model's own order.
 
     Without an all-to-all back end all ranks must pick the same replica, which only ``dynamic`` does
     (``srt/arg_groups/parallel_hook.py``, ``handle_eplb_and_dispatch``).
@@ -87,7 +87,7 @@ def _parallelism(table: FlagTable, worker: WorkerSpec) -> tuple[str, ...]:
         args += ["--ep-size", str(layout.ep)]
     if layout.dp > 1:
         args += [part.format(layout.dp) for part in table.attention_dp]
-        # Ranks with requests of their own: the dense layers and the head stay whole on each.
+        # Attention-DP ranks serve different requests: dense layers and head stay whole on each.
         args += ["--moe-dense-tp-size", "1", "--enable-dp-lm-head"]
     return tuple(args)
 
@@ -126,7 +126,7 @@ def _recorder(table: FlagTable, spec: DeploymentSpec, worker: WorkerSpec) -> tup
         return ()
     return (
         *("--expert-distribution-recorder-mode", mode, "--expert-distribution-recorder-buffer-size", str(passes)),
-        # What rebalancing is worth can only be read from this report. Before 0.5.20 it synchronises the GPU each pass.
+        # Only this report shows the gain of rebalancing. Before 0.5.20 it synchronises the GPU each pass.
         *(table.balancedness if online else ()),
     )
 

@@ -1,4 +1,4 @@
-"""What an engine cannot do at all, whatever the values: GPUs of another vendor, knobs and the recorder it lacks."""
+"""Errors about what an engine lacks, whatever the values: GPUs of another vendor, knobs, the recorder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _VENDORS = {"nvidia": "NVIDIA", "amd": "AMD"}
 
 
 def support_findings(engine: Engine, spec: DeploymentSpec) -> list[Finding]:
-    """Errors about what ``spec`` asks for and ``engine`` does not have."""
+    """Errors for what ``spec`` uses and ``engine`` does not have."""
     return [*_gpu(engine, spec), *_knobs(engine, spec), *_recorder(engine, spec)]
 
 
@@ -32,7 +32,7 @@ def _gpu(engine: Engine, spec: DeploymentSpec) -> Iterator[Finding]:
 
 
 def _knobs(engine: Engine, spec: DeploymentSpec) -> Iterator[Finding]:
-    """Knobs at their defaults are never asked for, so that an engine may lack them."""
+    """Errors for missing knobs; a knob at its default counts as unused."""
     for worker in spec.workers:
         for name, field in Knobs.model_fields.items():
             value = getattr(worker.knobs, name)

@@ -1,8 +1,8 @@
 """Fill one folder of a model cache, unless it is complete: the program of the Job that prepares weights.
 
 It runs by itself in the benchmark client's container, or in an engine's, next to a copy of ``model_files.py``.
-The folder appears only when all of it is there and whole; until then the files lie in ``<folder>.partial``, where
-the next try goes on. The result, a JSON object, is left in the file that ``WIDELOOP_RESULT`` names.
+The folder appears only when all of its files are complete; until then the files are in ``<folder>.partial``, where
+the next try resumes. The result, a JSON object, is written to the file that ``WIDELOOP_RESULT`` names.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ else:
 
 _REVISION = ".wideloop-revision"
 _REPORT_S = 10.0
-#: A download that adds no byte to the folder for so long has stalled; reading a shard that is there takes less.
+#: Seconds after which a download that adds no byte has stalled; checking a shard on disk takes less.
 _STALL_S = 900.0
-#: Kept of a repository: what serves. Other formats of the same weights would double the download.
+#: Files of a repository that serving does not need. Other formats of the same weights would double the download.
 _IGNORED = ["original/*", "consolidated*", "*.pth", "*.bin", "*.gguf", "*.onnx", "figures/*", "*.h5", "*.msgpack"]
 
 
@@ -39,29 +39,29 @@ def main() -> None:
     parser.add_argument("--revision", help="commit to download; the newest when there is none")
     parser.add_argument("--stall-s", type=float, default=_STALL_S, help="seconds without a byte that end a download")
     parser.add_argument("--make", nargs=argparse.REMAINDER, help="command that makes the files in <folder>.partial")
-    asked = parser.parse_args()
-    needs_weights = not asked.make
-    partial = asked.folder.with_name(asked.folder.name + ".partial")
-    reused = _is_complete(asked.folder, partial, needs_weights)
+    args = parser.parse_args()
+    needs_weights = not args.make
+    partial = args.folder.with_name(args.folder.name + ".partial")
+    reused = _is_complete(args.folder, partial, needs_weights)
     if not reused:
         partial.mkdir(parents=True, exist_ok=True)
-        if asked.make:
-            _make(asked.make, partial)
+        if args.make:
+            _make(args.make, partial)
         else:
-            _download(asked.repository, asked.revision, partial, asked.stall_s)
+            _download(args.repository, args.revision, partial, args.stall_s)
         try:
             model_files.check(partial, needs_weights=needs_weights)
         except model_files.Incomplete as incomplete:
-            # Out of the way, so that the next try fetches it again.
+            # Removed, so that the next try downloads it again.
             if incomplete.path.is_file():
                 incomplete.path.unlink()
-            sys.exit(f"after the download {incomplete}. Start the task again: what is whole is kept")
-        partial.rename(asked.folder)
-    note = asked.folder / _REVISION
+            sys.exit(f"after the download {incomplete}. Start the task again: complete files are kept")
+        partial.rename(args.folder)
+    note = args.folder / _REVISION
     revision = note.read_text() if note.is_file() else ""
-    measured = model_files.measure(asked.folder)
+    measured = model_files.measure(args.folder)
     result = {"reused": reused, "revision": revision, **measured}
-    print(f"{asked.folder} is complete: {measured['files']} files, {measured['bytes'] / 1e9:.1f} GB", flush=True)
+    print(f"{args.folder} is complete: {measured['files']} files, {measured['bytes'] / 1e9:.1f} GB", flush=True)
     Path(os.environ["WIDELOOP_RESULT"]).write_text(json.dumps(result))
 
 
@@ -71,7 +71,7 @@ def _is_complete(folder: Path, partial: Path, needs_weights: bool) -> bool:
     try:
         model_files.check(folder, needs_weights=needs_weights)
     except model_files.Incomplete as incomplete:
-        print(f"{incomplete}: it is fetched again", flush=True)
+        print(f"{incomplete}: downloading it again", flush=True)
         if incomplete.path.is_file():
             incomplete.path.unlink()
         shutil.rmtree(partial, ignore_errors=True)
@@ -99,17 +99,17 @@ def _download(repository: str, revision: str | None, partial: Path, stall_s: flo
     except RepositoryNotFoundError:
         token = "the token in HF_TOKEN may not see it" if os.environ.get("HF_TOKEN") else "there is no HF_TOKEN"
         sys.exit(f"the hub has no {repository}, or {token}")
-    except Exception as error:  # Whatever its HTTP client raises: it has changed between versions.
-        _come_again(f"the hub does not answer for {repository}: {type(error).__name__}: {error}")
+    except Exception as error:  # The exception class of its HTTP client differs between versions.
+        _end_for_retry(f"the hub does not answer for {repository}: {type(error).__name__}: {error}")
     commit = info.sha or revision or ""
     sizes = {f.rfilename: f.size or 0 for f in info.siblings or ()}
     wanted = list(filter_repo_objects(sizes, ignore_patterns=_IGNORED))
     total = sum(sizes[name] for name in wanted)
     there = _on_disk(partial)
     free = shutil.disk_usage(partial).free
-    print(f"{repository} at {commit}: {len(wanted)} files, {total / 1e9:.1f} GB, {there / 1e9:.1f} there", flush=True)
+    print(f"{repository} at {commit}: {len(wanted)} files, {total / 1e9:.1f} GB, {there / 1e9:.1f} on disk", flush=True)
     if free < total - there:
-        sys.exit(f"the claim has {free / 1e9:.1f} GB free and {(total - there) / 1e9:.1f} are missing: enlarge it")
+        sys.exit(f"the claim has {free / 1e9:.1f} GB free and needs {(total - there) / 1e9:.1f} GB more: enlarge it")
     (partial / _REVISION).write_text(commit)
     over = threading.Event()
     reporter = threading.Thread(target=_report, args=(partial, total, stall_s, over), daemon=True)
@@ -117,25 +117,25 @@ def _download(repository: str, revision: str | None, partial: Path, stall_s: flo
     try:
         snapshot_download(repository, revision=commit, local_dir=partial, ignore_patterns=_IGNORED)
     except Exception as error:
-        _come_again(f"the download broke off: {type(error).__name__}: {error}. What is whole is kept")
+        _end_for_retry(f"the download broke off: {type(error).__name__}: {error}. Complete files are kept")
     finally:
         over.set()
         reporter.join()
     for name in wanted:
-        found = (partial / name).stat().st_size
-        if found != sizes[name]:
+        size = (partial / name).stat().st_size
+        if size != sizes[name]:
             (partial / name).unlink()
-            _come_again(f"{name} has {found} bytes where the hub has {sizes[name]}")
+            _end_for_retry(f"{name} has {size} bytes where the hub has {sizes[name]}")
 
 
-def _come_again(reason: str) -> NoReturn:
-    """End in a way that tells the Job that another try may do better; every other failure ends it for good."""
+def _end_for_retry(reason: str) -> NoReturn:
+    """End with the status that makes the Job try again; every other failure ends the Job."""
     print(reason, file=sys.stderr, flush=True)
     sys.exit(os.EX_TEMPFAIL)
 
 
 def _report(partial: Path, total: int, stall_s: float, over: threading.Event) -> None:
-    """Say how far it is, every few seconds; end the process, for another try, when nothing has come for ``stall_s``."""
+    """Print progress every few seconds; end the process, for another try, after ``stall_s`` without a byte."""
     began = grown = time.monotonic()
     before = last = _on_disk(partial)
     while not over.wait(min(_REPORT_S, stall_s)):
@@ -143,28 +143,28 @@ def _report(partial: Path, total: int, stall_s: float, over: threading.Event) ->
         if there != last:
             last, grown = there, now
         rate = (there - before) / (now - began)
-        left = f"nothing for {now - grown:.0f} s"
+        left = f"no byte for {now - grown:.0f} s"
         if rate > 0 and grown == now:
             left = f"{(total - there) / rate / 60:.0f} min left"
         print(f"{there / 1e9:.1f} of {total / 1e9:.1f} GB, {rate / 1e6:.0f} MB/s, {left}", flush=True)
         if now - grown >= stall_s and not over.is_set():
-            reason = f"the download stalled: no byte came for {stall_s / 60:.3g} min. Look at the pod's way to the hub "
-            reason += "(proxy, egress rules, HF_ENDPOINT) and at the claim's file system. What is there is kept"
+            reason = f"the download stalled: no byte for {stall_s / 60:.3g} min. Check the pod's route to the hub "
+            reason += "(proxy, egress rules, HF_ENDPOINT) and the claim's file system. Files on disk are kept"
             print(reason, file=sys.stderr, flush=True)
-            # The main thread waits for the download, and sys.exit would end this one only.
+            # The main thread waits for the download; sys.exit would end this thread only.
             os._exit(os.EX_TEMPFAIL)
 
 
 def _on_disk(folder: Path) -> int:
-    """Bytes under ``folder``, those of unfinished files included; files come and go meanwhile."""
-    found = 0
+    """Bytes under ``folder``, unfinished files included; files may appear and disappear meanwhile."""
+    size = 0
     for path in folder.rglob("*"):
         try:
-            # What is written, not what was reserved for it.
-            found += path.stat().st_blocks * 512 if path.is_file() else 0
+            # Bytes written; st_size would count bytes that are only reserved.
+            size += path.stat().st_blocks * 512 if path.is_file() else 0
         except OSError:
             continue
-    return found
+    return size
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Whether SGLang has a tuned kernel for the experts of one GPU.
 
-Its fused-MoE kernel in Triton takes tile sizes from a file that is named by the number of *local physical*
-experts, so that changing the redundancy silently loses it: 30 % of prefill throughput was measured (SGLang 0.5.17,
-H200, 68 instead of 64 experts). Other MoE runners choose their own tiles.
+Its fused-MoE kernel in Triton reads tile sizes from a file that is named by the number of *local physical* experts.
+A change of redundancy can therefore lose the tuned sizes silently, which cost 30 % of prefill throughput where it was
+measured (SGLang 0.5.17, H200, 68 instead of 64 experts). Other MoE runners choose their own tiles.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ _BLACKWELL = ("NVIDIA_B200", "NVIDIA_GB200", "NVIDIA_B300_SXM6_AC", "NVIDIA_GB30
 
 @dataclass(frozen=True)
 class KernelConfig:
-    """The verdict on one number of local experts.
+    """Whether SGLang has a tuned kernel for one number of local experts.
 
     Attributes:
         state: ``tuned``, ``default`` (SGLang warns "Using default MoE kernel config") or ``not_needed``.
-        runner: which implementation of the experts runs.
+        runner: the implementation of the experts that runs.
         local_experts: physical experts on one GPU; the file's E.
         file: name of the file that SGLang looks for below ``configs/triton_<version>/``; empty when not needed.
         nearest: local expert counts that have a tuned file of the same N, dtype and device, nearest first.
-        table_version: SGLang version whose files were looked at; the newest known one up to the version asked for.
+        table_version: SGLang version whose files were searched; the newest known one up to the requested version.
     """
 
     state: Literal["tuned", "default", "not_needed"]
@@ -60,10 +60,10 @@ def kernel_config(
     runner: Runner | None = None,
     own: Collection[str] = (),
 ) -> KernelConfig:
-    """The kernel configuration of a worker with ``redundant`` experts more over ``ep`` ranks.
+    """The kernel configuration of a worker with ``redundant`` further experts over ``ep`` ranks.
 
     Args:
-        version: of SGLang, such as ``0.5.21``.
+        version: SGLang's, such as ``0.5.21``.
         tp: GPUs of the worker when more than ``ep``: then TP / EP of them share each expert.
         all_to_all: an all-to-all back end (DeepEP) dispatches; its experts run in DeepGEMM.
         runner: chosen by ``--moe-runner-backend``; None for SGLang's own choice.
@@ -81,13 +81,13 @@ def kernel_config(
         return KernelConfig(state="not_needed", runner=runner, local_experts=local)
     shape = Shape(gpu.device_name, _dtype(model), model.moe_intermediate_size // split)
     table = _nearest_version(version)
-    known = _own(own, shape) if own else _tuned(table).get(shape, frozenset())
+    tuned = _own(own, shape) if own else _tuned(table).get(shape, frozenset())
     return KernelConfig(
-        state="tuned" if local in known else "default",
+        state="tuned" if local in tuned else "default",
         runner=runner,
         local_experts=local,
         file=_file_name(shape, local),
-        nearest=tuple(sorted(known, key=lambda e: (abs(e - local), e))),
+        nearest=tuple(sorted(tuned, key=lambda e: (abs(e - local), e))),
         table_version=table,
     )
 
@@ -121,7 +121,7 @@ def _chosen(model: ModelSpec, gpu: GpuSpec, all_to_all: bool) -> Runner:
 
 
 def _dtype(model: ModelSpec) -> str:
-    """As in the table: empty for 16 bits, else the data type and the side of the weight blocks."""
+    """The data type as the table writes it: empty for 16 bits, else type and side of the weight blocks."""
     if model.weight_bytes == 1:
         return f"fp8_w8a8/{model.scale_block}" if model.scale_block else "fp8_w8a8"
     return "" if model.weight_bytes == 2 else f"{model.weight_bytes * 8:g}bit"
@@ -136,13 +136,13 @@ def _file_name(shape: Shape, experts: int) -> str:
 
 def _own(names: Collection[str], shape: Shape) -> frozenset[int]:
     paths = (f"configs/triton_0/{Path(name).name}" for name in names)
-    return frozenset(experts for found, experts in tuned_files(paths) if found == shape)
+    return frozenset(experts for candidate, experts in tuned_files(paths) if candidate == shape)
 
 
 def _nearest_version(version: str) -> str:
     """The newest known version up to ``version``, or the oldest known when all are newer."""
-    known = versions()
-    return max((v for v in known if _number(v) <= _number(version)), key=_number, default=known[0])
+    table_versions = versions()
+    return max((v for v in table_versions if _number(v) <= _number(version)), key=_number, default=table_versions[0])
 
 
 def _number(version: str) -> tuple[int, ...]:

@@ -1,7 +1,7 @@
 """The names of SGLang's kernel configuration files.
 
 ``E=<local experts>,N=<intermediate size per GPU>,device_name=...[,dtype=...][,block_shape=[...]].json``, in a folder
-per Triton version; SGLang falls back from its own Triton version to any other, so which folder a file is in does not
+per Triton version; SGLang falls back from its own Triton version to any other, so a file's folder does not
 matter here. Files for the down projection alone (``_down``) are optional to SGLang and left out.
 """
 
@@ -18,7 +18,7 @@ _FILE = re.compile(
 
 
 class Shape(NamedTuple):
-    """What a tuned file is for, but for the number of experts. ``dtype`` is empty for bf16."""
+    """Device, data type and width of a tuned file, without the number of experts. ``dtype`` is empty for bf16."""
 
     device: str
     dtype: str

@@ -1,4 +1,4 @@
-"""What a cluster's options forbid about a deployment, whatever manages its pods: known before any request is sent."""
+"""Findings about a deployment that follow from the cluster's options, before any request to the cluster."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from wideloop.manifests.findings import Finding
 from wideloop.manifests.kubernetes.options import ClusterOptions
 
 
-def findings(spec: DeploymentSpec, options: ClusterOptions) -> list[Finding]:
-    """Errors stop a launch; warnings name what is probably not meant."""
+def cluster_findings(spec: DeploymentSpec, options: ClusterOptions) -> list[Finding]:
+    """Errors, which stop a launch, and warnings about probable mistakes."""
     warnings = [*_hub(spec, options), *_nvlink(spec, options)]
     engine = get_engine(spec.engine)
     return warnings + engine.option_findings("engine_options", options.engine_options, spec.engine_version)

@@ -1,4 +1,4 @@
-"""The ConfigMap of a deployment: its specification, as asked for and as its pods see it, and its placements."""
+"""The ConfigMap of a deployment: its specification, as requested and as its pods see it, and its placements."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from wideloop.manifests.findings import Finding
 from wideloop.manifests.kubernetes.labels import SPEC_KEY, labels
 from wideloop.manifests.kubernetes.options import ClusterOptions
 
-#: Where a pod finds the ConfigMap's keys as files.
+#: Folder in a pod where the ConfigMap's keys are mounted as files.
 MOUNT = "/wideloop/config"
 #: The specification with the paths that hold inside a pod.
 POD_SPEC_KEY = "worker-spec.json"
-#: What an API server takes in one ConfigMap, all keys together.
+#: Largest ConfigMap that an API server accepts, all keys together.
 MAX_BYTES = 1024 * 1024
 
 

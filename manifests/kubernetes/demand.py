@@ -1,4 +1,4 @@
-"""What the pods of a rendered deployment will ask a cluster for."""
+"""The resources that the pods of a rendered deployment request from a cluster."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from wideloop.manifests.kubernetes.options import ClusterOptions
 
 
 class Demand(NamedTuple):
-    """Pods that are alike.
+    """Equal pods and what each of them requests.
 
     Attributes:
-        component: whose they are. pods: how many.
+        component: name of their component.
+        pods: number of pods.
         requests, limits: amounts of each resource in one pod, as Kubernetes writes them.
-        selector: labels that their node must carry. tolerations: of taints.
+        selector: labels that their node must have.
+        tolerations: taints that they tolerate.
     """
 
     component: str
@@ -32,7 +34,7 @@ class Demand(NamedTuple):
 
 
 def beside(options: ClusterOptions) -> list[Demand]:
-    """The pods that a deployment is measured with: the one that serves its files, and one client at a time."""
+    """The pods beside a deployment while it is measured: the files pod, and one client at a time."""
     job = client_job("d", "client", Command(argv=()), options, "", [])
     return [
         pod_demand("files", 1, files_pod("d", options, "", {})["spec"]),
@@ -41,13 +43,13 @@ def beside(options: ClusterOptions) -> list[Demand]:
 
 
 def pod_demand(name: str, pods: int, pod: Mapping[str, Any]) -> Demand:
-    """What ``pods`` pods with the spec ``pod`` ask for; ``name`` is their component's."""
+    """The demand of ``pods`` pods with the spec ``pod``; ``name`` is their component's."""
     resources = [container.get("resources") or {} for container in pod["containers"]]
     limits = _joined(r.get("limits") or {} for r in resources)
     return Demand(
         component=name,
         pods=pods,
-        # Kubernetes takes the limit for a request that is not given.
+        # Kubernetes uses the limit when a request is not given.
         requests=limits | _joined(r.get("requests") or {} for r in resources),
         limits=limits,
         selector=pod.get("nodeSelector") or {},

@@ -1,4 +1,4 @@
-"""The Job that builds an image in the cluster with rootless BuildKit, and what it is built from.
+"""The Job that builds an image in the cluster with rootless BuildKit, and the image's build context.
 
 The manifest follows BuildKit's own example for rootless Jobs: user 1000, no process sandbox, and neither seccomp
 nor AppArmor in the way of its user namespaces.
@@ -45,12 +45,12 @@ printf '%s' "$digest" > "$WIDELOOP_RESULT"
 
 
 class Recipe(NamedTuple):
-    """What an image is made from.
+    """The inputs of an image build.
 
     Attributes:
         environment: an engine's, or a load generator's.
         archive: the build context as a tar file; the same bytes for the same content.
-        build_args: over the defaults in the Dockerfile.
+        build_args: arguments that replace the Dockerfile's defaults.
     """
 
     environment: str
@@ -59,7 +59,7 @@ class Recipe(NamedTuple):
 
     @property
     def inputs(self) -> str:
-        """12 hex digits, equal when nothing that the image is made from differs."""
+        """12 hex digits of all inputs: equal for equal inputs."""
         digest = hashlib.sha256(self.archive)
         digest.update(repr(sorted(self.build_args.items())).encode())
         return digest.hexdigest()[:12]
@@ -98,21 +98,21 @@ def _archive(files: Mapping[str, bytes]) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for name, content in sorted(files.items()):
-            entry = tarfile.TarInfo(name)  # No times and no owners: they would make equal contexts differ.
+            entry = tarfile.TarInfo(name)  # Without times and owners, which would make equal contexts differ.
             entry.size = len(content)
             archive.addfile(entry, io.BytesIO(content))
     return buffer.getvalue()
 
 
 def inputs_tag(image: str, made_from: Recipe) -> str:
-    """The reference under which the registry keeps what was built from exactly these inputs."""
+    """The image reference in the registry for exactly these inputs."""
     repository = image.partition("@")[0]
     head, slash, last = repository.rpartition("/")
     return f"{head}{slash}{last.partition(':')[0]}:inputs-{made_from.inputs}"
 
 
 def client_image(options: ClusterOptions, environment: str = TOOLS_ENVIRONMENT) -> str:
-    """What clients of an environment run in; an image that is built here goes by the hash of its inputs.
+    """The image that clients of an environment run in; an image that is built here is tagged by its inputs' hash.
 
     The pods that serve files run in that of :data:`TOOLS_ENVIRONMENT`.
 
@@ -162,5 +162,5 @@ def documents(options: ClusterOptions, image: str, made_from: Recipe) -> list[di
 
 
 def _settings(options: ClusterOptions) -> str:
-    """What has BuildKit pull from registries without TLS; for pushing to one, the output says so itself."""
+    """BuildKit's configuration for pulling from registries without TLS; the output option sets it for pushing."""
     return "".join(f'[registry."{host}"]\n  http = true\n  insecure = true\n' for host in options.plain_http_registries)

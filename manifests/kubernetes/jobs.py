@@ -15,11 +15,11 @@ Document = dict[str, Any]
 
 FILES = "files"
 FILES_PORT = 8080
-#: What the file server may take to end: it has nothing to finish.
+#: Grace period of the file server, seconds: it has nothing to finish.
 _GRACE_S = 1
-#: What a load generator may take to end when told to.
+#: Grace period of a load generator, seconds.
 _CLIENT_GRACE_S = 5
-#: Limit of a load generator, longer than any wait for one: it ends by this limit where no process is left to end it.
+#: Time limit of a load generator, longer than any task waits for it: it ends a Job whose task no longer exists.
 _CLIENT_LIMIT_S = 3 * 3600
 
 
@@ -29,12 +29,12 @@ def files_pod_name(deployment: str) -> str:
 
 
 def client_job_name(deployment: str, client: str) -> str:
-    """The Job of a client: the same for every retry."""
+    """Name of a client's Job, the same for every retry."""
     return f"{deployment}-{client}"
 
 
 def owned_by(document: Document) -> list[Document]:
-    """``ownerReferences`` to an object as the API server returned it: what carries them goes when that goes."""
+    """``ownerReferences`` to an object as the API server returned it: dependents are deleted with their owner."""
     metadata = document["metadata"]
     return [
         {
@@ -49,10 +49,10 @@ def owned_by(document: Document) -> list[Document]:
 def files_pod(deployment: str, options: ClusterOptions, image: str, annotations: Mapping[str, str]) -> Document:
     """The pod that serves the folder of ``deployment`` on the files claim, see :mod:`files_server`.
 
-    It belongs to no other object, for it is what the folder is emptied through when all others are gone.
+    It has no owner reference, because the folder is emptied through this pod after all other objects are deleted.
 
     Args:
-        annotations: whose the deployment is.
+        annotations: the deployment's owner.
     """
     server = Path(files_server.__file__).read_text()
     shared = [options.kernel_cache_dir] if options.kernel_cache else []

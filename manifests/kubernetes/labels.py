@@ -1,4 +1,4 @@
-"""How the project's objects are recognised: labels that select them, annotations that name their owners."""
+"""Labels that select the project's objects, and annotations that name their owners."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ KEEP_UNTIL = "wideloop/keep-until"
 INSTALLATION = "wideloop/installation"
 #: Annotations that name the owner of a deployment.
 OWNERSHIP = (OWNER_DAG, OWNER_RUN, KEEP_UNTIL, INSTALLATION)
-#: Begin of the annotations that name the runs which wait for a task's Job, one key each: several may share a Job.
+#: Prefix of the annotations that name the runs which wait for a task's Job, one key each: several may share a Job.
 FOLLOWER = "wideloop/follower-"
 FINGERPRINT = "wideloop/fingerprint"
-#: Of what pods mount: pods are replaced when it changes.
+#: Annotation with the digest of the mounted ConfigMap: pods are replaced when it changes.
 CONFIG_DIGEST = "wideloop/config-digest"
-#: The specification as JSON is too long for some annotations' readers; it lies in the ConfigMap under this key.
+#: Key of the specification as JSON in the ConfigMap; for some readers it is too long as an annotation.
 SPEC_KEY = "spec.json"
 
 
@@ -55,7 +55,7 @@ def follower_annotation(dag_id: str, run_id: str, installation: str = "") -> dic
 
 
 def followers(document: Mapping[str, Any]) -> list[dict[str, str]]:
-    """What :func:`follower_annotation` was given, for each run that waits for an object."""
+    """The arguments of :func:`follower_annotation` for each run that waits for an object."""
     annotations = (document.get("metadata") or {}).get("annotations") or {}
     return [json.loads(text) for key, text in sorted(annotations.items()) if key.startswith(FOLLOWER)]
 

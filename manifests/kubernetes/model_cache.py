@@ -15,11 +15,11 @@ from wideloop.manifests.kubernetes.task_job import Task, task_documents
 _MANIFESTS = Path(__file__).parents[1]
 _FILES = "/wideloop/files"
 CONFIG = "config.json"
-#: The config.json given with a task, as its pod sees it.
+#: Path of a task's config.json in its pod.
 CONFIG_PATH = f"{_FILES}/{CONFIG}"
 _TRIES = 4
 _GIB = 1024**3
-#: Room beside one model's files: tokenizer, notes, and what a claim's own accounting takes.
+#: Factor for what a claim holds beside one model's weights: tokenizer, notes, file-system overhead.
 _SPARE = 1.1
 
 
@@ -39,7 +39,7 @@ def model_claim(options: ClusterOptions, model_bytes: int) -> dict[str, Any]:
 
 
 def files_claim(options: ClusterOptions) -> dict[str, Any]:
-    """The claim for what engines and clients write."""
+    """The claim for files that engines and clients write."""
     return claim(options, options.files_claim, options.files_claim_size)
 
 
@@ -50,7 +50,7 @@ def folder_name(source: HubModel) -> str:
 
 
 def download_documents(options: ClusterOptions, source: HubModel) -> tuple[str, list[dict[str, Any]]]:
-    """Where the model's folder will be as pods see it, and the Job that downloads it there and its files."""
+    """The model's folder as pods see it, and the documents of the Job that downloads it: Job and files."""
     folder = f"{options.model_mount}/{folder_name(source)}"
     arguments = ["--repository", source.repository]
     arguments += ["--revision", source.revision] if source.revision else []
@@ -73,7 +73,7 @@ def make_documents(
 
 
 def partial(folder: str) -> str:
-    """Where a model's files lie until all are there."""
+    """Folder of a model's files until all of them are complete."""
     return f"{folder}.partial"
 
 

@@ -1,4 +1,4 @@
-"""What a cluster's users decide about every deployment there: names, claims, secrets, images, places."""
+"""Settings of a cluster for all deployments there: names, claims, secrets, images, nodes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from wideloop.manifests.errors import Refused
 from wideloop.manifests.findings import Finding
 from wideloop.manifests.frozen import Frozen
 
-#: The environment that the project's own pods on a cluster run in: the pod that serves files, and downloads.
+#: Environment of the project's own pods on a cluster: the files pod and downloads.
 TOOLS_ENVIRONMENT = "benchmark"
 
 ApiVersion = Literal["v1beta1", "v1alpha1"]
@@ -22,44 +22,44 @@ class ClusterOptions(Frozen):
     ``spec.image``, is added when a document is rendered; the others are used as they are.
 
     Attributes:
-        api_version: of the DynamoGraphDeployment.
-        engine_image: what engines run in, Dynamo and the engine together.
-        engine_options: flags that every worker gets besides those of its deployment, e.g. of this cluster's network.
+        api_version: API version of the DynamoGraphDeployment.
+        engine_image: image with Dynamo and the engine.
+        engine_options: further flags of every worker, e.g. for this cluster's network.
         engine_runtime_version: Dynamo's version inside ``engine_image``; needed when its tag is not that version.
-        client_image: what the files pod, downloads and the load generators of environment ``benchmark`` run in.
+        client_image: image of the files pod, of downloads and of load generators of environment ``benchmark``.
         client_images: images of the load generators of other environments, by environment; with ``build``, one that is
             not named here is pushed to the repository of ``client_image``.
         model_claim: claim that holds the models, mounted read-only at ``model_mount``.
-        files_claim: claim (ReadWriteMany) for what engines and clients write, mounted at ``files_mount``.
+        files_claim: claim (ReadWriteMany) for files that engines and clients write, mounted at ``files_mount``.
         kernel_cache: compiled kernels are kept on the files claim, so that the next deployment starts warm.
         hf_token_secret: secret with the key ``HF_TOKEN``; only downloads and models given by hub id need it.
-        priority_class: of every pod of a deployment.
-        service_account: of engines; None: the operator's own choice.
-        gpu_node_selector, cpu_node_selector: labels of the nodes for workers, and for all that needs no GPU.
-        tolerations: of workers, beside that of the GPU's resource, e.g. ``nvidia.com/gpu``.
-        rdma_resource: overrides the hardware profile's, e.g. ``rdma/ib``; empty: none is asked for.
-        rdma_per_gpu: how many RDMA devices a pod asks for per GPU.
+        priority_class: priority class of every pod of a deployment.
+        service_account: account of engines; None: the operator's own choice.
+        gpu_node_selector, cpu_node_selector: labels of the nodes for workers, and for pods without a GPU.
+        tolerations: of workers, beside the toleration of the GPU's resource, e.g. ``nvidia.com/gpu``.
+        rdma_resource: overrides the hardware profile's, e.g. ``rdma/ib``; empty: no request.
+        rdma_per_gpu: RDMA devices that a pod requests per GPU.
         pod_annotations: of workers, e.g. the networks that GKE attaches.
         compute_domain_claim: ResourceClaimTemplate of a ComputeDomain's channels, for workers over several nodes of
             one NVLink domain.
-        shared_memory: of a worker's pod, for NCCL and the model's loading.
-        frontend_cpu, frontend_memory: what the frontend asks for.
-        client_cpu, client_memory: what a load generator asks for.
-        worker_cpu, worker_memory: what each pod of a worker asks for; None: nothing.
+        shared_memory: size of ``/dev/shm`` in a worker's pod, for NCCL and model loading.
+        frontend_cpu, frontend_memory: requests of the frontend.
+        client_cpu, client_memory: requests of a load generator.
+        worker_cpu, worker_memory: requests of each pod of a worker; None: no request.
         grove: False has the operator use LeaderWorkerSet instead of Grove.
-        build: images are built in the cluster and pushed to where ``engine_image`` and ``client_image`` point;
-            False: they are there, and only verified.
-        build_args: of the engine's image, e.g. ``SGLANG_IMAGE_TAG`` (``manifests/images``).
-        build_timeout_s, download_timeout_s: when a build, or a download of weights, counts as stuck.
+        build: images are built in the cluster and pushed to ``engine_image`` and ``client_image``; False: they exist
+            and are only verified.
+        build_args: build arguments of the engine's image, e.g. ``SGLANG_IMAGE_TAG`` (``manifests/images``).
+        build_timeout_s, download_timeout_s: seconds after which a build, or a download of weights, counts as stuck.
         buildkit_image: BuildKit, rootless.
-        registry_secret: secret of type ``kubernetes.io/dockerconfigjson`` with the login to push and to ask with.
+        registry_secret: secret of type ``kubernetes.io/dockerconfigjson`` with the login for pushing and for queries.
         plain_http_registries: hosts (with port) that speak HTTP only.
-        storage_class: of claims that are made; None: the cluster's default.
-        model_claim_size: of the model claim when it is made, e.g. ``2Ti``; None: what the model needs.
-        files_claim_size: of the files claim when it is made.
-        autoscaled: nodes are added when pods ask for them, so that too few are no error.
+        storage_class: storage class of new claims; None: the cluster's default.
+        model_claim_size: size of a new model claim, e.g. ``2Ti``; None: the size of the model.
+        files_claim_size: size of a new files claim.
+        autoscaled: the cluster adds nodes for pending pods, so that too few nodes are no error.
         hub_endpoint: a mirror of the Hugging Face hub.
-        model_revisions: commit to download by hub id, beyond those that are known (``manifests/hub.py``).
+        model_revisions: commit to download by hub id; replaces that of ``manifests/hub.py``.
     """
 
     namespace: str = "default"
@@ -109,7 +109,7 @@ class ClusterOptions(Frozen):
 
     @property
     def login_secret(self) -> str | None:
-        """The secret whose login registries are asked with."""
+        """The secret with the login for queries to registries."""
         return self.registry_secret or self.image_pull_secret
 
     @property
@@ -118,16 +118,16 @@ class ClusterOptions(Frozen):
         return tuple(name for name in (self.hf_token_secret, self.login_secret) if name)
 
     def image(self, digest: str) -> str:
-        """The engine's image by digest; as it was given when ``digest`` is not known yet, or given already."""
+        """The engine's image by digest; unchanged when ``digest`` is unknown or the image has one already."""
         if "@" in self.engine_image or not digest.startswith("sha256:"):
             return self.engine_image
         return f"{self.engine_image}@{digest}"
 
     def client_image_of(self, environment: str) -> str:
-        """The image, as it is named, that load generators of an environment run in.
+        """The image of load generators of an environment, as the options name it.
 
         Raises:
-            Refused: none is named for it, and none is built.
+            Refused: the options name no image for it, and images are not built.
         """
         if environment in self.client_images:
             return self.client_images[environment]
@@ -138,7 +138,7 @@ class ClusterOptions(Frozen):
                 Finding(
                     field="client_images",
                     value=self.client_images,
-                    rule=f"names no image for environment {environment!r}, which the load generator runs in",
+                    rule=f"names no image for environment {environment!r} of the load generator",
                     suggestion="Set WIDELOOP_CLUSTER__CLIENT_IMAGES to "
                     f'{{"{environment}": "registry/name:tag"}}, or have images built: WIDELOOP_CLUSTER__BUILD=true',
                 )

@@ -13,7 +13,7 @@ from wideloop.manifests.kubernetes.config import MOUNT, POD_SPEC_KEY, config_map
 from wideloop.manifests.kubernetes.labels import CONFIG_DIGEST, labels
 from wideloop.manifests.kubernetes.options import ClusterOptions
 
-#: Kubernetes fills these in from the variables below, in arguments and in later variables.
+#: Kubernetes expands these references from the variables below, in arguments and in later variables.
 _POD_IP, _POD_NAME = "$(POD_IP)", "$(POD_NAME)"
 #: For GPU direct RDMA (pinned memory) and for mapping other processes' GPU memory inside a node.
 _CAPABILITIES = ("IPC_LOCK", "SYS_PTRACE")
@@ -32,11 +32,11 @@ def pod_template(
     """A PodTemplateSpec whose container ``main`` runs ``component``.
 
     Args:
-        component: the frontend, or the first worker of a role: replicas differ in nothing that is rendered.
-        config: the data of the deployment's ConfigMap; pods of another one are replaced.
-        ports: number of each port that the component asks for by name.
-        probes: of the container.
-        priority_class: of the pod; None where none is named, or the root object carries it.
+        component: the frontend, or the first worker of a role; replicas have the same template.
+        config: the data of the deployment's ConfigMap; when it changes, pods are replaced.
+        ports: number of each of the component's port names.
+        probes: probes of the container.
+        priority_class: priority class of the pod; None without one, or where the root object has it.
     """
     worker = next((w for w in spec.workers if w.role == component.role), None)
     main = _main(spec, options, component, worker, ports, probes)
@@ -79,13 +79,13 @@ def _main(
     container: dict[str, Any] = {
         "name": "main",
         "image": options.image(spec.image),
-        # Controllers that add the ranks of a worker over several nodes do so to the arguments of a Python command.
+        # Controllers append the ranks of a worker over several nodes to the arguments of a Python command.
         "command": list(command.argv[:3]),
         "args": list(command.argv[3:]),
         "env": _env(spec, options, command.env),
         "volumeMounts": _mounts(spec, options),
         "resources": _resources(spec, options, worker),
-        # The last lines of a container that failed stay on its pod, which may be gone before anyone can read its log.
+        # The pod's status keeps the last lines of a failed container, whose log may be deleted before it can be read.
         "terminationMessagePolicy": "FallbackToLogsOnError",
         **probes,
     }
@@ -95,7 +95,7 @@ def _main(
 
 
 def _cache_dir(spec: DeploymentSpec, options: ClusterOptions) -> str | None:
-    """Below the files claim, a folder for each image: other versions compile other kernels."""
+    """Folder of compiled kernels on the files claim, one per image: kernels depend on the versions in it."""
     if not options.kernel_cache:
         return None
     image = hashlib.sha256(options.image(spec.image).encode()).hexdigest()
@@ -172,7 +172,7 @@ def _placed_worker(spec: DeploymentSpec, options: ClusterOptions, worker: Worker
 
 
 def _placed_frontend(spec: DeploymentSpec, options: ClusterOptions) -> dict[str, Any]:
-    """Off the nodes with GPUs, where there are others: their CPUs belong to the workers."""
+    """Node selection of the frontend: nodes without GPUs where there are some, to leave CPUs to the workers."""
     without = {"key": f"{spec.hardware.gpu.resource}.present", "operator": "NotIn", "values": ["true"]}
     preferred = [{"weight": 100, "preference": {"matchExpressions": [without]}}]
     affinity = {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": preferred}}

@@ -1,7 +1,8 @@
 """When a pod counts as started, alive and ready.
 
-A pod that loads 671 billion parameters answers nothing for a long time, and one that compiles kernels under load may
-not answer for a minute: the budgets are theirs. Simulated engines start within seconds and are asked more often.
+Real engines need long limits: a pod that loads 671 billion parameters does not answer for a long time, and one that
+compiles kernels under load may not answer for a minute. Simulated engines start within seconds and are probed more
+often.
 """
 
 from __future__ import annotations
@@ -23,14 +24,14 @@ def worker_probes(port: int, *, simulated: bool) -> dict[str, Any]:
         }
     return {
         "startupProbe": _http("/live", port, period=10, timeout=5, failures=_LOAD_BUDGET_S // 10),
-        # An operator's default would restart a healthy worker that compiles for 5 s.
+        # The operator's default would restart a healthy worker that compiles for 5 s.
         "livenessProbe": _http("/live", port, period=60, timeout=60, failures=10),
         "readinessProbe": _http("/health", port, period=10, timeout=10, failures=6),
     }
 
 
 def frontend_probes(port: int) -> dict[str, Any]:
-    """Probes of the frontend, which is up in seconds and long before any worker."""
+    """Probes of the frontend, which starts within seconds, long before any worker."""
     return {
         "startupProbe": _http("/live", port, period=2, timeout=5, failures=150),
         "livenessProbe": _http("/live", port, period=10, timeout=10, failures=6),

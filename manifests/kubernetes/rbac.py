@@ -1,6 +1,6 @@
-"""The least that a cluster target must be allowed: documents to grant it, and the list to ask a cluster for.
+"""The minimal permissions of a cluster target: documents that grant them, and the list for checking them.
 
-Both come from ``rbac.yaml`` and the target's own :data:`Grants`, so that what is granted and what is checked cannot
+Both come from ``rbac.yaml`` and the target's own :data:`Grants`, so granted and checked permissions cannot
 differ.
 """
 
@@ -17,14 +17,14 @@ from pydantic import BaseModel, ConfigDict
 Grants = Mapping[str, Sequence[Mapping[str, Any]]]
 
 _FILE = Path(__file__).with_name("rbac.yaml")
-#: Name of the account and its roles; also the namespace that the file as it lies there is for.
+#: Name of the account and its roles; also the namespace in the file as it ships.
 NAME = "wideloop"
 
 
 class Permission(BaseModel):
     """One verb on one kind of object, as a SelfSubjectAccessReview asks for it.
 
-    ``namespace`` is empty for what belongs to none; ``name`` is empty for all objects of the kind.
+    ``namespace`` is empty for cluster-wide kinds; ``name`` is empty for all objects of the kind.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -53,7 +53,7 @@ def documents(namespace: str, secrets: Iterable[str], grants: Grants) -> list[di
 
     Args:
         secrets: names of the secrets whose content the target reads: hub token, registry credentials.
-        grants: what the target needs for its root objects.
+        grants: permissions of the target for its root objects.
     """
     every: list[dict[str, Any]] = list(yaml.safe_load_all(_FILE.read_text()))
     for document in every:
@@ -70,7 +70,7 @@ def documents(namespace: str, secrets: Iterable[str], grants: Grants) -> list[di
 
 
 def _rules(document: dict[str, Any], namespace: str, secrets: Iterable[str]) -> list[Mapping[str, Any]]:
-    """The rules with names filled in; one about secrets by name that names none would be about all of them."""
+    """The rules with names filled in. A rule about secrets is left out without names: it would cover all."""
     rules: list[Mapping[str, Any]] = document["rules"]
     if document["kind"] != "Role":
         return rules

@@ -1,4 +1,4 @@
-"""The Job that shows whether an image holds what an engine, or a client, imports."""
+"""The Job that checks whether the modules of an engine or a client import in an image."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from wideloop.manifests.kubernetes.options import ClusterOptions
 from wideloop.manifests.kubernetes.task_job import Task, task_documents
 
 #: Pulling an image of 20 GB takes minutes, at 20 MB/s a quarter of an hour; importing torch and SGLang one minute.
-#: No longer than that may the Job of a run that has died hold its GPU.
+#: The limit also bounds how long the Job holds its GPU when its run no longer exists.
 _LIMIT_S = 1800.0
 
 
@@ -19,9 +19,9 @@ def documents(options: ClusterOptions, image: str, imports: Sequence[str], *, gp
     """The Job.
 
     Args:
-        image: by digest.
-        imports: modules; what is compiled against a GPU's driver imports only where that is.
-        gpu: resource name of the GPU that the Job takes one of, empty for none.
+        image: image reference with digest.
+        imports: modules; those compiled against a GPU's driver import only on a node with that driver.
+        gpu: resource name of the one GPU that the Job requests, empty for none.
     """
     of = hashlib.sha256(repr([image, *imports]).encode()).hexdigest()[:12]
     task = Task(

@@ -1,4 +1,4 @@
-"""A Job that does one thing once and reports its result: image builds, smoke tests, downloads of models."""
+"""A Job that runs a task once and reports its result: image builds, smoke tests, downloads of models."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Kind = Literal["image", "smoke-test", "weights"]
 TASK = "wideloop/task"
 #: Container of a task's pod.
 CONTAINER = "task"
-#: Where a container leaves its last words for its pod's status: Kubernetes' own default. At most 4096 bytes.
+#: File whose content Kubernetes copies into the pod's status when the container ends (its default path, 4096 bytes).
 _RESULT = "/dev/termination-log"
 RESULT_VARIABLE = "WIDELOOP_RESULT"
 #: A finished Job is removed by the cluster after this time.
@@ -27,16 +27,17 @@ class Task(BaseModel):
     """One task.
 
     Attributes:
-        name: of its Job, equal for equal work: a second caller finds the first one's Job.
-        command: writes its result to the file that ``WIDELOOP_RESULT`` names.
-        limit_s: the cluster ends it after this time.
-        tries: how many pods may try; exit status 1 says that no other try will do better.
+        name: name of its Job, equal for equal work, so that a second caller finds the first one's Job.
+        command: command that writes its result to the file that ``WIDELOOP_RESULT`` names.
+        limit_s: seconds after which the cluster ends it.
+        tries: how many pods may try; exit status 1 means that another try would fail too.
         files: small files that the command finds in a folder, mounted at ``files_at`` and named by the
             environment variable ``files_variable``.
         secrets: environment variables from a secret, as ``(variable, secret, key)``.
-        security: of the container. resources: of the container.
-        volumes, mounts: beside that of ``files``.
-        gpu: resource name of the GPU whose driver it needs: it runs where workers do. Empty for none.
+        security: security context of the container.
+        resources: resources of the container.
+        volumes, mounts: further volumes and mounts, beside that of ``files``.
+        gpu: resource name of the GPU whose driver it needs, so that it runs on the workers' nodes. Empty for none.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -62,8 +63,8 @@ class Task(BaseModel):
 def task_documents(options: ClusterOptions, task: Task) -> list[dict[str, Any]]:
     """The task's Job, and the ConfigMap with its files when it has any.
 
-    The Job comes first, so that the ConfigMap can belong to it and go with it. Its pod waits for the ConfigMap; where
-    none comes, for who should have made it has died, the Job ends at its limit like any other.
+    The Job comes first, so that it can own the ConfigMap, which is then deleted with it. Its pod waits for the
+    ConfigMap; when the caller ends before making it, the Job ends at its time limit.
     """
     metadata = {
         "name": task.name,
@@ -107,7 +108,7 @@ def _pod(options: ClusterOptions, task: Task) -> dict[str, Any]:
         "command": [*task.command],
         "env": variables,
         "volumeMounts": mounts,
-        # The last output of a failed command is in its pod's status, also when its log is gone.
+        # The pod's status keeps the last output of a failed command, also when its log is deleted.
         "terminationMessagePath": _RESULT,
         "terminationMessagePolicy": "FallbackToLogsOnError",
     }
@@ -117,7 +118,7 @@ def _pod(options: ClusterOptions, task: Task) -> dict[str, Any]:
         container["resources"] = dict(task.resources)
     pod: dict[str, Any] = {
         "restartPolicy": "Never",
-        # A task keeps what it has as it goes: nothing is gained by waiting for it.
+        # A task saves its progress continuously: a grace period would gain nothing.
         "terminationGracePeriodSeconds": _GRACE_S,
         "automountServiceAccountToken": False,
         "containers": [container],

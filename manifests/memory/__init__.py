@@ -1,4 +1,4 @@
-"""GPU memory of a worker: what every engine's arithmetic has in common, and what each of them returns."""
+"""GPU memory of a worker: the parts that all engines' arithmetic shares, and the type of its result."""
 
 from wideloop.manifests.memory.constants import GIB, MemoryConstants
 from wideloop.manifests.memory.model import MemoryModel, OomStage, WeightsAndCache, WorkerMemory

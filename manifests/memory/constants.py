@@ -1,4 +1,4 @@
-"""The numbers of a memory model that no formula gives: fitted to servers that ran (``memory.calibrate`` of tuning)."""
+"""Constants of a memory model that no formula gives, fitted to servers that ran (``tuning.memory.calibrate``)."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ GIB = 2**30
 
 @dataclass(frozen=True)
 class MemoryConstants:
-    """GiB are per GPU.
+    """Fitted constants; GiB are per GPU.
 
     Attributes:
-        runtime_gib: allocated between loading and capture that nothing below accounts for.
-        list_bytes_per_token: lists of free slots and their copies; the pool's own is one int64 per KV token.
-        graph_gib: capture at any size.
-        graph_node_kib: one layer in one captured graph.
+        runtime_gib: allocations between loading and capture beyond the terms below.
+        list_bytes_per_token: lists of free slots and their copies; the pool itself has one int64 per KV token.
+        graph_gib: fixed cost of capture, whatever the sizes.
+        graph_node_kib: cost of one layer in one captured graph.
         hidden_tensors: 16-bit tensors of the hidden size that live with the experts' while one MoE layer runs.
         nccl_gib: NCCL's channels, allocated by the first collectives of the warm-up request.
-        warm_up_gib: what that request needs beside them. Not identifiable from the servers seen: one with nothing
-            left died, the next had 2 GiB.
+        warm_up_gib: other memory of that request. The measured servers do not identify it: one with nothing left
+            ran out of memory, the next had 2 GiB left.
     """
 
     runtime_gib: float

@@ -15,7 +15,7 @@ _SMS = 20
 _NVL_PEERS = 8
 #: Bytes beside the hidden state of a token: source meta, 128 expert ids (int64) and weights, 128 scales.
 _META = 8 + 128 * 8 + 128 * 4 + 128 * 4
-#: DeepEP's recommended tokens in flight: ranks -> (NVLink receive, RDMA receive) of dispatch and of combine alike.
+#: DeepEP's recommended tokens in flight: ranks -> (NVLink receive, RDMA receive), equal for dispatch and combine.
 _RECEIVE = {
     2: 256, 4: 256, 8: 256, 16: 288, 24: 288, 32: 288, 48: 288, 64: 288, 96: 480, 128: 560, 144: 720, 160: 720,
 }  # fmt: skip
@@ -30,7 +30,7 @@ def buffer_gib(model: ModelSpec, worker: WorkerSpec, dispatch_tokens: int) -> fl
     """GiB per GPU of DeepEP's NVLink and RDMA buffers in the worker's mode; 0 without DeepEP.
 
     Args:
-        dispatch_tokens: per rank, that the low-latency mode has room for.
+        dispatch_tokens: tokens per rank that the low-latency mode has room for.
     """
     mode, ranks = worker.knobs.deepep_mode, worker.layout.ep
     if mode is None or ranks == 1:
@@ -93,5 +93,5 @@ def _receive(ranks: int) -> int:
 
 
 def _nearest(ranks: int, known: tuple[int, ...]) -> int:
-    """DeepEP has no recommendation for other rank counts and would refuse them: the next larger one's is taken."""
+    """DeepEP has no recommendation for other rank counts and would refuse them: the next larger count's is used."""
     return next((k for k in known if k >= ranks), known[-1])

@@ -1,7 +1,7 @@
 """The memory seam of engines: how the GPU memory of a worker divides, and whether it suffices.
 
 One GPU of the worker stands for all: the layout is symmetric. Each engine has its own arithmetic
-(``wideloop.manifests.engines.sglang_memory``); what comes out is a :class:`WorkerMemory` for all of them.
+(``wideloop.manifests.engines.sglang_memory``) and returns a :class:`WorkerMemory`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from wideloop.manifests.memory.constants import GIB, MemoryConstants
 from wideloop.manifests.memory.weights import kv_bytes_per_gpu, weights
 from wideloop.manifests.model import ModelSpec
 
-#: When a worker runs out of memory: as it divides the memory, captures graphs, serves its first request, or later.
+#: The stage at which a worker runs out of memory: dividing it, capturing graphs, first request, or later under load.
 OomStage = Literal["no_kv_left", "capture", "warm_up", "under_load"]
 
 
@@ -25,17 +25,17 @@ class WorkerMemory:
     """GiB per GPU of one worker, and what follows from them.
 
     Attributes:
-        usable_gib: free when loading begins; mem_fraction_static is a fraction of it.
+        usable_gib: memory free when loading begins; mem_fraction_static is a fraction of it.
         attention_gib: all weights but the routed experts.
         kv_tokens: tokens of KV cache per attention-DP rank.
         kv_bytes_per_token: on one GPU.
-        tables_gib: the table of requests, lists of free slots and what else is allocated before capture.
+        tables_gib: the table of requests, lists of free slots and other allocations before capture.
         deepep_gib: DeepEP's communication buffers.
-        free_at_ready_gib: left once the worker answers, before NCCL's first use and load.
-        first_use_gib: what the warm-up request takes of that for good: NCCL's channels and slack.
-        activations_gib: what the largest batch needs on top.
+        free_at_ready_gib: memory left once the worker answers, before NCCL's first use and load.
+        first_use_gib: memory that the warm-up request keeps of that: NCCL's channels and slack.
+        activations_gib: further memory of the largest batch.
         minimum_fraction: ``mem_fraction_static`` below which no KV cache is left.
-        oom_stage: when it runs out of memory, None when it fits.
+        oom_stage: stage at which it runs out of memory, None when it fits.
         deficit_gib: memory missing at that stage, 0 when it fits.
     """
 
@@ -62,7 +62,7 @@ class WorkerMemory:
 
     @property
     def reserve_gib(self) -> float:
-        """What has to stay outside weights and KV cache for the worker to run under load."""
+        """Memory beyond weights and KV cache that the worker needs under load."""
         beside = self.graphs_gib + self.tables_gib + self.deepep_gib
         return beside + self.first_use_gib + self.activations_gib
 
@@ -76,8 +76,8 @@ class MemoryModel(ABC):
     """The memory arithmetic of one engine.
 
     Attributes:
-        constants: what no formula gives.
-        uncalibrated: the constants before anything was measured: what the engine's sources say by themselves.
+        constants: fitted constants.
+        uncalibrated: constants from the engine's sources alone, before any measurement.
     """
 
     constants: MemoryConstants

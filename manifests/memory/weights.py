@@ -1,6 +1,6 @@
-"""Bytes of weights on one GPU, by who divides them.
+"""Bytes of weights on one GPU, by the parallelism that divides them.
 
-Formulas follow SGLang 0.5.21 (``models/deepseek_v2.py``, ``models/qwen3_moe.py``) as our flags run it:
+Formulas follow SGLang 0.5.21 (``models/deepseek_v2.py``, ``models/qwen3_moe.py``) as this project's flags configure it:
 ``--enable-dp-attention --moe-dense-tp-size 1 --enable-dp-lm-head`` when attention is data-parallel.
 """
 
@@ -18,7 +18,7 @@ class Weights:
     """GiB per GPU.
 
     Attributes:
-        attention: projections, divided over the GPUs of one attention-DP rank but for what is copied to each.
+        attention: projections, divided over the GPUs of one attention-DP rank, plus the parts copied to each.
         absorbed: 16-bit copies of MLA's up-projections.
         embeddings: input embedding and head.
         dense: the MLP of layers without experts.

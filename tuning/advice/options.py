@@ -116,13 +116,13 @@ def options(
     own = trivial(len(both), both.shape[1], base, worker.layout.ep)
     off = _Judge(model, hardware, worker, traffic, engine, version, role)
     before = off.throughput(traffics[0], own), off.throughput(traffics[1], own)
-    found = [_option(off, off, own, None, seen, traffics, before)]
+    candidates = [_option(off, off, own, None, seen, traffics, before)]
     for redundant in valid(both.shape[1], worker.layout.ep, most):
         changed = worker.changed(knobs=worker.knobs.changed(redundant_experts=redundant))
         judge = _Judge(model, hardware, changed, traffic, engine, version, role)
         plan = optimise(both, worker.layout.ep, redundant, effort="quick")
-        found.append(_option(judge, off, plan.placement, plan, seen, traffics, before))
-    return found
+        candidates.append(_option(judge, off, plan.placement, plan, seen, traffics, before))
+    return candidates
 
 
 def valid(experts: int, ep: int, most: int) -> range:

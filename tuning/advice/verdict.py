@@ -77,28 +77,32 @@ def _why_off(off: Option, best: Option) -> str:
 
 
 def _price(chosen: Option, best: Option) -> list[str]:
-    said = []
+    price = []
     if chosen.redundant:
-        said.append(f"costs {chosen.experts_gib:.2f} GiB per GPU and {chosen.kv_displaced} tokens of KV cache per rank")
+        price.append(
+            f"costs {chosen.experts_gib:.2f} GiB per GPU and {chosen.kv_displaced} tokens of KV cache per rank"
+        )
     if best.redundant > chosen.redundant:
-        said.append(f"R = {best.redundant} would add {_sure(best) - _sure(chosen):+.1%}, which is not worth its memory")
-    return said
+        price.append(
+            f"R = {best.redundant} would add {_sure(best) - _sure(chosen):+.1%}, which is not worth its memory"
+        )
+    return price
 
 
 def _remarks(off: Option, chosen: Option, placed: Sequence[Option]) -> list[str]:
     """What else the table shows that a reader would ask about."""
-    said = []
+    notes = []
     lost = [o.redundant for o in placed if o.cost.kernel == "default" and off.cost.kernel == "tuned"]
     if lost:
         some = ", ".join(map(str, lost[:6])) + (" ..." if len(lost) > 6 else "")
-        said.append(f"R = {some} would lose the tuned MoE kernel (-30 % prefill, -14 % decode where it was measured)")
+        notes.append(f"R = {some} would lose the tuned MoE kernel (-30 % prefill, -14 % decode where it was measured)")
     if chosen.cost.kernel == "default" and off.cost.kernel == "default":
-        said.append("SGLang has no tuned MoE kernel for this shape, with or without redundancy")
+        notes.append("SGLang has no tuned MoE kernel for this shape, with or without redundancy")
     tight = [o.redundant for o in placed if not o.cost.fits]
     if tight:
-        said.append(f"R = {tight[0]} and more do not fit in memory")
+        notes.append(f"R = {tight[0]} and more do not fit in memory")
     beyond = [o for o in placed if not o.cost.dispatch_ok]
     if beyond:
         limit = beyond[0].cost.dispatch_limit
-        said.append(f"R = {beyond[0].redundant} and more leave DeepEP's buffers room for {limit} tokens per rank only")
-    return said
+        notes.append(f"R = {beyond[0].redundant} and more leave DeepEP's buffers room for {limit} tokens per rank only")
+    return notes

@@ -25,6 +25,6 @@ def _row(call: str, chunk: int, loads: Sequence[Load], hardware: HardwareProfile
     measured = [load.measured for load in loads]
     spread = f" ({min(measured):,.0f} to {max(measured):,.0f})" if len(loads) > 1 else ""
     redundant = ", ".join(map(str, sorted({load.server.worker.knobs.redundant_experts for load in loads})))
-    said = statistics.fmean(predict(load, hardware) for load in loads)
+    predicted = statistics.fmean(predict(load, hardware) for load in loads)
     mean = f"{statistics.fmean(measured):,.0f}{spread}"
-    return f"| {call} | {chunk} | {len(loads)} | {redundant} | {mean} | {said:,.0f} |"
+    return f"| {call} | {chunk} | {len(loads)} | {redundant} | {mean} | {predicted:,.0f} |"

@@ -179,8 +179,8 @@ def _summary(parts: dict[str, list[Load]], hardware: HardwareProfile) -> str:
     return "\n".join(lines)
 
 
-def _spread(found: Sequence[float]) -> str:
-    off = [abs(e) for e in found]
+def _spread(relative_errors: Sequence[float]) -> str:
+    off = [abs(e) for e in relative_errors]
     return f"{statistics.median(off):.1%}, {statistics.fmean(off):.1%}, {max(off):.1%}"
 
 
@@ -192,9 +192,9 @@ def _rows(loads: Sequence[Load], reported: Sequence[Load], hardware: HardwarePro
 
 def _row(load: Load, part: str, hardware: HardwareProfile) -> str:
     knobs = load.server.worker.knobs
-    said = [predict(load, hardware, variant) for variant in (BEFORE, SHIPPED)]
-    numbers = [f"{v:.2f}" if load.measured_in_ms else f"{v:,.0f}" for v in (load.measured, *said)]
-    off = [f"{v / load.measured - 1:+.1%}" for v in said]
+    predictions = [predict(load, hardware, variant) for variant in (BEFORE, SHIPPED)]
+    numbers = [f"{v:.2f}" if load.measured_in_ms else f"{v:,.0f}" for v in (load.measured, *predictions)]
+    off = [f"{v / load.measured - 1:+.1%}" for v in predictions]
     cells = (load.name, knobs.redundant_experts, knobs.cuda_graph_max_bs, *numbers, *off, part)
     return f"| {' | '.join(map(str, cells))} |"
 

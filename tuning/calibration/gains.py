@@ -36,7 +36,7 @@ def _row(order: Sequence[Load], placed: Sequence[Load], note: str, hardware: Har
     speeds = [[_speed(x, x.measured) for x in side] for side in (order, placed)]
     mean = statistics.fmean(speeds[1]) / statistics.fmean(speeds[0]) - 1
     low, high = min(speeds[1]) / max(speeds[0]) - 1, max(speeds[1]) / min(speeds[0]) - 1
-    said = [
+    gains = [
         _speed(one, predict(placed[0], hardware, v)) / _speed(one, predict(one, hardware, v)) - 1
         for v in (BEFORE, SHIPPED)
     ]
@@ -44,7 +44,7 @@ def _row(order: Sequence[Load], placed: Sequence[Load], note: str, hardware: Har
     load = f"{one.kind}@{one.concurrency}{note}"
     counts = f"{len(order)} / {len(placed)}"
     measured = f"{mean:+.1%} ({low:+.1%} to {high:+.1%})" if len(order) * len(placed) > 1 else f"{mean:+.1%}"
-    return f"| {servers} | {load} | {counts} | {measured} | {said[0]:+.1%} | {said[1]:+.1%} |"
+    return f"| {servers} | {load} | {counts} | {measured} | {gains[0]:+.1%} | {gains[1]:+.1%} |"
 
 
 def _speed(load: Load, value: float) -> float:

@@ -84,12 +84,12 @@ def read_loads(folder: Path, name: str = "loads.csv") -> list[Load]:
         rows = {f"{row['call']} {row['run']}": row for row in csv.DictReader(file)}
     usable = {s.name: s for s in read_servers(folder) if s.ready and _comparable(rows[s.name])}
     with (folder / name).open(newline="") as file:
-        found = [
+        loads = [
             _load(row, usable[server], rows[server], folder)
             for row in csv.DictReader(file)
             if (server := f"{row['call']} {row['run']}") in usable
         ]
-    return [load for load in found if load is not None]
+    return [load for load in loads if load is not None]
 
 
 def _comparable(row: dict[str, str]) -> bool:

@@ -63,28 +63,28 @@ def chunks(log: Iterable[str], tokens: int) -> list[float]:
 
     The one after a decode step is left out: SGLang counts the time since the last log line of its kind.
     """
-    found, follows = [], False
+    speeds, follows = [], False
     for line in log:
         if match := _PREFILL.search(line):
             if follows and int(match[1]) == tokens:
-                found.append(float(match[2]))
+                speeds.append(float(match[2]))
             follows = True
         elif _DECODE.search(line):
             follows = False
-    return found
+    return speeds
 
 
 def decode_steps(log: Iterable[str], batch: int) -> list[float]:
     """Mean ms of the steps before every line about decoding ``batch`` sequences that no prompt came in between of."""
-    found, follows = [], False
+    durations, follows = [], False
     for line in log:
         if match := _DECODE.search(line):
             if follows and int(match[1]) == batch:
-                found.append(batch / float(match[2]) * 1000)
+                durations.append(batch / float(match[2]) * 1000)
             follows = True
         elif _PREFILL.search(line):
             follows = False
-    return found
+    return durations
 
 
 def steps(folder: Path, logs: dict[str, list[str]], totals: dict[str, float]) -> list[Row]:

@@ -96,14 +96,14 @@ def fit(loads: Sequence[Load], hardware: HardwareProfile, variant: Variant = SHI
 
     def residuals(values: np.ndarray[tuple[int], np.dtype[np.float64]]) -> list[float]:
         changed = _with(variant, values)
-        said = {key: predict(load, hardware, changed) for key, load in kinds.items()}
-        return [float(np.log(said[key] / load.measured)) for key, load in zip(keys, loads, strict=True)]
+        predictions = {key: predict(load, hardware, changed) for key, load in kinds.items()}
+        return [float(np.log(predictions[key] / load.measured)) for key, load in zip(keys, loads, strict=True)]
 
     start, low, high = zip(*FITTED.values(), strict=True)
-    found = least_squares(
+    solution = least_squares(
         residuals, start, bounds=(low, high), loss="soft_l1", f_scale=0.1, x_scale=start, ftol=1e-4, xtol=1e-4
     )
-    return _with(variant, found.x)
+    return _with(variant, solution.x)
 
 
 def _with(variant: Variant, values: Sequence[float] | np.ndarray[tuple[int], np.dtype[np.float64]]) -> Variant:

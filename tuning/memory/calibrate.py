@@ -56,16 +56,16 @@ def split(servers: Sequence[Server]) -> tuple[list[Server], list[Server]]:
 
 def errors(servers: Sequence[Server], gpu: GpuSpec, constants: MemoryConstants) -> dict[str, list[float]]:
     """Absolute errors in GiB of each of :data:`PARTS`, over the servers where it was measured."""
-    found: dict[str, list[float]] = {part: [] for part in PARTS}
+    by_part: dict[str, list[float]] = {part: [] for part in PARTS}
     for server in servers:
         if not server.valid:
             continue
         memory = server.predicted(gpu, constants)
         for part, (predicted, measured) in PARTS.items():
-            seen = getattr(server, measured)
-            if seen is not None:
-                found[part].append(abs(getattr(memory, predicted) - seen))
-    return found
+            value = getattr(server, measured)
+            if value is not None:
+                by_part[part].append(abs(getattr(memory, predicted) - value))
+    return by_part
 
 
 def _tables(servers: Sequence[Server], gpu: GpuSpec) -> tuple[float, float]:
@@ -82,12 +82,12 @@ def _tables(servers: Sequence[Server], gpu: GpuSpec) -> tuple[float, float]:
 
 def _graphs(servers: Sequence[Server], constants: MemoryConstants) -> tuple[float, float]:
     """GiB fixed and KiB per layer and captured size of what the graphs took beyond their known tensors."""
-    known = replace(constants, graph_gib=0.0, graph_node_kib=0.0)
+    without_graphs = replace(constants, graph_gib=0.0, graph_node_kib=0.0)
     left, nodes = [], []
     for s in servers:
         max_bs = s.worker.knobs.cuda_graph_max_bs or 0
         if s.graph_gib is not None:
-            left.append(s.graph_gib - s.memory_model.having(known).graphs_gib(s.model, s.worker, max_bs))
+            left.append(s.graph_gib - s.memory_model.having(without_graphs).graphs_gib(s.model, s.worker, max_bs))
             nodes.append(s.model.num_layers * len(get_engine(s.engine).capture_sizes(max_bs)) / 2**20)
     return _line(nodes, left)
 

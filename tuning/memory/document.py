@@ -98,8 +98,8 @@ def _row(server: Server, gpu: GpuSpec) -> str:
     return "| " + " | ".join(map(str, cells)) + " |"
 
 
-def _pair(predicted: float, seen: float | None) -> str:
-    return f"{predicted:.2f}" + (f" ({seen - predicted:+.2f})" if seen is not None else "")
+def _pair(predicted: float, measured: float | None) -> str:
+    return f"{predicted:.2f}" + (f" ({measured - predicted:+.2f})" if measured is not None else "")
 
 
 def _tokens(memory: WorkerMemory, server: Server) -> str:
@@ -117,8 +117,8 @@ def _said(ended: str) -> str:
     return own.get(ended) or next(text for stage, text in _OUTCOMES.items() if stage == ended)
 
 
-def _agree(predicted: str, seen: str) -> bool:
-    return predicted == seen or (predicted, seen) == ("ready", "rebalance")
+def _agree(predicted: str, observed: str) -> bool:
+    return predicted == observed or (predicted, observed) == ("ready", "rebalance")
 
 
 def _load(servers: Sequence[Server], gpu: GpuSpec) -> str:
@@ -172,9 +172,9 @@ def _fit(servers: Sequence[Server], gpu: GpuSpec) -> str:
 
 
 def _errors(rows: Sequence[Server], gpu: GpuSpec, constants: MemoryConstants) -> str:
-    found = errors(rows, gpu, constants)
+    by_part = errors(rows, gpu, constants)
     right = sum(_agree(outcome(s, gpu, constants), s.outcome) for s in rows)
-    return " | ".join((*_spread(found), f"{right} of {len(rows)}"))
+    return " | ".join((*_spread(by_part), f"{right} of {len(rows)}"))
 
 
 def _judged(servers: Sequence[Server], later: Sequence[Server], gpu: GpuSpec) -> str:
@@ -198,8 +198,8 @@ def _judged(servers: Sequence[Server], later: Sequence[Server], gpu: GpuSpec) ->
     return "\n".join(lines)
 
 
-def _spread(found: dict[str, list[float]]) -> list[str]:
-    return [f"{max(found[p]):.3f} ({statistics.fmean(found[p]):.3f})" if found[p] else "" for p in PARTS]
+def _spread(by_part: dict[str, list[float]]) -> list[str]:
+    return [f"{max(by_part[p]):.3f} ({statistics.fmean(by_part[p]):.3f})" if by_part[p] else "" for p in PARTS]
 
 
 if __name__ == "__main__":

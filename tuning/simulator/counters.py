@@ -78,6 +78,6 @@ class Counters:
         except OSError:
             return 0.0
         name = "dynamo_frontend_input_sequence_tokens"
-        seen = totals(page)
-        count = seen.get(f"{name}_count", 0)
-        return seen.get(f"{name}_sum", 0) / count if count else 0.0
+        sums = totals(page)
+        count = sums.get(f"{name}_count", 0)
+        return sums.get(f"{name}_sum", 0) / count if count else 0.0

@@ -27,13 +27,13 @@ class Qwen3MoeForCausalLM(qwen3_moe.Qwen3MoeForCausalLM):  # type: ignore[misc]
                 block.topk.register_forward_pre_hook(_Dispatch(block.layer_id), with_kwargs=True)
 
     def post_load_weights(self) -> None:
-        """What dummy weights lack; SGLang calls this after it has drawn them."""
+        """Give dummy weights their hot experts; SGLang calls this after it has drawn the weights."""
         if self._random is not None:
             fill(self.named_parameters(), **self._random)
 
 
 class _Dispatch:
-    """Tells a layer's router where the experts are, unless its caller did."""
+    """Hook that passes the placement to a layer's router when the caller has not."""
 
     def __init__(self, layer_id: int) -> None:
         self._layer_id = layer_id

@@ -1,7 +1,7 @@
 """How SGLang divides a worker's GPU memory, and when it runs out of it.
 
-``KV = usable * mem_fraction_static - weights``, and everything else comes out of what is left. docs/memory.md holds
-it against 34 servers that ran.
+``KV = usable * mem_fraction_static - weights``; everything else is taken from the remaining memory. docs/memory.md
+compares the prediction with 34 servers that ran.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from wideloop.manifests.memory import (
 )
 from wideloop.manifests.model import ModelSpec
 
-#: What the engine's sources say by themselves: no measurement in it.
+#: Constants from the engine's sources alone, without any measurement.
 UNCALIBRATED = MemoryConstants(
     runtime_gib=0.0, list_bytes_per_token=8.0, graph_gib=0.0, graph_node_kib=0.0, hidden_tensors=6.0, nccl_gib=0.0
 )
@@ -55,7 +55,7 @@ class SglangMemory(MemoryModel):
 
 
 def worker_memory(model: ModelSpec, gpu: GpuSpec, worker: WorkerSpec, constants: MemoryConstants) -> WorkerMemory:
-    """Memory of one GPU of ``worker``; ValueError where one of the three sizes is not resolved."""
+    """Memory of one GPU of ``worker``; ValueError when memory fraction, graph batch or chunk is not resolved."""
     knobs = worker.knobs
     fraction, max_bs, chunk = knobs.mem_fraction_static, knobs.cuda_graph_max_bs, knobs.chunked_prefill_size
     if fraction is None or max_bs is None or chunk is None:

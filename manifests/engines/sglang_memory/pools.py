@@ -15,9 +15,9 @@ _EXTRA_CONTEXT = 4
 
 def max_requests(model: ModelSpec, worker: WorkerSpec, kv_tokens: int) -> int:
     """Requests that one attention-DP rank runs at a time, as SGLang resolves it."""
-    asked = worker.knobs.max_running_requests
-    if asked is not None:
-        return min(asked // worker.layout.dp, kv_tokens // 2)
+    limit = worker.knobs.max_running_requests
+    if limit is not None:
+        return min(limit // worker.layout.dp, kv_tokens // 2)
     estimate = int(kv_tokens / model.max_context * 512)
     return min(max(min(estimate, _MAX_REQUESTS), _MIN_REQUESTS), kv_tokens // 2)
 
@@ -29,5 +29,5 @@ def request_table_gib(model: ModelSpec, worker: WorkerSpec, kv_tokens: int) -> f
 
 
 def runtime_gib(kv_tokens: int, constants: MemoryConstants) -> float:
-    """GiB of lists of free token slots, and of what else is allocated before capture."""
+    """GiB of the lists of free token slots and of all other allocations before capture."""
     return constants.runtime_gib + constants.list_bytes_per_token * kv_tokens / GIB

@@ -1,4 +1,4 @@
-"""What Dynamo's operator, or Grove, would refuse about a deployment."""
+"""Findings about a deployment that Dynamo's operator or Grove would refuse."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from wideloop.manifests.kubernetes import checks
 from wideloop.manifests.kubernetes.dynamo.names import GROVE_LIMIT, grove_length
 from wideloop.manifests.kubernetes.options import ClusterOptions
 
-#: A tag that the operator reads as Dynamo's version.
+#: An image tag that the operator can read as Dynamo's version.
 _SEMANTIC_TAG = re.compile(r":v?\d+\.\d+\.\d+(?:[-+][0-9A-Za-z.-]+)?(?:@sha256:[0-9a-f]+)?$")
 
 
-def findings(spec: DeploymentSpec, options: ClusterOptions) -> list[Finding]:
-    """Errors stop a launch; warnings name what is probably not meant."""
-    return [*_runtime(spec), *_names(spec, options), *_image(options), *checks.findings(spec, options)]
+def dynamo_findings(spec: DeploymentSpec, options: ClusterOptions) -> list[Finding]:
+    """Errors, which stop a launch, and warnings about probable mistakes."""
+    return [*_runtime(spec), *_names(spec, options), *_image(options), *checks.cluster_findings(spec, options)]
 
 
 def _runtime(spec: DeploymentSpec) -> Iterator[Finding]:

@@ -15,7 +15,7 @@ from wideloop.manifests.engines import get_engine
 from wideloop.manifests.errors import refuse
 from wideloop.manifests.kubernetes.config import config_map
 from wideloop.manifests.kubernetes.demand import Demand, pod_demand
-from wideloop.manifests.kubernetes.dynamo.checks import findings
+from wideloop.manifests.kubernetes.dynamo.checks import dynamo_findings
 from wideloop.manifests.kubernetes.dynamo.names import component_name
 from wideloop.manifests.kubernetes.dynamo.ports import PORTS, probes
 from wideloop.manifests.kubernetes.labels import FINGERPRINT, labels
@@ -25,7 +25,7 @@ from wideloop.manifests.kubernetes.rbac import Grants, read_grants
 
 GROUP = "nvidia.com"
 KIND = "DynamoGraphDeployment"
-#: The mocker takes SGLang's place and is one to the operator as well.
+#: The simulated engine replaces SGLang; the operator, too, sees an SGLang back end.
 _FRAMEWORK = "sglang"
 
 
@@ -37,12 +37,12 @@ def render(
     The same arguments give the same documents. Placement files named by ``spec`` are read.
 
     Args:
-        annotations: of every document, e.g. whose the deployment is.
+        annotations: of every document, e.g. the deployment's owner.
 
     Raises:
         Refused: these options do not allow this deployment, or a placement cannot be read.
     """
-    refuse(findings(spec, options))
+    refuse(dynamo_findings(spec, options))
     config = config_map(spec, options)
     templates = _templates(spec, options, config["data"])
     body = _v1beta1 if options.api_version == "v1beta1" else _v1alpha1
@@ -80,7 +80,7 @@ def demands(graph: Mapping[str, Any]) -> list[Demand]:
 
 
 def grants() -> Grants:
-    """What the account of Airflow needs for DynamoGraphDeployments, beyond what every cluster target needs."""
+    """Permissions of Airflow's account for DynamoGraphDeployments, beyond those of every cluster target."""
     return read_grants(Path(__file__).with_name("rbac.yaml"))
 
 
@@ -123,7 +123,7 @@ def _v1beta1(spec: DeploymentSpec, options: ClusterOptions, templates: Mapping[s
 
 
 def _v1alpha1(spec: DeploymentSpec, options: ClusterOptions, templates: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
-    """The older shape, which spells resources its own way and splits the pod into several fields."""
+    """The document in API version v1alpha1, which names resources differently and splits the pod into fields."""
 
     def service(role: str) -> dict[str, Any]:
         worker, template = _worker(spec, role), templates[role]

@@ -6,12 +6,12 @@ from wideloop.manifests.deployment import DeploymentSpec
 
 #: Grove names a pod after deployment, scaling group and clique: together they may have this many characters.
 GROVE_LIMIT = 45
-#: What a clique's name adds to its component's: the roles of pods of a worker over several nodes.
+#: Suffixes of a clique's name after its component's: the pods' roles in a worker over several nodes.
 _CLIQUE_SUFFIX = "-ldr"
 
 
 def component_name(role: str) -> str:
-    """What a role is called in a DynamoGraphDeployment: short, as names of pods begin with it."""
+    """Name of a role's component in a DynamoGraphDeployment; short, because names of pods begin with it."""
     return "worker" if role == "aggregated" else role
 
 

@@ -1,4 +1,4 @@
-"""The ports of components under Dynamo, and the probes that ask there."""
+"""The ports of components under Dynamo, and the probes that use them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from wideloop.manifests.kubernetes.probes import frontend_probes, worker_probes
 FRONTEND_PORT = 8000
 #: Dynamo's system port: health, metrics and the engine's control routes of a worker.
 SYSTEM_PORT = 9090
-#: Number of each port that engines ask for by name. "system" is the server of the mocker itself, which has one beside
-#: the control port.
+#: Number of each port name that engines use. "system" is the mocker's own HTTP server, beside the control port.
 PORTS = {"http": FRONTEND_PORT, "control": SYSTEM_PORT, "system": 9091, "bootstrap": 30001}
 
 

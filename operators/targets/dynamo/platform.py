@@ -49,7 +49,7 @@ class DynamoPlatform(Platform):
         return dynamo.demands(dynamo.render(spec, options.changed(api_version="v1beta1"))[0])
 
     def findings(self, spec: DeploymentSpec, options: ClusterOptions) -> list[Finding]:
-        return checks.findings(spec, options)
+        return checks.dynamo_findings(spec, options)
 
     def is_installed(self, api: Api) -> bool:
         """Whether the CRD exists.

@@ -83,7 +83,7 @@ class Platform(ABC):
 
     def findings(self, spec: DeploymentSpec, options: ClusterOptions) -> list[Finding]:
         """What the options forbid about a deployment, or make doubtful."""
-        return checks.findings(spec, options)
+        return checks.cluster_findings(spec, options)
 
     def roots(self, options: ClusterOptions) -> str:
         """The API path of all root objects."""

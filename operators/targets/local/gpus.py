@@ -57,7 +57,9 @@ def read() -> list[Gpu]:
     return [g for name in names for g in gpus_there if name == str(g.index) or g.uuid.startswith(name)]
 
 
-def findings(spec: DeploymentSpec, gpus: Sequence[Gpu], cuda: str | None, ours: Collection[int] = ()) -> list[Finding]:
+def gpu_findings(
+    spec: DeploymentSpec, gpus: Sequence[Gpu], cuda: str | None, ours: Collection[int] = ()
+) -> list[Finding]:
     """Why ``spec`` cannot run on ``gpus`` now.
 
     Args:

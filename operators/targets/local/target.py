@@ -109,7 +109,7 @@ class LocalTarget(Target):
         findings += engine.option_findings(variable, added, spec.engine_version)
         if self._holding():
             return findings
-        return findings + gpus.findings(spec, gpus.read(), gpus.cuda_of(packages), self._state.pids())
+        return findings + gpus.gpu_findings(spec, gpus.read(), gpus.cuda_of(packages), self._state.pids())
 
     def stand_by(self, spec: DeploymentSpec, owner: Owner) -> None:
         with self._state.locked(spec.name):

@@ -12,7 +12,7 @@ from tests.unit.manifests.test_validation import spec
 
 
 def found(wrong):
-    return {f.field: f for f in published_errors.findings(wrong)}
+    return {f.field: f for f in published_errors.published_error_findings(wrong)}
 
 
 def test_a_deployment_that_repeats_none_has_none():

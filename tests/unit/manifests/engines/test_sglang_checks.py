@@ -6,7 +6,7 @@ import pytest
 from wideloop.manifests import profiles
 from wideloop.manifests.deployment import DeploymentSpec, Knobs, WorkerSpec
 from wideloop.manifests.engines import get_engine, sglang_checks
-from wideloop.manifests.engines.sglang_versions import TABLES, finding, flag_table
+from wideloop.manifests.engines.sglang_versions import TABLES, flag_table, version_finding
 from wideloop.manifests.errors import Refused
 from wideloop.manifests.hardware import WorkerLayout
 
@@ -34,14 +34,14 @@ def layout(**changes):
 
 
 def found(wrong):
-    return {(f.field, f.severity): f for f in sglang_checks.findings(wrong)}
+    return {(f.field, f.severity): f for f in sglang_checks.sglang_findings(wrong)}
 
 
 @pytest.mark.parametrize("model", ["DeepSeek-R1", "Qwen3-235B-A22B-FP8", "Qwen3-30B-A3B"])
 @pytest.mark.parametrize("hardware", ["h200-16", "h200-16-4x4", "h200-32", "gb200-nvl72"])
 def test_profiles_as_they_ship_have_no_errors(model, hardware):
     resolved = ENGINE.resolve(spec(model, hardware))
-    assert [f for f in sglang_checks.findings(resolved) if f.severity == "error"] == []
+    assert [f for f in sglang_checks.sglang_findings(resolved) if f.severity == "error"] == []
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ ONLINE = Knobs(eplb="online", redundant_experts=8)
 def test_a_placement_that_tokens_would_not_follow_is_refused(model, version, knobs, refused):
     wrong = spec(model, version=version, knobs={"decode": knobs})
     assert (("decode.eplb", "error") in found(wrong)) == refused
-    repaired = sglang_checks.findings(wrong, repaired=[wrong.model.architecture])
+    repaired = sglang_checks.sglang_findings(wrong, repaired=[wrong.model.architecture])
     assert not any("does not send tokens after them" in f.rule for f in repaired)
 
 
@@ -132,7 +132,7 @@ def test_versions_are_known_by_range():
         assert table.last < later.first
     with pytest.raises(Refused, match=r"0\.5\.17, 0\.5\.18 to 0\.5\.21, 0\.5\.22, 0\.5\.23"):
         flag_table("0.4.9")
-    assert finding("0.5.23") is None
+    assert version_finding("0.5.23") is None
 
 
 @pytest.mark.parametrize(
@@ -142,4 +142,4 @@ def test_a_chunk_is_whole_pages_and_no_more_than_a_step_takes(chunk, severity, w
     wrong = spec("Qwen3-30B-A3B", "h200-8", knobs={"prefill": Knobs(chunked_prefill_size=chunk)})
     assert works in found(wrong)["prefill.chunked_prefill_size", severity].suggestion
     decodes = spec("Qwen3-30B-A3B", "h200-8", knobs={"decode": Knobs(chunked_prefill_size=chunk)})
-    assert not [f for f in sglang_checks.findings(decodes) if "chunk" in f.field]
+    assert not [f for f in sglang_checks.sglang_findings(decodes) if "chunk" in f.field]

@@ -99,7 +99,7 @@ def test_a_download_that_stalls_ends_for_another_try_which_goes_on(program: Path
     hub.stall[SHARD] = 100_000
     status, result, output = fill(program, hub, tmp_path / "m", "--repository", REPOSITORY, "--stall-s", "1")
     assert (status, result) == (os.EX_TEMPFAIL, {}), output
-    assert "the download stalled: no byte came for" in output
+    assert "the download stalled: no byte for" in output
     assert "proxy, egress rules" in output
     status, _, output = fill(program, hub, tmp_path / "m")
     assert status == 0, output

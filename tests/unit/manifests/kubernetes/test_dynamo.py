@@ -154,7 +154,7 @@ def test_the_longest_name_still_fits_grove():
     too_long = spec.model_copy(update={"name": "n" * (MAX_NAME + 1)})
     with pytest.raises(Refused, match="at most 27 characters"):
         render(too_long, ClusterOptions())
-    assert "name" not in {f.field for f in checks.findings(too_long, ClusterOptions(grove=False))}
+    assert "name" not in {f.field for f in checks.dynamo_findings(too_long, ClusterOptions(grove=False))}
     assert frontend_service("r1") == "r1-frontend"
 
 
@@ -188,11 +188,11 @@ def test_placements_too_large_for_a_config_map_are_refused(tmp_path):
 
 
 def test_workers_across_an_nvlink_domain_without_its_claim_are_warned_of():
-    from wideloop.manifests.kubernetes.checks import findings
+    from wideloop.manifests.kubernetes.checks import cluster_findings
 
     spec = BY_NAME["r1-gb200"].spec()
-    assert [f.severity for f in findings(spec, ClusterOptions())] == ["warning"]
-    assert findings(spec, ClusterOptions(compute_domain_claim="nvl72-channel")) == []
+    assert [f.severity for f in cluster_findings(spec, ClusterOptions())] == ["warning"]
+    assert cluster_findings(spec, ClusterOptions(compute_domain_claim="nvl72-channel")) == []
 
 
 def test_a_server_of_its_own_does_not_run_under_dynamo():

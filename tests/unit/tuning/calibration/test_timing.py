@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from wideloop.manifests import profiles
+from wideloop.manifests.engines import get_engine
 from wideloop.tuning.calibration.document import page
 from wideloop.tuning.calibration.loads import read_loads
 from wideloop.tuning.calibration.timing import FITTED, eager, errors, fit, predict, split
@@ -92,8 +93,15 @@ def test_the_gain_of_a_placement_is_near_the_measured(kind, within):
 @pytest.mark.parametrize(("exponent", "expected"), [(1, 7.0), (2, 5.0), (np.inf, 4.0)])
 def test_a_soft_maximum_lies_between_the_sum_and_the_longer(exponent, expected):
     load = next(x for x in LOADS if eager(x))
+    server = load.server
     model = soft_maximum(exponent)(
-        load.server.model, HARDWARE, load.server.worker, load.popularity, load.placement, CONSTANTS
+        server.model,
+        HARDWARE,
+        server.worker,
+        load.popularity,
+        load.placement,
+        CONSTANTS,
+        engine=get_engine(server.engine),
     )
     model.__dict__["_host_ms"] = 3.0
     assert float(model._eager_step_ms(np.array(4.0))) == pytest.approx(expected)

@@ -49,12 +49,12 @@ def spec(hardware: str = "h200-2") -> DeploymentSpec:
 
 def test_free_gpus_with_a_new_driver_are_fine(smi: Smi):
     smi(FREE)
-    assert gpus.findings(spec(), gpus.read(), "13") == []
+    assert gpus.gpu_findings(spec(), gpus.read(), "13") == []
 
 
 def test_no_driver_means_no_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setenv("PATH", str(tmp_path))
-    (found,) = gpus.findings(spec(), gpus.read(), "13")
+    (found,) = gpus.gpu_findings(spec(), gpus.read(), "13")
     assert "no GPU can be seen" in found.rule
 
 
@@ -65,14 +65,14 @@ def test_a_driver_that_answers_with_an_error_means_no_gpu(smi: Smi):
 
 def test_too_few_are_refused_with_the_number_there_is(smi: Smi):
     smi(FREE)
-    (found,) = gpus.findings(spec("h200-8-aggregated"), gpus.read(), "13")
+    (found,) = gpus.gpu_findings(spec("h200-8-aggregated"), gpus.read(), "13")
     assert "needs 8 GPUs; this host has 2" in found.rule
     assert "8 GPUs" in found.suggestion and "h200-2" in found.suggestion
 
 
 def test_the_number_that_prefill_and_decode_need_together_is_said(smi: Smi):
     smi(FREE)
-    (found,) = gpus.findings(spec("h200-4"), gpus.read(), "13")
+    (found,) = gpus.gpu_findings(spec("h200-4"), gpus.read(), "13")
     assert "needs 4 GPUs (2 to prefill, 2 to decode); this host has 2" in found.rule
 
 
@@ -100,7 +100,7 @@ def test_one_server_sees_what_we_see():
 
 def test_a_gpu_in_use_names_its_user_and_nobody_is_ended(smi: Smi):
     smi(FREE.replace("143771, 4", "143771, 70000"), "GPU-aa, 4711, python3\n")
-    (found,) = gpus.findings(spec(), gpus.read(), "13")
+    (found,) = gpus.gpu_findings(spec(), gpus.read(), "13")
     assert "70000 of 143771 MiB" in found.rule and "python3 (process 4711)" in found.rule
     with pytest.raises(TargetError, match="GPU 0 still holds 70000 MiB"):
         gpus.wait_until_free(2, patience_s=0)
@@ -108,8 +108,8 @@ def test_a_gpu_in_use_names_its_user_and_nobody_is_ended(smi: Smi):
 
 def test_memory_of_our_own_standby_is_not_somebody_elses(smi: Smi):
     smi(FREE.replace("143771, 4", "143771, 1600"), "GPU-aa, 4711, python3\nGPU-aa, 4712, python3\n")
-    assert gpus.findings(spec(), gpus.read(), "13", ours={4711, 4712}) == []
-    assert gpus.findings(spec(), gpus.read(), "13", ours={4711}) != []
+    assert gpus.gpu_findings(spec(), gpus.read(), "13", ours={4711, 4712}) == []
+    assert gpus.gpu_findings(spec(), gpus.read(), "13", ours={4711}) != []
     gpus.wait_until_free(2, ours={4711, 4712}, patience_s=0)
 
 
@@ -118,12 +118,12 @@ def test_memory_of_our_own_standby_is_not_somebody_elses(smi: Smi):
 )
 def test_a_driver_older_than_the_engines_cuda_is_refused(smi: Smi, driver: str, cuda: str | None, refused: bool):
     smi(FREE.replace("580.159.04", driver))
-    assert [f.field for f in gpus.findings(spec(), gpus.read(), cuda)] == (["driver"] if refused else [])
+    assert [f.field for f in gpus.gpu_findings(spec(), gpus.read(), cuda)] == (["driver"] if refused else [])
 
 
 def test_another_gpu_than_the_profiles_is_a_warning(smi: Smi):
     smi(FREE.replace("NVIDIA H200", "NVIDIA H100 80GB HBM3"))
-    (found,) = gpus.findings(spec(), gpus.read(), "13")
+    (found,) = gpus.gpu_findings(spec(), gpus.read(), "13")
     assert found.severity == "warning" and "H100" in found.rule
 
 
