@@ -74,6 +74,7 @@ class _Graph:
         return tasks.check_request(
             sweeps=any(stage.work == "run_trials" for stage in stages),
             records=any(stage.deployment is not None and stage.deployment.record for stage in stages),
+            compares_placed=any(stage.work == "compare_experts" for stage in stages),
         )
 
     def _measure(self, stage: Stage) -> Any:

@@ -45,9 +45,18 @@ def write_end_of_cycle(*failed_too: str) -> None:
 
 
 @task(**RETRIES)
-def check_request(*, deploys: bool = True, must_run: bool = True, sweeps: bool = False, records: bool = False) -> str:
+def check_request(
+    *,
+    deploys: bool = True,
+    must_run: bool = True,
+    sweeps: bool = False,
+    records: bool = False,
+    compares_placed: bool = False,
+) -> str:
     """Check everything that can be checked before anything is launched; returns the cycle's id."""
-    return check_and_open_cycle(deploys=deploys, must_run=must_run, sweeps=sweeps, records=records)
+    return check_and_open_cycle(
+        deploys=deploys, must_run=must_run, sweeps=sweeps, records=records, compares_placed=compares_placed
+    )
 
 
 @task(**RETRIES)

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from wideloop.manifests.errors import TargetError
 from wideloop.operators.request import Request
 from wideloop.operators.standalone.budget import Budget
 from wideloop.operators.standalone.deployer import Deployer
@@ -13,8 +14,8 @@ from wideloop.operators.standalone.trials import Trials
 from wideloop.operators.steps import experts, launch, plan, prepare, recommend
 from wideloop.operators.steps.benchmark import Subject
 from wideloop.operators.steps.close import close
-from wideloop.operators.steps.cycle_plan import Stage, Work, cycle_stages
-from wideloop.operators.steps.run import Run, artefacts, installation
+from wideloop.operators.steps.cycle_plan import MeasuredDeployment, Stage, Work, cycle_stages
+from wideloop.operators.steps.run import Run, artefacts, installation, open_store, skip_stage
 from wideloop.operators.steps.run import stage as timeline_stage
 from wideloop.operators.targets import open_target
 from wideloop.results.experts.proofs import keep_proofs, kept_proofs
@@ -38,6 +39,7 @@ class Driver:
         self._warm_up = warm_up
         self._request = Request.from_params(params)
         self._stages = {stage.name: stage for stage in cycle_stages(proves=True)}
+        self._why_not_placed = experts.why_not_placed(self._request.engine)
         self._image = self._model_path = ""
         self._recordings: dict[str, dict[str, str]] = {}
         self._recommendation: Recommendation | None = None
@@ -61,7 +63,10 @@ class Driver:
             "recommend": self._recommend,
         }
         for stage in self._stages.values():
-            work[stage.work](stage)
+            if self._why_not_placed is not None and stage.needs_placement:
+                skip_stage(self._run, stage.name, self._why_not_placed)
+            else:
+                work[stage.work](stage)
         assert self._recommendation is not None
         close(self._run, [])
         return self._recommendation
@@ -88,12 +93,16 @@ class Driver:
         self._model_path = prepare.ensure_weights(self._params, self._run)
 
     def _measure(self, stage: Stage) -> None:
-        """Deploy, measure and record; the result is where the recordings are kept."""
+        """Deploy, measure and record; the result is where the recordings are kept.
+
+        Raises:
+            TargetError: it could not be measured.
+        """
         measured = stage.deployment
         assert measured is not None
         name = self._run.deployment(stage.name)
         self._recordings[stage.name] = experts.kept_recordings(self._request.spec(name), self._run)
-        if self._recordings[stage.name]:
+        if self._recordings[stage.name] or (self._why_not_placed is not None and self._is_measured(measured)):
             return
         with self._budget.unit(f"{stage.name} deployment"):
             subject = launch.subject(
@@ -109,6 +118,8 @@ class Driver:
                 [*warm_ups, subject],
                 next_name=self._next_deployment(stage),
             )  # fmt: skip
+        if not self._is_measured(measured):
+            raise TargetError(f"{name} could not be measured; logs/ in the cycle's artefacts has its components' logs")
 
     def _place_experts(self, stage: Stage) -> None:
         if not experts.placements(self._run).files:
@@ -136,6 +147,11 @@ class Driver:
 
     # ---- helpers
 
+    def _is_measured(self, measured: MeasuredDeployment) -> bool:
+        with open_store() as store:
+            measurements = store.measurements(cycle_id=self._run.cycle_id, purpose=measured.purpose)
+        return any((m.label, m.repeat) == (measured.label, measured.repeat) for m in measurements)
+
     def _deployer(self) -> Deployer:
         return Deployer(self._request, self._run, self._image, self._model_path)
 
@@ -146,6 +162,8 @@ class Driver:
         """The deployment that will follow that of ``stage``, so that its processes can be started ahead."""
         names = list(self._stages)
         later = [self._stages[name] for name in names[names.index(stage.name) + 1 :]]
+        if self._why_not_placed is not None:
+            later = [stage for stage in later if not stage.needs_placement]
         following = next((s for s in later if s.work in ("measure", "run_trials")), None)
         if following is None:
             return None

@@ -14,6 +14,7 @@ from wideloop.operators.standalone.deployer import Deployer
 from wideloop.operators.standalone.deployment_run import DeploymentRun
 from wideloop.operators.steps import launch, sweep, trial
 from wideloop.operators.steps.cycle_plan import MAX_FAILURES_IN_A_ROW, has_too_many_failures
+from wideloop.operators.steps.experts import placements
 from wideloop.operators.steps.plan import open_study
 from wideloop.operators.steps.run import Run, open_store, stage
 from wideloop.operators.steps.sweep import TrialRun
@@ -38,7 +39,8 @@ class Trials:
         with stage(self._run, stage_name):
             sweep.prepare_study(self._params, self._run)
             study = open_study(self._request, self._run)
-            for probe in probes.probes(study.space, self._request.spec("probes")):
+            recorded = bool(placements(self._run).files)
+            for probe in probes.probes(study.space, self._request.spec("probes"), recorded=recorded):
                 study.enqueue(*probe)
             self._run_all(self._unfinished)
 

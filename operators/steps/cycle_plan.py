@@ -66,6 +66,11 @@ class Stage:
     needs: tuple[str, ...] = ()
     deployment: MeasuredDeployment | None = None
 
+    @property
+    def needs_placement(self) -> bool:
+        """Whether the stage measures or proves a placement, so that it has no purpose without one."""
+        return self.work == "prove_placement" or (self.deployment is not None and self.deployment.placed)
+
 
 _PREPARATION = (
     Stage("request", "check_request"),

@@ -55,6 +55,7 @@ def plan(
     must_run: bool = True,
     sweeps: bool = False,
     records: bool = False,
+    compares_placed: bool = False,
 ) -> list[str]:
     """Check the request and the stores; record the cycle as running. Returns the warnings.
 
@@ -65,7 +66,8 @@ def plan(
         must_run: the run needs that configuration, so it is refused when it would run out of memory; a sweep
             without a baseline would record that as an infeasible trial.
         sweeps: the run will use a study.
-        records: the run will record expert distributions.
+        records: the run will record expert distributions, where the engine can.
+        compares_placed: the run compares experts in order with placed ones, which is pointless without a placement.
 
     Raises:
         Refused: the request cannot work; says which fields and what would.
@@ -77,6 +79,8 @@ def plan(
     findings = _deployment_findings(request, spec, records) if deploys else []
     if sweeps:
         findings += space_findings(request.space, spec)
+    if compares_placed:
+        findings += _placement_source_findings(request)
     refuse([f.changed(severity="error") for f in findings] if must_run else findings)
     with open_store() as store:
         earlier = goes_on_with(request, run, store)
@@ -97,6 +101,23 @@ def _deployment_findings(request: Request, spec: DeploymentSpec, records: bool) 
     if request.eplb == "online":
         forms.append(request.online(spec))
     return list({str(f): f for form in forms for f in check(form)}.values())
+
+
+def _placement_source_findings(request: Request) -> list[Finding]:
+    """An error where experts can be placed neither by a recording nor online."""
+    engine, target = get_engine(request.engine), open_target(request.target)
+    if engine.has_recorder or request.eplb == "online":
+        return []
+    engines = [name for name in engine_names() if (e := get_engine(name)).has_recorder and e.runtime in target.runtimes]
+    online = ["eplb 'online', which needs no recording"] if "eplb" in engine.knobs else []
+    return [
+        Finding(
+            field="engine",
+            value=request.engine,
+            rule="it cannot record which experts are used, so there is no placement to compare with",
+            suggestion=f"Use {' or '.join([*(f'engine {name}' for name in engines), *online])}",
+        )
+    ]
 
 
 def _keep_request(request: Request, run: Run) -> None:

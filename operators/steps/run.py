@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -18,6 +19,8 @@ from wideloop.operators.targets.base import Owner
 from wideloop.results.artefacts import Artefacts
 from wideloop.results.records import Stage
 from wideloop.results.store import Store
+
+log = logging.getLogger(__name__)
 
 
 class Run(BaseModel):
@@ -113,3 +116,13 @@ def end_stage(run: Run, name: str, state: str, detail: str = "", gpus: int = 0) 
             held = (now - begun.started_at).total_seconds() * gpus if gpus else None
             ended = {"state": state, "detail": detail, "ended_at": now, "gpu_seconds": held}
             store.put(begun.model_copy(update=ended))
+
+
+def skip_stage(run: Run, name: str, reason: str) -> None:
+    """Put a stage that is left out on the timeline, with the reason; a second call changes nothing."""
+    log.info("stage %s is skipped: %s", name, reason)
+    now = datetime.now(UTC)
+    with open_store() as store:
+        if not any(s.name == name and s.state == "skipped" for s in store.stages(run.cycle_id)):
+            skipped = {"state": "skipped", "detail": reason, "started_at": now, "ended_at": now}
+            store.put(Stage(cycle_id=run.cycle_id, name=name, **skipped))

@@ -9,10 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from wideloop.operators.settings import Settings
 from wideloop.operators.steps.cycle_plan import cycle_stages
 from wideloop.operators.targets.local.process import marked
 from wideloop.results.store import Store
+
+from tests.driver import drive, make_home
 
 pytestmark = pytest.mark.e2e
 REQUEST = {
@@ -28,18 +29,9 @@ REQUEST = {
 }
 
 
-def drive(home: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "wideloop.operators.standalone", str(home / "request.json"), "--run", "one"]
-    environ = {k: v for k, v in os.environ.items() if not k.startswith("WIDELOOP_")} | {"WIDELOOP_HOME": str(home)}
-    return subprocess.run([*command, *options], env=environ, capture_output=True, text=True, check=False, timeout=600)
-
-
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("driver")
-    (folder / "venvs").symlink_to(Settings().environments)
-    (folder / "request.json").write_text(json.dumps(REQUEST))
-    return folder
+    return make_home(tmp_path_factory.mktemp("driver"), REQUEST)
 
 
 def test_a_driver_that_ran_out_of_time_goes_on_to_the_end(home: Path):

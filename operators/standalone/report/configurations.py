@@ -13,7 +13,8 @@ from wideloop.results.records import Measurement
 from wideloop.results.statistics import paired_gain
 from wideloop.tuning.space import values_shown
 
-_NAMES = {DEFAULT: "default", "placement": "placement only", "redundancy": "placement and redundancy"}
+_NAMES = {DEFAULT: "default", "placement": "placement only", "redundancy": "redundancy only"}
+_NAMES_PLACED = _NAMES | {"redundancy": "placement and redundancy"}
 
 
 def configurations(
@@ -39,7 +40,7 @@ def _entry(
     number: int, visits: list[Row], default: list[Row], best: int | None, searched: Sequence[str]
 ) -> dict[str, Any]:
     first = visits[0]
-    name = _NAMES.get(first.kind, f"trial {number}")
+    name = (_NAMES_PLACED if _placed(first) else _NAMES).get(first.kind, f"trial {number}")
     values = {r.repeat: m for r in visits if (m := r.measurement) is not None}
     of_default = {r.repeat: m for r in default if (m := r.measurement) is not None}
     pairs = sorted(values.keys() & of_default.keys())

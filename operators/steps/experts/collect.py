@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from pathlib import Path
@@ -15,6 +16,8 @@ from wideloop.operators.steps.run import Run, artefacts, open_store
 from wideloop.operators.targets import open_target
 from wideloop.operators.targets.base import Target
 from wideloop.results import recordings
+
+log = logging.getLogger(__name__)
 
 #: Raw files up to this many bytes in all are kept beside what was read of them.
 _KEEP_RAW = 512 * 1024**2
@@ -38,7 +41,7 @@ def dump(target_name: str, name: str, run: Run) -> dict[str, str]:
     target = open_target(target_name)
     spec = target.spec(name)
     if not get_engine(spec.engine).has_recorder:
-        print(f"{name}: engine {spec.engine} has no recorder, so no expert recording is collected")
+        log.info("%s: engine %s has no recorder, so no expert recording is collected", name, spec.engine)
         return {}
     return {component: _keep(target, spec, component, run) for component in target.endpoints(name).control}
 

@@ -16,7 +16,7 @@ from wideloop.manifests.hardware import Role
 from wideloop.operators.request import Request
 from wideloop.operators.settings import settings
 from wideloop.operators.steps.plan import open_study
-from wideloop.operators.steps.run import Run, artefacts, open_store, stage
+from wideloop.operators.steps.run import Run, artefacts, open_store, skip_stage, stage
 from wideloop.results import recordings as recording_files
 from wideloop.results.experts.analysis import role_report
 from wideloop.results.experts.role_report import RoleReport
@@ -35,12 +35,13 @@ _CHOSEN = "redundancy.json"
 def analyse(params: Mapping[str, Any], recordings: Mapping[str, str], run: Run) -> Placements:
     """Analyse the recordings of each role and make a placement for every redundancy of the sweep.
 
-    Without an engine that records there is nothing to analyse: experts stay in the engine's own order.
+    The stage is skipped where the engine has no recorder: experts stay in the engine's own order.
     """
     request = Request.from_params(params)
     spec = request.spec("analyse")
-    if not get_engine(spec.engine).has_recorder:
-        log.info("engine %s has no recorder: experts stay in its own order", spec.engine)
+    cannot_place = why_not_placed(spec.engine)
+    if cannot_place is not None:
+        skip_stage(run, "experts", cannot_place)
         return Placements()
     files: dict[str, str] = {}
     chosen: dict[str, int] = {}
@@ -59,6 +60,11 @@ def analyse(params: Mapping[str, Any], recordings: Mapping[str, str], run: Run) 
         keep.put_json(files, "cycles", run.cycle_id, _INDEX)
         keep.put_json(chosen, "cycles", run.cycle_id, _CHOSEN)
     return placements(run)
+
+
+def why_not_placed(engine: str) -> str | None:
+    """The reason why there is no placement by a recording; None where the engine can record."""
+    return None if get_engine(engine).has_recorder else f"engine {engine} cannot record experts: no placement"
 
 
 def _summary(report: RoleReport) -> str:

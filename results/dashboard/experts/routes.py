@@ -7,19 +7,20 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 from wideloop.results.dashboard.experts.view import experts_view
-from wideloop.results.dashboard.rendering import ArtefactStore, CycleOfPath, render
+from wideloop.results.dashboard.rendering import ArtefactStore, CycleOfPath, ResultsStore, render
 
 pages = APIRouter(default_response_class=HTMLResponse)
 api = APIRouter()
 
 
 @pages.get("/cycles/{cycle_id}/experts")
-def experts(request: Request, cycle: CycleOfPath, artefacts: ArtefactStore) -> Response:
-    view = experts_view(cycle, artefacts)
+def experts(request: Request, cycle: CycleOfPath, store: ResultsStore, artefacts: ArtefactStore) -> Response:
+    view = experts_view(cycle, store.stages(cycle.cycle_id), artefacts)
     return render(request, "experts.html", root="../..", view=view, cycle=cycle)
 
 
 @api.get("/cycles/{cycle_id}/experts")
-def experts_as_json(cycle: CycleOfPath, artefacts: ArtefactStore) -> dict[str, Any]:
+def experts_as_json(cycle: CycleOfPath, store: ResultsStore, artefacts: ArtefactStore) -> dict[str, Any]:
     """The page's content without its charts."""
-    return experts_view(cycle, artefacts).model_dump(mode="json", exclude={"charts"})
+    view = experts_view(cycle, store.stages(cycle.cycle_id), artefacts)
+    return view.model_dump(mode="json", exclude={"charts"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -11,7 +12,7 @@ from wideloop.results.dashboard.view import SIMULATED
 from wideloop.results.experts.comparison import Comparison, Proof
 from wideloop.results.experts.proofs import DOCUMENT, kept_proofs
 from wideloop.results.experts.role_report import RoleReport
-from wideloop.results.records import Cycle
+from wideloop.results.records import Cycle, Stage
 
 _COMPARISON = "comparison.json"
 
@@ -35,7 +36,7 @@ class ExpertsView(BaseModel):
     problem: str = ""
 
 
-def experts_view(cycle: Cycle, artefacts: Artefacts) -> ExpertsView:
+def experts_view(cycle: Cycle, stages: Sequence[Stage], artefacts: Artefacts) -> ExpertsView:
     """Read the documents of ``cycle``; one that another version wrote is left out, which ``problem`` then tells."""
     roles: list[RoleReport] = []
     comparison, problems = None, []
@@ -59,8 +60,7 @@ def experts_view(cycle: Cycle, artefacts: Artefacts) -> ExpertsView:
     roles.sort(key=lambda role: role.role != "prefill")
     roles = [shown for role in roles for shown in (role.model_copy(update={"phases": ()}), *role.phases)]
     if not roles and not problems:
-        running = "yet" if cycle.state == "running" else "in this run"
-        problems.append(f"no expert distribution was recorded {running}; wideep_experts and wideep_cycle record one")
+        problems.append(_nothing_recorded(cycle, stages))
     simulated = cycle.simulated or any(role.simulated for role in roles)
     return ExpertsView(
         notice=SIMULATED if simulated else None,
@@ -71,6 +71,14 @@ def experts_view(cycle: Cycle, artefacts: Artefacts) -> ExpertsView:
         charts={role.role: charts.figures(role, simulated=simulated) for role in roles},
         problem="; ".join(problems),
     )
+
+
+def _nothing_recorded(cycle: Cycle, stages: Sequence[Stage]) -> str:
+    skipped = next((s.detail for s in stages if (s.name, s.state) == ("experts", "skipped")), None)
+    if skipped is not None:
+        return f"no expert distribution was recorded: {skipped}"
+    running = "yet" if cycle.state == "running" else "in this run"
+    return f"no expert distribution was recorded {running}; wideep_experts and wideep_cycle record one"
 
 
 def _unreadable(name: str, error: Exception) -> str:
