@@ -1,15 +1,16 @@
-"""An SGLang server's metrics page: memory, start-up, steps without a CUDA graph, balancedness.
+"""What is read from an engine's metrics page: memory, start-up, steps without a CUDA graph, balancedness.
 
-Names are those of SGLang 0.5.17 to 0.5.23; a page of another engine, or a version without a series, leaves a field
-None. Memory is in GiB per GPU (SGLang calls it GB), time in seconds.
+The engine says which series each figure is (``Engine.metrics``); a page without that series leaves the field None.
+Memory is in GiB per GPU, time in seconds.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from pydantic import BaseModel, ConfigDict
+from wideloop.manifests.engines.metrics import MetricName, Series
 
 _SAMPLE = re.compile(r"^(?P<name>[a-zA-Z_:][\w:]*)(?:\{(?P<labels>.*)\})?\s+(?P<value>\S+)$")
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
@@ -44,43 +45,28 @@ class EngineMetrics(BaseModel):
         return bool(self.eager_decode_passes)
 
 
-#: Field: name of the series, labels it must have.
-_SERIES: dict[str, tuple[str, dict[str, str]]] = {
-    "weights_gib": ("sglang:weight_memory_usage_gb", {}),
-    "kv_gib": ("sglang:kv_cache_memory_usage_gb", {}),
-    "graphs_gib": ("sglang:graph_memory_usage_gb", {}),
-    "free_at_start_gib": ("sglang:startup_available_gpu_memory_gb", {}),
-    "kv_tokens": ("sglang:max_total_num_tokens", {}),
-    "capture_s": ("sglang:startup_cuda_graph_time_seconds", {}),
-    "eager_decode_passes": ("sglang:cuda_graph_passes_total", {"mode": "decode_none"}),
-    "graph_decode_passes": ("sglang:cuda_graph_passes_total", {"mode": "decode_cuda_graph"}),
-    "retracted": ("sglang:num_retracted_requests_total", {}),
-}
-
-
-def read_metrics(page: str) -> EngineMetrics:
-    """The metrics of a page in Prometheus' text format."""
+def read_metrics(page: str, series: Mapping[MetricName, Series]) -> EngineMetrics:
+    """The figures of a page in Prometheus' text format; ``series``: the engine's names of them."""
     values: dict[str, float] = {}
     for name, labels, value in _samples(page):
-        for field, (series, wanted) in _SERIES.items():
-            if name == series and wanted.items() <= labels.items():
+        for field, wanted in series.items():
+            if name == wanted.name and wanted.labels.items() <= labels.items():
                 values[field] = max(value, values.get(field, value))
     return EngineMetrics(**values)
 
 
-#: A Prometheus summary that 0.5.18 and later report with ``--expert-balancedness-report-mode both``.
-_BALANCEDNESS = "sglang:eplb_balancedness"
-
-
-def balancedness(page: str) -> dict[str, float]:
-    """Mean over all passes since the start by forward mode (``extend``, ``decode``), as SGLang counts it.
+def balancedness(page: str, series: str) -> dict[str, float]:
+    """Mean over all passes since the start by forward mode (``extend``, ``decode``), as the engine counts it.
 
     Empty where the server does not report it.
+
+    Args:
+        series: the engine's name of a Prometheus summary with the label ``forward_mode``.
     """
     sums: dict[str, float] = {}
     passes: dict[str, float] = {}
     for name, labels, value in _samples(page):
-        into = {f"{_BALANCEDNESS}_sum": sums, f"{_BALANCEDNESS}_count": passes}.get(name)
+        into = {f"{series}_sum": sums, f"{series}_count": passes}.get(name)
         if into is not None and (mode := labels.get("forward_mode")):
             into[mode] = into.get(mode, 0.0) + value
     return {mode: round(sums[mode] / n, 4) for mode, n in sorted(passes.items()) if n > 0 and mode in sums}

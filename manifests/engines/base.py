@@ -7,13 +7,14 @@ watching and removing processes is the target's business (``wideloop.operators.t
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 from wideloop.manifests import validation
 from wideloop.manifests.deployment import DeploymentSpec, Knobs, WorkerSpec
 from wideloop.manifests.diagnosis import Diagnosis
+from wideloop.manifests.engines.metrics import NO_METRICS, MetricName, Series
 from wideloop.manifests.engines.support import support_findings
 from wideloop.manifests.findings import Finding
 from wideloop.manifests.hardware import GpuSpec, Vendor
@@ -116,6 +117,8 @@ class Engine(ABC):
         stop_grace_s: seconds that its processes get to end after SIGTERM.
         flush_path, record_start_path, record_stop_path, record_dump_path, metrics_path: HTTP paths on a
             worker's ``control`` port.
+        metrics: series on the metrics page, by the figure that is read from each; figures without one stay unknown.
+        balancedness_series: a summary on the metrics page, by label ``forward_mode``: balancedness of experts.
         generate_path: OpenAI-style chat completions on the frontend's ``http`` port.
         has_recorder: it can record which experts are used; otherwise a cycle skips recording and placing experts.
         memory_model: how the GPU memory of a worker divides.
@@ -140,6 +143,8 @@ class Engine(ABC):
     record_stop_path = "/stop_expert_distribution_record"
     record_dump_path = "/dump_expert_distribution_record"
     metrics_path = "/metrics"
+    metrics: Mapping[MetricName, Series] = NO_METRICS
+    balancedness_series: str | None = None
     has_recorder: bool = True
     memory_model: MemoryModel = WeightsAndCache()
     max_prefill_tokens: int = 16384

@@ -6,7 +6,13 @@ from collections.abc import Sequence
 
 from wideloop.manifests.deployment import DeploymentSpec, WorkerSpec
 from wideloop.manifests.diagnosis import Diagnosis
-from wideloop.manifests.engines import sglang_defaults, sglang_failures, sglang_flags, sglang_outdated
+from wideloop.manifests.engines import (
+    sglang_defaults,
+    sglang_failures,
+    sglang_flags,
+    sglang_metrics,
+    sglang_outdated,
+)
 from wideloop.manifests.engines.base import Component, Engine, KernelState
 from wideloop.manifests.engines.sglang_memory.model import SglangMemory
 from wideloop.manifests.engines.sglang_versions import DEFAULT_VERSION
@@ -21,6 +27,8 @@ class SglangFamily(Engine):
 
     max_prefill_tokens = sglang_defaults.MAX_PREFILL_TOKENS
     memory_model = SglangMemory()
+    metrics = sglang_metrics.SERIES
+    balancedness_series = sglang_metrics.BALANCEDNESS
     page_tokens = sglang_defaults.PAGE_TOKENS
 
     def resolve(self, spec: DeploymentSpec) -> DeploymentSpec:

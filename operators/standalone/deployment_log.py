@@ -34,13 +34,13 @@ def engine_figures(target_name: str, name: str) -> dict[str, Any]:
     if engine.simulated:
         return {}
     figures: dict[str, Any] = {}
-    for component in target.endpoints(name).control:
+    for component in target.endpoints(name).control if engine.metrics else ():
         try:
             page = "\n".join(target.call_all(name, component, engine.metrics_path, method="GET"))
         except TargetError as error:
             log.warning("the metrics of %s cannot be read: %s", name, error)
             continue
-        read = engine_metrics.read_metrics(page)
+        read = engine_metrics.read_metrics(page, engine.metrics)
         if read.without_graphs:
             log.warning("%s: %.0f decode steps ran without a CUDA graph", name, read.eager_decode_passes)
         figures[component] = read.model_dump(exclude_none=True)

@@ -1,4 +1,4 @@
-"""Online rebalances of SGLang's EPLB manager and what they cost, read from a worker's log and its metrics page.
+"""Online rebalances of SGLang's EPLB manager and what they cost, read from a worker's log.
 
 Lines as 0.5.17 to 0.5.23 print them (``srt/eplb/eplb_manager.py``, ``expert_distribution.py``).
 """
@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import re
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from pydantic import BaseModel, ConfigDict
-from wideloop.results import engine_metrics
 
 _END = re.compile(r"\[EPLBManager\] rebalance end(?: time=(?P<seconds>[\d.]+)s)?")
 _SKIPPED = "[EPLBManager] Skipped ep rebalancing"
@@ -40,8 +39,8 @@ class Rebalances(BaseModel):
         return sum(s for s in self.seconds if s is not None)
 
 
-def read(lines: Iterable[str], page: str = "") -> Rebalances:
-    """The rebalances in a log of rank 0; other ranks log the same. ``page``: the server's metrics."""
+def read(lines: Iterable[str], by_mode: Mapping[str, float] | None = None) -> Rebalances:
+    """The rebalances in a log of rank 0; other ranks log the same. ``by_mode``: from the metrics page."""
     seconds: list[float | None] = []
     skipped = 0
     first: list[float] = []
@@ -59,7 +58,7 @@ def read(lines: Iterable[str], page: str = "") -> Rebalances:
         skipped=skipped,
         before=_mean(first),
         after=_mean(last),
-        by_mode=engine_metrics.balancedness(page),
+        by_mode=dict(by_mode or {}),
     )
 
 

@@ -1,6 +1,8 @@
 """Rebalances in a worker's log, in the lines that SGLang prints."""
 
 import pytest
+from wideloop.manifests.engines.sglang_metrics import BALANCEDNESS
+from wideloop.results.engine_metrics import balancedness
 from wideloop.results.experts import rebalances
 
 # SGLang 0.5.17's lines on two H200s, shortened.
@@ -49,8 +51,10 @@ sglang:eplb_balancedness_sum{engine_type="unified",forward_mode="idle",model_nam
 
 
 def test_balancedness_over_all_passes_is_read_from_the_metrics_page():
-    assert rebalances.read([], PAGE).by_mode == {"decode": 0.95, "extend": 0.8}
-    assert rebalances.read([], "<html>not found</html>").by_mode == {}
+    by_mode = balancedness(PAGE, BALANCEDNESS)
+    assert rebalances.read([], by_mode).by_mode == {"decode": 0.95, "extend": 0.8}
+    assert balancedness("<html>not found</html>", BALANCEDNESS) == {}
+    assert balancedness(PAGE, "engine:eplb_balancedness") == {}
 
 
 def test_a_log_without_rebalances_has_none():
