@@ -2,5 +2,5 @@
 
 from wideloop.manifests.engines import ENGINES
 
-# The engine that is made of these models; manifests, which is below, may not name it.
+# The simulated engine uses these models. The layer manifests is below this one and may not name it.
 ENGINES.register_lazily("simulated", "wideloop.tuning.simulator.engine:SimulatedEngine")

@@ -1,4 +1,4 @@
-"""What a recording says about the experts' load: balance, concentration, persistence, drift and group sizes.
+"""Figures of the experts' load in a recording: balance, concentration, persistence, drift and group sizes.
 
 Loads are tokens by expert, in any unit unless said otherwise. Layers without any load are dense ones, which
 SGLang's recorder has rows for too: they are left out of every average here, except where SGLang's own figure is
@@ -17,7 +17,7 @@ from wideloop.tuning.placement import Placement, slot_load
 Floats = npt.NDArray[np.floating[Any]]
 Bools = npt.NDArray[np.bool_]
 
-#: What SGLang adds to the mean and to the maximum (``srt/eplb/expert_distribution.py``, 0.5.23).
+#: The term that SGLang adds to the mean and to the maximum (``srt/eplb/expert_distribution.py``, 0.5.23).
 _SGLANG_EPSILON = 1e-5
 
 
@@ -54,9 +54,9 @@ def rank_loads(load: Floats, placement: Placement) -> Floats:
 
 
 def sglang_balancedness(load: Floats, placement: Placement) -> float:
-    """As SGLang logs it for a pass: the mean of mean over maximum rank load over all layers, dense ones too.
+    """Balancedness as SGLang logs it for a pass: mean over maximum rank load, averaged over all layers, dense ones too.
 
-    Those count as 1, so that a model's figure comes out above that of its layers with experts.
+    Dense layers count as 1, so that a model's figure is above that of its layers with experts.
     """
     ranks = rank_loads(load, placement)
     ratio = (ranks.mean(axis=-1) + _SGLANG_EPSILON) / (ranks.max(axis=-1) + _SGLANG_EPSILON)
@@ -79,7 +79,7 @@ def balance(load: Floats, placement: Placement) -> float:
 
 
 def imbalance(load: Floats, placement: Placement) -> Floats:
-    """Maximum over mean rank load of each layer with experts: [layers with experts]; how much longer it takes."""
+    """Maximum over mean rank load of each layer, [layers with experts]: the factor by which the layer is slower."""
     ranks = rank_loads(np.asarray(load)[has_experts(load)], _of(placement, has_experts(load)))
     result: Floats = ranks.max(axis=1) / ranks.mean(axis=1)
     return result
@@ -102,7 +102,7 @@ def windows(steps: Floats, count: int) -> Floats:
     """``steps`` [passes, layers, experts] summed into ``count`` windows of as many passes: [count, layers, experts].
 
     Passes without load are left out: SGLang dumps its whole buffer, used or not. Once the buffer has wrapped, its
-    order is not that of time, which the file does not tell.
+    order is not that of time, and the file does not show that.
 
     Raises:
         ValueError: fewer passes have load than windows are asked for.
@@ -115,9 +115,9 @@ def windows(steps: Floats, count: int) -> Floats:
 
 
 def passes(steps: Floats, at_least: float, below: float = np.inf) -> Floats:
-    """Those of ``steps`` [passes, layers, experts] whose busiest layer has so many counts.
+    """The passes of ``steps`` [passes, layers, experts] whose busiest layer has ``at_least`` to ``below`` counts.
 
-    Tells prefill passes from decode passes of a worker that does both: a pass's counts are its tokens times
+    Separates prefill passes from decode passes of an aggregated worker: a pass's counts are its tokens times
     the experts per token (times the expert-parallel ranks without an all-to-all back end).
     """
     counts = np.asarray(steps).sum(axis=2).max(axis=1)
@@ -150,7 +150,7 @@ def drift(before: Floats, after: Floats, count: int) -> Drift:
     """From one recording [layers, experts] to another of the same model; their totals need not be alike.
 
     Args:
-        count: experts of a layer that are called hot.
+        count: number of a layer's experts that count as hot.
 
     Raises:
         ValueError: the recordings are of different shape, or share no layer with load.
@@ -173,7 +173,7 @@ def drift(before: Floats, after: Floats, count: int) -> Drift:
 
 
 def experts_per_gpu(experts: int, redundant: int, ep: int) -> float:
-    """Expert slots of a layer on each GPU; whole only where an engine accepts it."""
+    """Expert slots of a layer on each GPU; a whole number for layouts that engines accept."""
     return (experts + redundant) / ep
 
 

@@ -1,9 +1,9 @@
-"""Whether an engine did with a placement what it was told: seen in a second recording of the same workload.
+"""Whether an engine applied a placement, judged by a second recording of the same workload.
 
 Routing does not depend on where experts are, so a second recording must count the same logical experts. An engine that
 moves the weights but not the routing (SGLang up to 0.5.21 for some models and dispatchers) uses the router's expert
-numbers as slot numbers, and then its recorder reports the first recording permuted by the placement. Its answers are
-wrong, too.
+numbers as slot numbers; its recorder then reports the first recording permuted by the placement, and its answers are
+wrong.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ _SAME = 0.9
 
 @dataclass(frozen=True, eq=False)
 class Effect:
-    """What a second recording says about the placement in between.
+    """The effect of a placement between two recordings.
 
     Attributes:
         state: ``honoured``, ``ignored``, ``unclear`` (the traffic changed), or ``untold`` where the placement is the
-            engine's own order, so that there is nothing to tell.
-        correlation: of the logical counts with the first recording's, [layers with experts].
-        permuted: the same with what ignoring the placement would have made of the first recording.
+            engine's own order, which both cases share.
+        correlation: correlation of the logical counts with the first recording's, [layers with experts].
+        permuted: correlation with the first recording as an ignored placement would permute it.
     """
 
     state: Literal["honoured", "ignored", "unclear", "untold"]
@@ -39,14 +39,14 @@ class Effect:
 
     @property
     def reason(self) -> str:
-        """One sentence, with what to do."""
+        """One sentence with the result and the next step."""
         same, permuted = float(np.median(self.correlation)), float(np.median(self.permuted))
         if self.state == "honoured":
             return f"the second recording counts the same experts (r = {same:.3f}): the placement is in effect"
         if self.state == "ignored":
             return (
                 f"the second recording is the first one permuted by the placement (r = {permuted:.3f}, not {same:.3f}):"
-                " the engine moved the weights but not the routing, so balance is not gained and answers are wrong."
+                " the engine moved the weights but not the routing, so balance does not improve and answers are wrong."
                 " Use SGLang 0.5.23 or later, or an all-to-all back end (deepep_mode), or go back to eplb 'off'"
             )
         if self.state == "unclear":
@@ -54,7 +54,7 @@ class Effect:
                 f"the second recording counts other experts than the first (r = {same:.3f}): the traffic changed."
                 " Record both times with the same workload and seed, and for longer"
             )
-        return "the placement is the engine's own order, so there is nothing to tell"
+        return "the placement is the engine's own order, so its effect cannot be measured"
 
 
 def effect(before: Floats, after: Floats, placement: Placement) -> Effect:
@@ -73,7 +73,7 @@ def effect(before: Floats, after: Floats, placement: Placement) -> Effect:
 
 
 def ignoring(load: Floats, placement: Placement) -> Floats:
-    """What is counted of ``load`` [layers, experts] when the router's numbers are taken for slots."""
+    """The counts of ``load`` [layers, experts] when the router's expert numbers are used as slot numbers."""
     result = np.zeros_like(load)
     slots = placement.physical_to_logical[:, : load.shape[1]]
     rows = np.broadcast_to(np.arange(len(load))[:, None], slots.shape)
@@ -82,7 +82,7 @@ def ignoring(load: Floats, placement: Placement) -> Floats:
 
 
 def _state(moved: bool, same: Floats, permuted: Floats) -> Literal["honoured", "ignored", "unclear", "untold"]:
-    # A layer whose experts are all used alike correlates with nothing.
+    # The correlation of a layer whose experts have equal load is undefined.
     comparable = ~np.isnan(same) & ~np.isnan(permuted)
     if not moved or not comparable.any():
         return "untold"

@@ -39,15 +39,15 @@ class Constants:
         attention: the same for prefill attention kernels.
         hbm: fraction of peak bandwidth that weight and KV reads reach (fitted).
         link: fraction of a link's rate that collectives reach (NCCL on NVLink and PCIe).
-        graph_layer_ms: one captured layer at batch 1 with nothing to do (fitted; measured 2.5 ms for 24 layers).
+        graph_layer_ms: overhead of one captured layer at batch 1 (fitted; measured 2.5 ms for 24 layers).
         eager_layer_ms: host time per layer without a graph, whatever the batch (fitted; measured 51-55 ms for 24).
         row_passes: how often the rows of a token's experts go through memory, as hidden states, per MoE layer:
-            gathered, activated, summed (fitted, and all else that grows with tokens is in it: at EP 2 what rows cost
-            cannot be told from what tokens do, so that it is a guess for other layouts).
+            gathered, activated, summed (fitted; it includes all other costs that grow with tokens, which at EP 2 cannot
+            be separated from the cost of rows, so that it is a guess for other layouts).
         sequence_ms: a decode step's time per sequence beyond arithmetic and memory traffic (fitted).
         seed: of the draw that makes each layer's popularity in a step differ from its mean.
         expert_tile: rows an expert's product is padded to (Triton and DeepGEMM tile sizes).
-        span: tokens; length of the sequences a prefill chunk is taken to consist of.
+        span: assumed length of the sequences in a prefill chunk, tokens.
         dispatch_bytes, combine_bytes: per hidden element sent to an expert and back (DeepEP: FP8, bf16).
     """
 
@@ -75,9 +75,9 @@ class WorkerModel:
 
     Args:
         popularity: share of routed tokens per expert, [moe_layers, experts], rows sum to 1.
-        placement: of those layers on ``worker.layout.ep`` ranks.
-        engine: which batches it captures as CUDA graphs.
-        prefill_graphs: False where the engine was told to run prefill chunks without CUDA graphs.
+        placement: placement of those layers on ``worker.layout.ep`` ranks.
+        engine: the engine, for the batches that it captures as CUDA graphs.
+        prefill_graphs: False where prefill chunks are set to run without CUDA graphs.
     """
 
     def __init__(
@@ -112,8 +112,8 @@ class WorkerModel:
     def prefill_ms(self, tokens: Floats | float) -> Floats:
         """One chunk of ``tokens`` per attention-DP rank.
 
-        Without graphs it takes the longer of GPU and host: no chunk needs what the last one computed, so the host may
-        be a chunk ahead.
+        Without graphs it takes the longer of GPU and host time: a chunk does not need results of the previous one, so
+        the host may run ahead by a chunk.
         """
         n = np.asarray(tokens, dtype=float)
         own = self._dense_ms(n) + self._attention_prefill_ms(n)
@@ -127,7 +127,7 @@ class WorkerModel:
         """One step of ``batch`` sequences per attention-DP rank, each with ``context`` tokens cached.
 
         Up to the largest captured size the step replays a graph padded to the next captured size; beyond
-        it the step runs eagerly and pays the host time of every layer besides.
+        it the step runs eagerly and also takes the host time of every layer.
         """
         b = np.asarray(batch, dtype=float)
         captured = b <= self._captured[-1]
@@ -148,14 +148,14 @@ class WorkerModel:
 
     @cached_property
     def _host_ms(self) -> float:
-        """What the host takes to start every kernel of a step."""
+        """Host time to start every kernel of a step."""
         return self._model.num_layers * self._c.eager_layer_ms
 
     def _eager_chunk_ms(self, gpu: Floats) -> Floats:
         return np.maximum(gpu, self._host_ms)
 
     def _eager_step_ms(self, gpu: Floats) -> Floats:
-        """Each step samples what the next one starts with, so that host and GPU wait for one another."""
+        """Sum of host and GPU time: each step samples the next one's input, so host and GPU wait for each other."""
         return gpu + self._host_ms
 
     def _flops_ms(self, flops: Floats, efficiency: float, bf16: bool = False) -> Floats:
@@ -214,17 +214,17 @@ class WorkerModel:
         return float(np.maximum(compute, read).max(axis=1).sum())
 
     def _rows_ms(self, rows: Floats) -> Floats:
-        """The rows of all tokens' experts on the mean rank: what MoE layers take besides products and weights.
+        """Time for the rows of all tokens' experts on the mean rank: MoE layers' time besides products and weights.
 
-        The hottest rank is not waited for here. On two H200s it took 5 % longer chunks with 1.24 times the mean load,
-        so most of a layer's time does not depend on the placement.
+        The mean rank is used instead of the hottest one: on two H200s a hottest rank with 1.24 times the mean load made
+        chunks only 5 % longer, so most of a layer's time does not depend on the placement.
         """
         m, layout = self._model, self._worker.layout
         size = rows * layout.dp * m.top_k / layout.ep * m.hidden_size * 2
         return self._read_ms(size * m.num_moe_layers * self._c.row_passes)
 
     def _step_popularity(self, sequences: float) -> Floats:
-        """The popularity of one step: the mean's, but for what its sequences have of their own."""
+        """The popularity of one step: the mean, changed by the variation between sequences."""
         raw = self._popularity * np.exp(step_variation(sequences) * self._draw)
         result: Floats = raw / raw.sum(axis=1, keepdims=True)
         return result
@@ -234,7 +234,7 @@ class WorkerModel:
         return np.random.default_rng(self._c.seed).normal(size=self._popularity.shape)
 
     def _communication_ms(self, rows: Floats) -> Floats:
-        """Exchange of hidden states: ring collectives, or all-to-all when DeepEP is chosen.
+        """Time to exchange hidden states: ring collectives, or all-to-all with DeepEP.
 
         Per layer, without DeepEP: two all-reduces of the rank's rows over the TP group, or under attention DP
         one gather and one scatter of all ranks' rows (together one all-reduce of dp * rows).

@@ -17,7 +17,7 @@ from wideloop.manifests.model import ModelSpec
 
 SIGMA = 0.8
 DOMAIN = "mixed"
-#: Correlation of the logarithms between two domains of traffic: what the skewed routers were built with.
+#: Correlation of the logarithms between two domains of traffic, as the skewed routers were built.
 DOMAIN_CORRELATION = 0.3
 Floats = npt.NDArray[np.floating[Any]]
 
@@ -39,9 +39,9 @@ def popularity(model: ModelSpec, domain: str = DOMAIN, sigma: float = SIGMA) -> 
 def step_variation(sequences: Floats | float, sigma: float = SIGMA) -> Floats:
     """Sigma of one step's popularity around the mean, when ``sequences`` share the step.
 
-    Every sequence is taken to differ from the mean as one domain does from another; averaging over the
-    sequences of a batch narrows that (variance of a mean of lognormals). This is what a balanced placement
-    cannot foresee and what redundant experts absorb.
+    Assumes that a sequence differs from the mean as one domain does from another; averaging over the sequences of a
+    batch reduces that (variance of a mean of lognormals). A balanced placement cannot foresee this variation, and
+    redundant experts absorb it.
     """
     spread = sigma**2 * (1 - DOMAIN_CORRELATION)
     result: Floats = np.sqrt(np.log1p(np.expm1(spread) / np.maximum(sequences, 1)))

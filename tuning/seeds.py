@@ -1,8 +1,8 @@
-"""The first points of a sweep, from the memory model: what is cheap to know is not searched for.
+"""The first points of a sweep, chosen by the memory model to save trials.
 
-Seeding with what an optimistic model calls best made every sampler worse than a cold start; seeding with
-points that have memory to spare made it better (measured on a surrogate, 20 seeds). One more point stands
-just beyond the model's edge, because where memory ends is the one thing the model must not be trusted with.
+Seeds at the optimum of an optimistic model made every sampler worse than a cold start; seeds with memory to spare
+made it better (measured on a surrogate, 20 seeds). One more point lies just beyond the model's memory limit, because
+the model's limit needs a measurement.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from wideloop.manifests.workload import Workload
 from wideloop.tuning.memory import worker_memory
 from wideloop.tuning.space import Placements, Point, SearchSpace, decoder, knobs_at, point_of, prefiller
 
-#: GiB per GPU that a safe point leaves free on top of what the model says is needed.
+#: GiB per GPU that a safe point leaves free beyond the predicted need.
 _SPARE_GIB = 0.75
 _STEP = 0.005
 
-#: Which seed it is; the sentence that people read may change, this does not: studies store it.
+#: Kind of a seed. Studies store it, so it does not change, unlike the sentence that people read.
 SeedKind = Literal["default", "placement", "safe", "edge", "chunk", "redundancy", "out_of_memory"]
 
 
 class Seed(NamedTuple):
-    """A point, which seed it is, and why it is worth a trial."""
+    """A point, its kind, and the reason for trying it."""
 
     point: Point
     kind: SeedKind

@@ -1,6 +1,6 @@
 """The dimensions that one sweep varies with their bounds, and how a point of it becomes knobs of workers.
 
-A point has a number for each dimension, by its name; :mod:`wideloop.tuning.dimensions` says what they are.
+A point maps the name of each dimension to a number; the dimensions are in :mod:`wideloop.tuning.dimensions`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def _usual() -> dict[str, Any]:
 
 
 class SearchSpace(RootModel[dict[str, Any]]):
-    """Bounds by dimension, in the order of the registry. Serialises to nothing but these.
+    """Bounds by dimension, in the order of the registry. It is serialised as that mapping.
 
     Example:
         >>> space = SearchSpace(mem_fraction_static=(0.8, 0.9), chunked_prefill_size=(8192, 16384))
@@ -60,10 +60,10 @@ class SearchSpace(RootModel[dict[str, Any]]):
 
     @classmethod
     def asked_for(cls, values: Mapping[str, Any]) -> Self:
-        """The space of a form's values: the dimensions it lists, and those whose choices it gives.
+        """The space of a form's values: the dimensions that it lists, and those whose choices are given.
 
         Raises:
-            Refused: there is no such dimension, or bounds are the wrong way round.
+            Refused: unknown dimension, or a lower bound that is not below the upper one.
         """
         names = [get_dimension(name).name for name in values["dimensions"]]
         bounds: dict[str, Bounds] = {}
@@ -91,24 +91,24 @@ class SearchSpace(RootModel[dict[str, Any]]):
         return ((get_dimension(name), bounds) for name, bounds in self.root.items())
 
     def including(self, point: Mapping[str, float]) -> SearchSpace:
-        """The smallest space that holds this one and ``point`` (the default may lie outside)."""
+        """The smallest space that includes this one and ``point`` (the default may lie outside)."""
         return SearchSpace(**{d.name: d.including(bounds, point[d.name]) for d, bounds in self.dimensions})
 
     def around(self, spec: DeploymentSpec) -> SearchSpace:
-        """This space with the default ``spec`` in it, and what that makes possible (fewer slots than it has)."""
+        """This space extended by the default ``spec`` and by the values that it allows (fewer slots than it has)."""
         wider = self.including(point_of(spec, self))
         return SearchSpace(**{d.name: d.widest(bounds, spec) for d, bounds in wider.dimensions})
 
     def distributions(self) -> dict[str, optuna.distributions.BaseDistribution]:
-        """For importing a measured point into a study."""
+        """Optuna's distributions, for adding a measured point to a study."""
         return {d.name: d.distribution(bounds) for d, bounds in self.dimensions}
 
     def suggest(self, trial: optuna.Trial) -> Point:
-        """The trial's point, in the digits that engines take."""
+        """The trial's point, in the digits that engines accept."""
         return {d.name: d.suggest(trial, bounds) for d, bounds in self.dimensions}
 
     def rounded(self, point: Mapping[str, float]) -> Point:
-        """A point of the study's storage in the digits that engines take."""
+        """A point of the study's storage in the digits that engines accept."""
         return {name: get_dimension(name).rounded(value) for name, value in point.items()}
 
     def contains(self, point: Mapping[str, float]) -> bool:
@@ -141,13 +141,13 @@ def prefiller(spec: DeploymentSpec) -> WorkerSpec:
 
 
 def space_findings(space: SearchSpace, spec: DeploymentSpec) -> list[Finding]:
-    """What is wrong with ``space`` on the workers of ``spec``; fields are parameters of the form."""
+    """Findings about ``space`` on the workers of ``spec``; their fields are parameters of the form."""
     of_each = [finding for d, bounds in space.dimensions for finding in d.findings(bounds, spec)]
     return [*_set_twice(space, spec), *of_each]
 
 
 def _set_twice(space: SearchSpace, spec: DeploymentSpec) -> Iterator[Finding]:
-    """Dimensions that would set the same knob of the same worker: the last one would win in silence."""
+    """Errors for dimensions that set the same knob of the same worker, of which the last would silently win."""
     reported = set()
     for worker in spec.workers:
         by_knob: dict[str, list[str]] = {}
@@ -166,10 +166,10 @@ def _set_twice(space: SearchSpace, spec: DeploymentSpec) -> Iterator[Finding]:
 
 
 def point_of(spec: DeploymentSpec, space: SearchSpace | None = None) -> Point:
-    """The point at which a fully resolved default stands, in the dimensions of ``space`` (None: the usual ones).
+    """The point of a fully resolved default, in the dimensions of ``space`` (None: the default ones).
 
     Raises:
-        ValueError: a knob is left to the engine.
+        ValueError: a knob is not resolved.
     """
     names = DEFAULT_NAMES if space is None else tuple(space.root)
     return {name: get_dimension(name).default(spec) for name in names}
@@ -193,7 +193,7 @@ def _knobs_of(worker: WorkerSpec, point: Mapping[str, float], placements: Placem
 
 
 def knobs_shown(spec: DeploymentSpec, searched: Mapping[str, float] | None = None) -> dict[str, dict[str, Any]]:
-    """The knobs that people compare, by role: those always kept, those ``searched``, and whose placement it is."""
+    """The knobs that pages compare, by role: those always kept, those ``searched``, and the placement's kind."""
     names = searched or {}
     kept = [d for d in DIMENSIONS if d.kept or d.name in names]
     shown: dict[str, dict[str, Any]] = {}
@@ -205,7 +205,7 @@ def knobs_shown(spec: DeploymentSpec, searched: Mapping[str, float] | None = Non
 
 
 def values_shown(workers: Sequence[WorkerSpec], names: Iterable[str] = ()) -> dict[str, Any]:
-    """The knobs that people compare, by the dimension's key: those always kept, and those of ``names``."""
+    """The knobs that pages compare, by the dimension's key: those always kept, and those of ``names``."""
     searched = set(names)
     shown = [d for d in DIMENSIONS if d.kept or d.name in searched]
     return {d.key: getattr(d.worker(workers).knobs, d.knob) for d in shown}

@@ -1,9 +1,8 @@
-"""An Optuna study that several processes, some of which die, use one trial at a time.
+"""An Optuna study that several processes use, one trial each, and that survives the end of any of them.
 
-Optuna's storage is the truth about trials. What it does not do by itself is done here: a retry of the
-process that asked gets the same trial back, telling twice counts once, an out-of-memory is knowledge
-(a violated constraint) while a broken node is not (state FAIL, asked again), and a trial whose process
-died between asking and naming itself is closed.
+Optuna's storage holds the state of all trials. This module adds four rules: a retry gets the same trial again; a
+second result of a trial is ignored; out-of-memory is a result (a violated constraint) while a broken node is not
+(state FAIL, the point is asked again); and a trial whose process ended before it recorded its run is closed.
 """
 
 from __future__ import annotations
@@ -21,11 +20,11 @@ if TYPE_CHECKING:
 
 Outcome = Literal["measured", "infeasible"]
 
-#: How often a point whose trial failed through no fault of its own is asked again. Once, so that three failures
-#: in a row are never one configuration's.
+#: How often a point is asked again whose trial failed for another reason than its configuration. Once, so that three
+#: failures in a row are never due to one configuration.
 MAX_RETRIES = 1
 
-#: Every trial carries all of these: GPSampler refuses a study whose trials have different constraints.
+#: Constraints of every trial: GPSampler refuses a study whose trials have different constraints.
 OUT_OF_MEMORY = "oom_gib"
 OBJECTIVES = ("ttft_p99", "tpot_p99", "error_rate")
 #: Constraint value of a trial that ran: memory to spare, amount unknown (negative = feasible).
@@ -39,7 +38,7 @@ _TRIES = 5
 
 _RUN, _OUTCOME, _KIND, _WHY, _RETRY, _INSTEAD_OF = "run", "outcome", "kind", "why", "retries", "instead_of"
 
-#: Studies from before there were kinds told seeds apart by their sentences.
+#: Kind of a seed by its sentence, for studies that were stored before kinds existed.
 _KIND_OF_SENTENCE = {
     "the recorded placement alone": "placement",
     "the recorded placement and more slots alone": "redundancy",
@@ -51,7 +50,7 @@ _KIND_OF_SENTENCE = {
 
 
 class Asked(BaseModel):
-    """A point to measure. ``finished``: its result is known already, since a retry asked for the same trial."""
+    """A point to measure. ``finished``: its result exists already, because a retry asked for the same trial."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -88,7 +87,7 @@ class TuningStudy:
 
     @classmethod
     def open(cls, url: str, name: str, space: SearchSpace, seed: int) -> TuningStudy:
-        """Create the study, or go on with it: then with the space it was created with.
+        """Create the study, or load it with the space that it was created with.
 
         Raises:
             StoreUnavailable: the database cannot be used.
@@ -137,7 +136,7 @@ class TuningStudy:
         return self.add_measured(point, value, constraints, kind)
 
     def enqueue(self, point: Point, kind: str, why: str | None = None) -> None:
-        """Have ``point`` asked before the sampler's own; once per ``kind``. ``why`` is for people.
+        """Queue ``point`` before the sampler's points; once per ``kind``. ``why`` is a reason for people.
 
         Raises:
             ValueError: the point lies outside the space (Optuna would hand it out silently).
@@ -150,7 +149,7 @@ class TuningStudy:
     # ---- asking and telling
 
     def ask(self, run: str) -> Asked:
-        """The trial of ``run``: the one it asked before and that did not fail, else a new one."""
+        """The trial of ``run``: its earlier trial unless that failed, else a new one."""
         import optuna
 
         self._close_nameless()
@@ -161,7 +160,7 @@ class TuningStudy:
         self._study.sampler = self._sampler()
         new_trial = self._study.ask()
         point = self._space.suggest(new_trial)
-        # The name comes last: a trial that has one is whole.
+        # The run is recorded last: a trial that has it is complete.
         new_trial.set_user_attr(_RUN, run)
         return self._asked(new_trial.number, point, new_trial.user_attrs, finished=False)
 
@@ -171,7 +170,7 @@ class TuningStudy:
     def _close_nameless(self) -> None:
         """Fail trials whose process ended before it recorded its run: no process would ever finish them.
 
-        A point that was enqueued is enqueued again, for it was not tried.
+        A queued point is queued again, because it was not tried.
         """
         import optuna
 
@@ -184,7 +183,7 @@ class TuningStudy:
                 self._study.tell(trial.number, state=optuna.trial.TrialState.FAIL, skip_if_finished=True)
 
     def _ask_again(self, number: int, point: Mapping[str, float], attrs: Mapping[str, Any]) -> None:
-        """Enqueue the point of a trial that is about to be failed; once, however often its failer dies."""
+        """Queue the point of a trial that is about to be closed; once, however often the closing process is retried."""
         if all(t.user_attrs.get(_INSTEAD_OF) != number for t in self._study.trials):
             self._study.enqueue_trial(dict(point), user_attrs={**attrs, _INSTEAD_OF: number})
 
@@ -195,15 +194,14 @@ class TuningStudy:
     def tell_infeasible(self, number: int, deficit_gib: float) -> None:
         """Finish a trial that ran out of memory.
 
-        ``deficit_gib`` > 0 grades how far from feasible it was, so that the sampler learns the cliff; as
-        objective it gets the worst seen so far. Telling FAIL instead made every sampler propose
-        such points again and again.
+        ``deficit_gib`` > 0 is the distance from feasibility, from which the sampler learns the boundary; the objective
+        is set to the worst value so far. With state FAIL instead, every sampler proposed such points repeatedly.
         """
         worst = min((r.value for r in self.results() if r.outcome == "measured"), default=0.0)
         self._tell(number, "infeasible", worst, _complete({}, max(deficit_gib, 1e-3)))
 
     def tell_failed(self, number: int) -> None:
-        """Close a trial that told nothing about its point, and enqueue the point again with the same reason."""
+        """Close a trial that gave no result for its point, and queue the point again with the same reason."""
         import optuna
 
         trial = self._study.trials[number]
@@ -275,7 +273,7 @@ class TuningStudy:
         return str(self._study.trials[number].user_attrs.get(_WHY, "sampler"))
 
     def kind(self, number: int) -> str:
-        """Which seed the trial of that number is; ``sampler`` when it is none."""
+        """The seed's kind of the trial of that number; ``sampler`` when it is no seed."""
         return _kind(self._study.trials[number].user_attrs)
 
     def number_of(self, kind: str) -> int | None:

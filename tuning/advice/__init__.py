@@ -1,6 +1,6 @@
-"""Is balancing experts worth it here, and with how many redundant ones? From a recording, before anything is paid.
+"""Whether balancing experts is worth its cost, and with how many redundant experts, predicted from a recording.
 
-:func:`options` says of every valid number of redundant experts what it gains and costs; :func:`verdict` chooses.
+:func:`options` predicts gain and cost of every valid number of redundant experts; :func:`verdict` chooses one.
 """
 
 from wideloop.tuning.advice.options import Option, Phase, Traffic, halves, layouts, options

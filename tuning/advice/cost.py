@@ -1,4 +1,4 @@
-"""What redundant experts cost a worker: memory, KV cache, room in DeepEP's buffers, the tuned kernel."""
+"""The cost of redundant experts on a worker: memory, KV cache, room in DeepEP's buffers, the tuned kernel."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Cost:
 
 
 def cost(model: ModelSpec, hardware: HardwareProfile, worker: WorkerSpec, engine: Engine, version: str) -> Cost:
-    """Of ``worker`` as it stands, its knobs resolved; ``version`` is the engine's."""
+    """Cost of ``worker``, whose knobs must be resolved; ``version`` is the engine's."""
     memory = engine.memory_model.worker(model, hardware.gpu, worker)
     limit = _dispatch_limit(model, worker)
     return Cost(

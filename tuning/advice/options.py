@@ -1,4 +1,4 @@
-"""Every valid number of redundant experts of a worker: balance, on traffic seen and not seen, gain and cost."""
+"""Every valid number of redundant experts of a worker: balance on seen and unseen traffic, gain and cost."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from wideloop.tuning.placement.solve import Plan
 
 Floats = npt.NDArray[np.floating[Any]]
 
-#: Redundant experts that are looked at, at most.
+#: Largest number of redundant experts that is tried.
 MOST = 128
 
 
@@ -34,7 +34,7 @@ class Traffic:
 
 @dataclass(frozen=True)
 class Phase:
-    """The passes of one kind of an aggregated worker, by which options are judged instead of by all that it does.
+    """The prefill or the decode passes of an aggregated worker, by which options are judged instead of by all passes.
 
     Attributes:
         role: prefill or decode.
@@ -52,13 +52,14 @@ class Option:
 
     Attributes:
         balance, worst: mean over hottest rank load, averaged over layers and of the worst layer; 1 is perfect.
-        gap: how much the hottest rank could cool at most, averaged over layers, as a share (0 is proven best), on
-            the traffic that the placement was made from.
+        gap: largest possible further reduction of the hottest rank's load, as a share, averaged over layers (0: the
+            placement is proven best), on the traffic that the placement was made from.
         unseen: balance of a placement made from half of the recording, on the other half.
         gain: predicted change of the worker's throughput against no balancing, 0.1 for 10 %.
         gain_unseen: the same with the placement made from one half, on the other half's traffic.
-        experts_gib: GiB per GPU beyond those of no redundancy. kv_displaced: tokens of KV cache per rank lost to it.
-        cost: everything else it costs.
+        experts_gib: GiB per GPU more than without redundancy.
+        kv_displaced: tokens of KV cache per rank that those replace.
+        cost: all other costs.
     """
 
     role: Role
@@ -97,11 +98,11 @@ def options(
     """The engine's own order, and a placement for each valid redundancy up to ``most``, by redundancy.
 
     Args:
-        worker: its knobs resolved; its own redundancy is what the engine's own order has.
-        seen, unseen: two parts of a recording, or two recordings, [layers, experts]; placements are made of both
-            together, and of the first alone to be judged on the second.
-        engine: that serves, of ``version``: its memory, CUDA graphs and tuned kernels.
-        phase: judge by these passes only. Placements stay those for everything, since an engine serves one.
+        worker: the worker, its knobs resolved; the engine's own order has its redundancy.
+        seen, unseen: two parts of a recording, or two recordings, [layers, experts]; placements are made from both
+            together, and from the first alone to be judged on the second.
+        engine: the engine of ``version``, for its memory, CUDA graphs and tuned kernels.
+        phase: judge by these passes only. Placements are still made for all passes, since an engine loads only one.
 
     Raises:
         ValueError: the two are not of one shape, or a layer with load in one has none in the other or in ``phase``.
@@ -133,7 +134,7 @@ def valid(experts: int, ep: int, most: int) -> range:
 def halves(windows: Floats) -> tuple[Floats, Floats]:
     """``windows`` [windows, layers, experts] as two loads: the first half of time and the second.
 
-    A single window is taken for both, so that nothing is unseen.
+    With a single window both loads are equal, and no traffic is unseen.
     """
     if len(windows) < 2:
         return windows[0], windows[0]
@@ -142,7 +143,7 @@ def halves(windows: Floats) -> tuple[Floats, Floats]:
 
 
 def layouts(worker: WorkerSpec, eps: Sequence[int]) -> Iterator[WorkerSpec]:
-    """``worker`` on other numbers of GPUs, each an expert-parallel rank; the batch of a rank stays."""
+    """``worker`` on other numbers of GPUs, each an expert-parallel rank, with the same batch per rank."""
     old = worker.layout
     for ep in eps:
         nodes = -(-ep // old.gpus_per_node)
@@ -151,7 +152,7 @@ def layouts(worker: WorkerSpec, eps: Sequence[int]) -> Iterator[WorkerSpec]:
 
 
 class _Judge:
-    """Cost of one worker, and its throughput in what ``role`` does."""
+    """Cost of one worker, and its throughput in the work of ``role``."""
 
     def __init__(
         self,
@@ -191,12 +192,12 @@ def _option(
     traffics: tuple[Floats, Floats],
     before: tuple[float, float],
 ) -> Option:
-    """``traffics`` are those to judge by: the whole, and the part that ``seen`` does not know."""
+    """``traffics``: the two loads to judge by, the whole and the part that is not in ``seen``."""
     whole, unseen = traffics
     ep, redundant = placement.ep, judge.worker.knobs.redundant_experts
     by_half = optimise(seen, ep, redundant, effort="quick").placement if plan else placement
     by_layer = balancedness(whole, placement)
-    # What is lost is the difference to today's kernel: without a tuned one before, nothing is.
+    # The loss is relative to the current kernel: without a tuned kernel before, nothing is lost.
     untuned = judge.cost.kernel == "default" and off.cost.kernel == "tuned"
     now = judge.throughput(whole, placement, untuned), judge.throughput(unseen, by_half, untuned)
     return Option(

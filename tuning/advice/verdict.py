@@ -1,4 +1,4 @@
-"""Off, rearrange only, or so many redundant experts: the choice among options, with its reasons."""
+"""The choice among options (off, rearrange, or a number of redundant experts) with its reasons."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Literal
 
 from wideloop.tuning.advice.options import Option
 
-#: A predicted gain below this is none: run-to-run scatter of a server is that large.
+#: A smaller predicted gain counts as none, because the run-to-run scatter of a server is as large.
 WORTH = 0.01
-#: Share of the best gain that may be left to save the memory of more replicas.
+#: Share of the best gain that may be given up to save the memory of more replicas.
 _LEFT = 0.2
 
 
@@ -34,10 +34,10 @@ class Verdict:
 
 
 def verdict(options: Sequence[Option]) -> Verdict:
-    """Choose among the ``options`` of one worker, of which the first is the engine's own order.
+    """Choose among the ``options`` of one worker; the first one is the engine's own order.
 
-    The one with the fewest replicas of those whose gain, on traffic that the placement has not seen, too, comes near
-    the best: within a percent, or within a fifth of it.
+    Chosen is the option with the fewest replicas among those whose gain, also on unseen traffic, is near the best:
+    within one percentage point, or within a fifth of it.
     """
     off, *placed = options
     usable = [o for o in placed if o.possible]
@@ -50,7 +50,7 @@ def verdict(options: Sequence[Option]) -> Verdict:
     chosen = next(o for o in usable if _sure(o) >= enough)
     kind: Literal["rearrange", "replicate"] = "replicate" if chosen.redundant else "rearrange"
     gained = (
-        f"predicted {chosen.gain:+.1%}, {chosen.gain_unseen:+.1%} on traffic that it has not seen: balance"
+        f"predicted {chosen.gain:+.1%}, {chosen.gain_unseen:+.1%} on unseen traffic: balance"
         f" {off.balance:.2f} to {chosen.balance:.2f} (worst layer {off.worst:.2f} to {chosen.worst:.2f})"
     )
     return Verdict(kind, chosen, (gained, *_price(chosen, best), *_remarks(off, chosen, placed)))
@@ -62,17 +62,17 @@ def _sure(option: Option) -> float:
 
 def _why_off(off: Option, best: Option) -> str:
     if off.balance > 0.97:
-        return f"the load is even as it is (balance {off.balance:.2f})"
+        return f"the load is even without placing experts (balance {off.balance:.2f})"
     if best.balance < off.balance + 0.005:
-        return f"placing the experts does not even out this load (balance {off.balance:.2f}, {best.balance:.2f} placed)"
+        return f"placing the experts does not balance this load ({off.balance:.2f} before, {best.balance:.2f} placed)"
     if best.gain >= WORTH:
         return (
             f"the hot experts change: a placement gains {best.gain:+.1%} on the traffic it was made from and"
             f" {best.gain_unseen:+.1%} on other; online balancing may follow it"
         )
     return (
-        f"balance would rise from {off.balance:.2f} to {best.balance:.2f}, but experts are not what takes this"
-        f" worker's time: predicted {best.gain:+.1%}"
+        f"balance would rise from {off.balance:.2f} to {best.balance:.2f}, but experts take little of this worker's"
+        f" time: predicted {best.gain:+.1%}"
     )
 
 
@@ -90,7 +90,7 @@ def _price(chosen: Option, best: Option) -> list[str]:
 
 
 def _remarks(off: Option, chosen: Option, placed: Sequence[Option]) -> list[str]:
-    """What else the table shows that a reader would ask about."""
+    """Further facts from the table of options that a reader would ask about."""
     notes = []
     lost = [o.redundant for o in placed if o.cost.kernel == "default" and off.cost.kernel == "tuned"]
     if lost:

@@ -1,1 +1,1 @@
-"""The performance model held against loads that real servers were given, and its constants fitted to them."""
+"""Comparison of the performance model with measured loads of real servers, and the fit of its constants."""

@@ -1,4 +1,4 @@
-"""What the prefill chunk was worth: trials in which nothing else was short, by the size of their chunks."""
+"""The effect of the prefill chunk: throughput of trials by chunk size, where nothing else limited them."""
 
 from __future__ import annotations
 

@@ -24,9 +24,9 @@ from wideloop.tuning.calibration.variants import BEFORE, RULES, SHIPPED, Variant
 
 _HEAD = """# How long steps take
 
-How long a prefill chunk and a decode step take is predicted by `tuning.performance` from the model's shape, the GPU's
-data sheet and the placement. This page holds it against closed-loop loads of real servers with warm caches and tuned
-kernels, and is made by
+`tuning.performance` predicts the time of a prefill chunk and of a decode step from the model's shape, the GPU's data
+sheet and the placement. This page compares predictions with closed-loop loads of real servers with warm caches and
+tuned kernels. It is made by
 
     python -m wideloop.tuning.calibration.document {arguments} > docs/performance.md
 
@@ -35,37 +35,37 @@ at the batch that the KV cache allows, with its prompts' chunks in between. Test
 
 _CALIBRATION = """## Calibration
 
-Fitted to the loads of every other server in the order in which they were started, judged by those of the rest; so it
-was before, too, with the first {earlier} loads. `before` is the model that was fitted then. Of servers that this
+The constants are fitted to the loads of every other server by start order and validated with the other loads, as was
+the model `before`, with the first {earlier} loads. Of servers that this
 product's own driver measured, steps and chunks come from the engine's log, and a trial is the whole load
 (`tuning.calibration.steps`). Servers of one configuration stand on both sides, and the terms below were chosen with
-both sides in sight: what was held out judges the constants, not the terms.
+both sides known: the loads held out validate the constants, not the choice of terms.
 
-New since then: products of experts reach what other products reach, and what else a token's rows cost no longer waits
-for the hottest rank (`row_passes`); a decode step without a graph takes host and GPU time one after the other; a
-client's time per output token includes the prompts of others. That last one makes single rows of the first loads worse
-(decode as a client saw it, with graphs), and steps much better that were measured by themselves."""
+New since then: expert products have the efficiency of other products, and the remaining cost of a token's rows no
+longer depends on the hottest rank (`row_passes`); a decode step without a graph takes the sum of host and GPU time; a
+client's time per output token includes the prompts of other requests. The last change makes some rows of the first
+loads worse (decode as a client measured it, with graphs), and separately measured steps much better."""
 
 _RULES = """### Steps without a graph
 
-Each rule with constants of its own, fitted to the same loads. Mean absolute error; the last two columns are of all
+Each rule has its own constants, fitted to the same loads. Mean absolute error; the last two columns are of all
 decode steps and trials without graphs, by the model's layers.
 
 | rule | ms of host per layer | loads fitted to | loads held out | no graphs, 8 layers | no graphs, 24 layers |
 |---|---|---|---|---|---|
 {rows}
 
-The soft maximum, (host^p + GPU^p)^(1/p) with p = 1.5, is a little nearer on all loads held out, because its longer
-host time suits the prefill of 24 layers. For what it is meant for it is not: 24 layers decoded in 51 to 55 ms, GPU
-included, whatever the batch, so that a host of more than 2.3 ms per layer cannot be; and what it gains on 8 layers is
-within their scatter (21 to 31 ms for one configuration). The sum needs no constant of its own. For chunks the sum is
+The soft maximum, (host^p + GPU^p)^(1/p) with p = 1.5, is slightly better on all loads held out, because its longer
+host time fits the prefill of 24 layers. For decode steps it is not better: 24 layers decoded in 51 to 55 ms, GPU
+included, whatever the batch, so host time cannot exceed 2.3 ms per layer; and its gain on 8 layers is within their
+scatter (21 to 31 ms for one configuration). The sum needs no constant of its own. For chunks the sum is
 wrong: 8192 and 16384 tokens per chunk were prefilled at the same rate."""
 
 _REPORTED = """### Against the throughput that was reported
 
 The product reports the throughput of a load's plateau. Equally long requests of a closed loop run in waves, and three
-waves have no plateau: of servers alike, one's figure is as the whole load's and another's {most:.0%} below. They are
-in no fit.
+waves have no plateau: among equal servers, one figure equals the whole load's and another is {most:.0%} below. These
+figures are not fitted.
 
 {summary}"""
 
@@ -81,8 +81,8 @@ lowest and the highest pair. Nothing was fitted to these ratios. "reported" as a
 _CHUNKS = """## What the prefill chunk is worth
 
 Trials whose KV cache and graphs held the whole load (384 requests of 2048 + 128 tokens), by chunk size. No two of them
-differ in the chunk alone, so that the scatter of other knobs is in every row. From 8192 to 16384 tokens nothing shows
-beyond it; 4096 lost a fifth to a quarter, in the one trial there is. Whole chunks of 8192 and of 16384 were prefilled
+differ in the chunk alone, so every row includes the scatter of other knobs. From 8192 to 16384 tokens no difference
+exceeds it; 4096 lost a fifth to a quarter, in the only such trial. Whole chunks of 8192 and of 16384 were prefilled
 at the same rate, too (below).
 
 | servers | chunk | trials | R | output tok/s, mean (lowest to highest) | predicted |

@@ -1,4 +1,4 @@
-"""What placing experts gained, measured and predicted, over all pairs of loads that differ in nothing else."""
+"""The gain of placing experts, measured and predicted, over all pairs of loads that differ only in placement."""
 
 from __future__ import annotations
 

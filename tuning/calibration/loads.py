@@ -1,4 +1,4 @@
-"""Loads that servers on real GPUs were given, as CSV files list them.
+"""Loads that were measured on servers with real GPUs, read from CSV files.
 
 The folder is that of :mod:`tuning.memory.measured`, whose ``servers.csv`` here also has ``init`` (``trivial`` or the
 placement's name), ``eplb_fix`` (``0``: the engine ignored the placement when routing), ``routing`` (``skewed`` or
@@ -22,16 +22,16 @@ from wideloop.tuning.placement import Placement, place, trivial
 
 Floats = npt.NDArray[np.floating[Any]]
 Kind = Literal["prefill", "decode", "step", "trial"]
-#: Seconds of capture from which on Triton was still compiling, and went on to under load.
+#: Seconds of capture above which Triton was still compiling, then and under load.
 _COLD_CAPTURE_S = 30.0
 
 
 @dataclass(frozen=True, eq=False)
 class Load:
-    """One closed-loop load of one server, and what came out.
+    """One closed-loop load of one server, and its result.
 
     Attributes:
-        kind: ``step`` is a decode step by itself, ``decode`` the time per output token that a client saw.
+        kind: ``step`` is a single decode step, ``decode`` the time per output token that a client measured.
         measured: prompt tokens/s of ``prefill``, ms of ``decode`` and ``step``, output tokens/s of ``trial``.
         popularity: share of routed tokens, [moe_layers, experts].
         placed: whether experts were placed, not in the engine's own order.
@@ -53,7 +53,7 @@ class Load:
 
     @property
     def alike(self) -> tuple[object, ...]:
-        """The same for loads of servers that differ in nothing a prediction could tell."""
+        """A key that is equal for loads with equal predictions."""
         server, kv = self.server, self.server.kv_tokens if self.kind == "trial" else None
         call = server.name.partition(" ")[0]
         load = self.kind, self.concurrency, self.isl, self.osl, self.placed, self.evenly_routed
@@ -61,24 +61,24 @@ class Load:
 
     @property
     def measured_in_ms(self) -> bool:
-        """Less is better then."""
+        """Whether :attr:`measured` is a time, of which less is better."""
         return self.kind in ("decode", "step")
 
     @property
     def evenly_routed(self) -> bool:
-        """Whether the engine was told to use all experts alike, so that no placement matters."""
+        """Whether the engine was set to use all experts equally, so that no placement matters."""
         return bool(np.ptp(self.popularity) == 0)
 
 
 def read_loads(folder: Path, name: str = "loads.csv") -> list[Load]:
-    """The loads of all servers with warm caches and tuned kernels: what the model claims to describe.
+    """The loads of all servers with warm caches and tuned kernels, which are those the model describes.
 
     Args:
         name: the file of ``folder`` that lists them.
 
     Raises:
         FileNotFoundError: a file is missing.
-        KeyError: a column is.
+        KeyError: a column is missing.
     """
     with (folder / "servers.csv").open(newline="") as file:
         rows = {f"{row['call']} {row['run']}": row for row in csv.DictReader(file)}

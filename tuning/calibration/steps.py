@@ -1,4 +1,4 @@
-"""Steps that real servers took, read from a kept results store: what a load's median cannot tell apart.
+"""Durations of single steps of real servers, read from a stored results database.
 
     python -m wideloop.tuning.calibration.steps docs/gpu/store.tar.xz docs/gpu/tuned docs/gpu/graphs
 
@@ -9,9 +9,9 @@ writes ``steps.csv`` beside each folder's ``loads.csv``, in the same columns, up
   steps) between which no prompt was prefilled;
 * ``trial``: output tokens/s of the whole load, from the client's totals.
 
-The last is not the throughput that the product reports, which is a plateau's: a closed loop whose requests are all
-equally long runs in waves (all prompts, then all decode steps), and three waves have no plateau. Cut anywhere else than
-between two waves, a window holds too many prompts or too many steps.
+The last one differs from the throughput that the product reports, which is a plateau's: a closed loop with requests of
+equal length runs in waves (all prompts, then all decode steps), and three waves have no plateau. A window that is not
+cut between two waves holds too many prompts or too many steps.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def read_store(file: Path) -> tuple[dict[str, list[str]], dict[str, float]]:
 def chunks(log: Iterable[str], tokens: int) -> list[float]:
     """Prompt tokens/s of every chunk of ``tokens`` that follows a chunk.
 
-    The one after a decode step is left out: SGLang counts the time since the last log line of its kind.
+    A chunk after a decode step is left out: SGLang counts the time since the last log line of the same kind.
     """
     speeds, follows = [], False
     for line in log:
@@ -75,7 +75,7 @@ def chunks(log: Iterable[str], tokens: int) -> list[float]:
 
 
 def decode_steps(log: Iterable[str], batch: int) -> list[float]:
-    """Mean ms of the steps before every line about decoding ``batch`` sequences that no prompt came in between of."""
+    """Mean ms of the steps before each log line about decoding ``batch`` sequences, without a prompt in between."""
     durations, follows = [], False
     for line in log:
         if match := _DECODE.search(line):
@@ -88,7 +88,7 @@ def decode_steps(log: Iterable[str], batch: int) -> list[float]:
 
 
 def steps(folder: Path, logs: dict[str, list[str]], totals: dict[str, float]) -> list[Row]:
-    """The rows of ``folder / steps.csv``: of each load in ``loads.csv`` that the store has a log of."""
+    """The rows of ``folder / steps.csv``, for each load in ``loads.csv`` whose log is in the store."""
     with (folder / "servers.csv").open(newline="") as file:
         chunk = {row["run"]: int(row["chunked_prefill"]) for row in csv.DictReader(file)}
     with (folder / "loads.csv").open(newline="") as file:

@@ -1,4 +1,4 @@
-"""What the performance model says of a measured load, and the constants with which it says it best."""
+"""Predictions of the performance model for measured loads, and the fit of its constants."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from wideloop.manifests.hardware import HardwareProfile
 from wideloop.tuning.calibration.loads import Load
 from wideloop.tuning.calibration.variants import SHIPPED, Variant
 
-#: What is fitted, with start and bounds. Efficiencies of matrix products, attention and links are not: prefill on two
-#: GPUs cannot tell them from row_passes.
+#: Fitted constants with start and bounds. Efficiencies of matrix products, attention and links are not fitted: prefill
+#: on two GPUs cannot separate them from row_passes.
 FITTED = {
     "hbm": (0.87, 0.3, 0.98),
     "graph_layer_ms": (0.09, 0.01, 0.5),
@@ -24,11 +24,11 @@ FITTED = {
 
 
 def predict(load: Load, hardware: HardwareProfile, variant: Variant = SHIPPED) -> float:
-    """What :attr:`Load.measured` should be. Prefill ran without CUDA graphs on these servers.
+    """The predicted value of :attr:`Load.measured`. Prefill ran without CUDA graphs on these servers.
 
-    A trial runs in waves of the batch that is asked for or that the KV cache holds: all prompts, then all decode
-    steps. While a request of a closed loop is answered, every other one ends and is followed by another: its tokens
-    wait for all others' prompts.
+    A trial runs in waves of the requested batch, or of the batch that the KV cache holds: all prompts, then all decode
+    steps. While one request of a closed loop is answered, every other request ends and a new one starts, so that the
+    tokens of the first wait for all other prompts.
     """
     worker, engine = load.server.worker, get_engine(load.server.engine)
     model = variant.model(
@@ -58,7 +58,7 @@ def predict(load: Load, hardware: HardwareProfile, variant: Variant = SHIPPED) -
 
 
 def resident(load: Load) -> float:
-    """Requests that a trial's server decodes at once: what is asked for, or what the KV cache holds."""
+    """Requests that a trial's server decodes at once: its concurrency, or what the KV cache holds."""
     return min(load.concurrency, (load.server.kv_tokens or 0) / (load.isl + load.osl))
 
 
@@ -69,7 +69,7 @@ def eager(load: Load) -> bool:
 
 
 def split(loads: Sequence[Load]) -> tuple[list[Load], list[Load]]:
-    """Loads of every other server in the order they were started, to fit to; those of the rest, to judge by."""
+    """Two sets: the loads of every other server by start order, to fit to, and the other loads, to validate with."""
     servers = list(dict.fromkeys(load.server.name for load in loads))
     used = set(servers[::2])
     return [x for x in loads if x.server.name in used], [x for x in loads if x.server.name not in used]

@@ -1,4 +1,4 @@
-"""Performance models to compare: the shipped one, the one before it, and other rules for steps without a graph."""
+"""Performance models to compare: the shipped one, its predecessor, and other rules for steps without a graph."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class AllEagerSum(WorkerModel):
 
 
 SHIPPED = Variant()
-#: What was shipped before servers were measured with this product's own driver, fitted to the earlier ones.
+#: The model that shipped before servers were measured with this product's own driver, fitted to earlier servers.
 BEFORE = Variant(
     replace(
         CONSTANTS,
@@ -57,7 +57,7 @@ BEFORE = Variant(
     soft_maximum(np.inf),
     prompts_between=False,
 )
-#: Rules for steps without a graph, by what the page calls them; 1.5 fits best of 1, 1.25, 1.5, 1.75, 2, 2.5 and 3.
+#: Rules for steps without a graph, by their names on the page; 1.5 fits best of 1, 1.25, 1.5, 1.75, 2, 2.5 and 3.
 RULES: dict[str, type[WorkerModel]] = {
     "**decode: host + GPU; chunk: the longer**": WorkerModel,
     "decode: soft maximum; chunk: the longer": soft_maximum(1.5),

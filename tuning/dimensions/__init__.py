@@ -1,8 +1,8 @@
-"""The knobs that a sweep can vary, each of them one object.
+"""The knobs that a sweep can vary; each knob is one object.
 
-:data:`DIMENSIONS` holds those that ship. Form, request, search space, study, store, page, recommendation and report
-derive from it; to add a knob is to write a class and to list it here (``docs/development.md``), or to
-:func:`register` it from elsewhere before a request is read.
+:data:`DIMENSIONS` holds the built-in ones. Form, request, search space, study, store, page, recommendation and report
+derive from it. To add a knob, write a class and list it here (``docs/development.md``), or :func:`register` it
+from another module before a request is read.
 
 Prefill has no dimension of graph sizes, and decode none of the chunk: their workers do not use them.
 """
@@ -29,7 +29,7 @@ DIMENSIONS: list[Dimension] = [
     RedundantSlots("decode"),
     MemoryFraction("prefill"),
 ]
-#: What a sweep varies when it is not told otherwise.
+#: Names of the dimensions that a sweep varies by default.
 DEFAULT_NAMES = tuple(d.name for d in DIMENSIONS if d.by_default)
 
 
@@ -37,7 +37,7 @@ def get_dimension(name: str) -> Dimension:
     """The dimension of that name.
 
     Raises:
-        Refused: there is none; says the nearest.
+        Refused: unknown name; the finding names the nearest one.
     """
     for dimension in DIMENSIONS:
         if dimension.name == name:
@@ -49,7 +49,7 @@ def register(dimension: Dimension) -> None:
     """Make another dimension available in this process.
 
     Raises:
-        ValueError: there is one of that name, or one of its parameters is another's.
+        ValueError: its name, or the name of one of its parameters, is in use.
     """
     names = {d.name for d in DIMENSIONS} | {p.name for d in DIMENSIONS for p in d.parameters}
     mine = {dimension.name, *(p.name for p in dimension.parameters)}

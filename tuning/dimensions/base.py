@@ -1,4 +1,4 @@
-"""What a dimension of a sweep is, and the two kinds: a range of numbers, and a few choices."""
+"""Base class of the dimensions of a sweep, and its two kinds: a range of numbers, and a list of choices."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from wideloop.manifests.parameters import Parameter
 if TYPE_CHECKING:
     import optuna
 
-#: Whose workers: every role's, those that prefill, those that decode. An aggregated worker does both.
+#: Workers that a dimension applies to: all, those that prefill, those that decode. An aggregated worker does both.
 KnobRole = Literal["all", "prefill", "decode"]
 #: Lower and upper bound, both included; or the choices.
 Bounds = tuple[float, ...]
@@ -32,15 +32,16 @@ class Dimension(ABC):
 
     Attributes:
         name: in studies, stored points and the form's list of what a sweep varies.
-        title: above a column, e.g. ``Memory fraction``. short: in a chart's hover text, e.g. ``memory``.
-        unit: of the knob, empty for counts and shares.
-        role: whose workers have it.
-        knob: the field of ``Knobs`` that it sets, by which the engine knows its flag.
-        key: of the knob's value in tables and reports; the roles of a knob are told apart by it.
-        value_type: type of a value with what an engine takes of it.
+        title: column heading, e.g. ``Memory fraction``.
+        short: name in a chart's hover text, e.g. ``memory``.
+        unit: unit of the knob, empty for counts and shares.
+        role: role of the workers that have it.
+        knob: the field of ``Knobs`` that it sets, which the engine translates to a flag.
+        key: key of the knob's value in tables and reports; it differs between the roles of a knob.
+        value_type: type of a value, with the bounds that engines accept.
         parameters: the form's fields for its bounds.
-        by_default: a sweep varies it when it is not told otherwise.
-        kept: its knob is stored with each trial also where it is not searched.
+        by_default: a sweep varies it by default.
+        kept: its knob is stored with each trial even when it is not searched.
     """
 
     name: str
@@ -60,7 +61,7 @@ class Dimension(ABC):
 
     @property
     def roles(self) -> tuple[str, ...]:
-        """Roles of workers that have it; the first that a deployment has is the one whose value is shown."""
+        """Roles of workers that have it; pages show the value of the first role that a deployment has."""
         return _ROLES[self.role]
 
     def is_of(self, worker: WorkerSpec) -> bool:
@@ -68,14 +69,14 @@ class Dimension(ABC):
         return worker.role in self.roles
 
     def worker(self, workers: Sequence[WorkerSpec]) -> WorkerSpec:
-        """The one of a deployment's workers whose value is shown."""
+        """The worker of a deployment whose value is shown."""
         return next(w for role in self.roles for w in workers if w.role == role)
 
     def default(self, spec: DeploymentSpec) -> float:
-        """The value at which the resolved default ``spec`` stands.
+        """The value of the resolved default ``spec``.
 
         Raises:
-            ValueError: the knob is left to the engine.
+            ValueError: the knob is not resolved.
         """
         worker = self.worker(spec.workers)
         value: float | None = getattr(worker.knobs, self.knob)
@@ -89,30 +90,30 @@ class Dimension(ABC):
         return {self.knob: self.rounded(value)}
 
     def rounded(self, value: float) -> float:
-        """``value`` as an engine takes it: a study's storage gives every number as a float."""
+        """``value`` with the type and digits that engines accept: a study's storage returns every number as a float."""
         return int(value)
 
     def label(self, value: str) -> str:
-        """A knob's value as a chart's label has it; ``value`` is its text."""
+        """Format the text ``value`` of a knob for a chart's label."""
         return f"{self.short} {value}"
 
     def asked_for(self, values: Mapping[str, Any]) -> bool:  # noqa: ARG002
-        """Whether the form asks for it though its list of what to vary does not name it."""
+        """Whether other fields of the form select it although the list of dimensions does not name it."""
         return False
 
     def findings(self, bounds: Bounds, spec: DeploymentSpec) -> list[Finding]:  # noqa: ARG002
-        """What is wrong with ``bounds`` on the workers of ``spec``; fields are parameters."""
+        """Findings about ``bounds`` on the workers of ``spec``; their fields are parameters."""
         return []
 
     def widest(self, bounds: Bounds, spec: DeploymentSpec) -> Bounds:  # noqa: ARG002
-        """``bounds`` with the values that the default ``spec`` makes possible beyond those of the form."""
+        """``bounds`` extended by values that the default ``spec`` allows beyond the form's."""
         return bounds
 
     def _values(self, bounds: Any) -> Bounds:
-        """Each of ``bounds`` as the type of a value has it.
+        """Convert each of ``bounds`` to the type of a value.
 
         Raises:
-            ValueError: one is of another type or out of its range.
+            ValueError: a bound has another type or is out of range.
         """
         adapter: TypeAdapter[float] = TypeAdapter(self.value_type)
         return tuple(adapter.validate_python(value) for value in bounds)
@@ -122,20 +123,20 @@ class Dimension(ABC):
         """The bounds that the form's ``values`` give.
 
         Raises:
-            Refused: they are the wrong way round, or none.
+            Refused: the lower bound is not below the upper one, or there are no choices.
         """
 
     @abstractmethod
     def checked(self, bounds: Any) -> Bounds:
-        """Bounds as they were stored.
+        """Validate stored bounds.
 
         Raises:
-            ValueError: no engine takes them.
+            ValueError: no engine accepts them.
         """
 
     @abstractmethod
     def including(self, bounds: Bounds, value: float) -> Bounds:
-        """The smallest bounds that hold ``bounds`` and ``value``."""
+        """The smallest bounds that include ``bounds`` and ``value``."""
 
     @abstractmethod
     def contains(self, bounds: Bounds, value: float) -> bool:
@@ -143,7 +144,7 @@ class Dimension(ABC):
 
     @abstractmethod
     def distribution(self, bounds: Bounds) -> optuna.distributions.BaseDistribution:
-        """Optuna's form of the bounds."""
+        """The bounds as an Optuna distribution."""
 
     @abstractmethod
     def suggest(self, trial: optuna.Trial, bounds: Bounds) -> float:
@@ -158,9 +159,9 @@ class Range(Dimension):
     """A number between two bounds, of type int unless ``fraction``.
 
     Attributes:
-        parameters: of the lower and the upper bound, or of the upper alone; then the lower is ``lowest``.
-        log: doubling matters as much at the lower end as at the upper.
-        digits: of a fraction, as engines take it. None: whole numbers.
+        parameters: of the lower and the upper bound, or of the upper one only; then ``lowest`` is the lower bound.
+        log: search on a logarithmic scale.
+        digits: digits of a fraction that engines accept. None: whole numbers.
         grid: values that a grid would try; None: all of them.
     """
 
@@ -209,7 +210,7 @@ class Range(Dimension):
 
 
 class Choices(Dimension):
-    """A few values and no range. The one parameter lists them; without any it is not searched."""
+    """A list of values instead of a range. Its one parameter lists them; an empty list is not searched."""
 
     def asked_for(self, values: Mapping[str, Any]) -> bool:
         return bool(values[self.parameters[0].name])

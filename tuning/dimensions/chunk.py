@@ -12,15 +12,15 @@ from wideloop.manifests.parameters import Parameter
 from wideloop.tuning.dimensions.base import Bounds, Choices
 from wideloop.tuning.dimensions.form import SWEEP
 
-#: A chunk is whole pages of the KV cache; the largest page of the engines here, so that every one of them takes it.
+#: A chunk must be whole pages of the KV cache. This is the largest page of all engines, so that each accepts it.
 _LARGEST_PAGE = 128
 
 
 class PrefillChunk(Choices):
-    """Of the worker that prefills: prompt tokens of one step of the whole worker.
+    """Prompt tokens of one step of the whole worker that prefills.
 
-    A few choices and no range: the throughput of prompts changes with its order of magnitude, and what an engine
-    compiles for one is not for the next.
+    It is a list of choices, not a range: prompt throughput changes only with its order of magnitude, and an engine
+    compiles kernels for each size.
     """
 
     name = knob = "chunked_prefill_size"
@@ -43,7 +43,7 @@ class PrefillChunk(Choices):
     )
 
     def findings(self, bounds: Bounds, spec: DeploymentSpec) -> list[Finding]:
-        """Choices that a scheduler would cut to one and the same step."""
+        """Errors for choices above the scheduler's limit, which would all give the same step."""
         per_rank = get_engine(spec.engine).max_prefill_tokens
         dp = self.worker(spec.workers).layout.dp
         most = per_rank * dp

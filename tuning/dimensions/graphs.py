@@ -10,7 +10,7 @@ from wideloop.tuning.dimensions.form import SWEEP, upper_and_lower
 
 
 class GraphBatch(Range):
-    """Of the worker that decodes: largest captured batch per attention-DP rank. Prefill captures no such graphs."""
+    """Largest captured batch per attention-DP rank of the worker that decodes. Prefill captures no such graphs."""
 
     name = knob = "cuda_graph_max_bs"
     title, short = "CUDA-graph batch", "graph batch"
@@ -18,7 +18,7 @@ class GraphBatch(Range):
     role = "decode"
     value_type = Annotated[int, Field(ge=1)]
     by_default = kept = True
-    # Doubling the batch matters as much at 4 as at 32.
+    # Doubling the batch has a similar effect at 4 and at 32.
     log = True
     grid = 4
     parameters = upper_and_lower(

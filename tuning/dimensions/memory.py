@@ -11,9 +11,9 @@ from wideloop.tuning.dimensions.form import BY_ROLE, SWEEP, upper_and_lower
 
 
 class MemoryFraction(Range):
-    """The memory fraction of the worker that decodes, or of the one that prefills, in the digits that engines take.
+    """The memory fraction of the worker that decodes or prefills, in the digits that engines accept.
 
-    The one of decode has the name that studies have stored since before there was another.
+    Decode's keeps the name that older studies have stored, from before prefill had its own.
     """
 
     knob = "mem_fraction_static"

@@ -13,7 +13,7 @@ from wideloop.tuning.dimensions.form import BY_ROLE, SWEEP
 
 
 class RedundantSlots(Range):
-    """Expert slots per GPU more (or, below zero, fewer) than the default configuration has.
+    """Difference of expert slots per GPU to the default configuration (negative: fewer).
 
     A worker's redundant experts change by this times its EP, so a valid default stays valid at every point:
     ``(experts + redundant) % EP == 0``, also where prefill and decode differ in EP.
@@ -51,7 +51,7 @@ class RedundantSlots(Range):
         return {self.knob: redundant_experts(worker, int(value))}
 
     def widest(self, bounds: Bounds, spec: DeploymentSpec) -> Bounds:
-        """Down to the fewest slots at which no worker lacks an expert."""
+        """Lower the bound to the fewest slots at which no worker lacks an expert."""
         return self.including(bounds, fewest_slots([w for w in spec.workers if self.is_of(w)]))
 
     def label(self, value: str) -> str:

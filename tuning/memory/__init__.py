@@ -1,4 +1,4 @@
-"""GPU memory of a worker: what its engine's arithmetic says of a deployment, and how well it says it.
+"""GPU memory of a worker: the engine's prediction for a deployment, and the errors of that prediction.
 
 ``findings`` judges a deployment before it is launched. The rest (``calibrate``, ``document``, ``reference``) fits the
 constants of an engine's arithmetic to servers that ran and writes docs/memory.md.

@@ -1,4 +1,4 @@
-"""Fit the memory model's constants to servers that ran, and say how far off it is on others."""
+"""Fit the memory model's constants to servers that ran, and compute its errors on other servers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from wideloop.manifests.hardware import GpuSpec
 from wideloop.manifests.memory import GIB, MemoryConstants
 from wideloop.tuning.memory.measured import Server
 
-#: What is compared: its name, and where a prediction and a measurement have it.
+#: Compared quantities: name, attribute of the prediction, attribute of the measurement.
 PARTS = {
     "weights": ("weights_gib", "weights_gib"),
     "KV cache": ("kv_gib", "kv_gib"),
@@ -22,7 +22,7 @@ PARTS = {
 
 
 def fit(servers: Sequence[Server], gpu: GpuSpec) -> MemoryConstants:
-    """The constants that explain ``servers`` best; those that nothing among them shows stay as they are.
+    """The constants that explain ``servers`` best; constants that these servers cannot determine stay unchanged.
 
     Args:
         servers: all of one engine.
@@ -69,7 +69,7 @@ def errors(servers: Sequence[Server], gpu: GpuSpec, constants: MemoryConstants) 
 
 
 def _tables(servers: Sequence[Server], gpu: GpuSpec) -> tuple[float, float]:
-    """GiB fixed and bytes per KV token of what was allocated between loading and capture."""
+    """Allocations between loading and capture: fixed GiB, and bytes per KV token."""
     left, tokens = [], []
     for s in servers:
         if s.kv_gib is None or s.weights_gib is None or s.graph_gib is None or s.free_gib is None or not s.kv_tokens:
@@ -81,7 +81,7 @@ def _tables(servers: Sequence[Server], gpu: GpuSpec) -> tuple[float, float]:
 
 
 def _graphs(servers: Sequence[Server], constants: MemoryConstants) -> tuple[float, float]:
-    """GiB fixed and KiB per layer and captured size of what the graphs took beyond their known tensors."""
+    """Memory of the graphs beyond their known tensors: fixed GiB, and KiB per layer and captured size."""
     without_graphs = replace(constants, graph_gib=0.0, graph_node_kib=0.0)
     left, nodes = [], []
     for s in servers:
@@ -95,7 +95,7 @@ def _graphs(servers: Sequence[Server], constants: MemoryConstants) -> tuple[floa
 def _hidden_tensors(servers: Sequence[Server], gpu: GpuSpec) -> float | None:
     """Hidden-sized tensors per token that explain the least growth under load.
 
-    The allocator keeps what fragments, so equal steps grow differently: only the least of it is need.
+    The allocator keeps fragmented memory, so equal steps grow differently: only the smallest growth is needed memory.
     """
     implied = []
     for s in servers:
@@ -109,7 +109,7 @@ def _hidden_tensors(servers: Sequence[Server], gpu: GpuSpec) -> float | None:
 
 
 def _nccl(servers: Sequence[Server], gpu: GpuSpec) -> float | None:
-    """GiB that the warm-up request took for good."""
+    """GiB that stay allocated after the warm-up request."""
     taken = [
         s.mib_ready / 1024 - (gpu.memory_gib - s.free_gib)
         for s in servers

@@ -24,8 +24,9 @@ from wideloop.tuning.memory.measured import Server, read_servers
 
 _HEAD = """# What takes the GPU's memory
 
-How much memory each part of a worker takes, and how a worker dies that has too little, is predicted by `tuning.memory`
-from the model's shape, the layout and the knobs. This page holds it against servers that were started, and is made by
+`tuning.memory` predicts the memory of each part of a worker, and the stage at which a worker with too little memory
+ends, from the model's shape, the layout and the knobs. This page compares predictions with servers that were started.
+It is made by
 
     python -m wideloop.tuning.memory.document {arguments} > docs/memory.md
 
@@ -60,7 +61,7 @@ def page(profile: str, arguments: Sequence[str]) -> str:
 
 
 def outcome(server: Server, gpu: GpuSpec, constants: MemoryConstants | None = None) -> str:
-    """How we say that ``server`` would have ended: a stage of out-of-memory, ``ready`` or ``refused``."""
+    """The predicted outcome of ``server``: a stage of out-of-memory, ``ready`` or ``refused``."""
     if not server.valid:
         return "refused"
     return server.predicted(gpu, constants).oom_stage or "ready"

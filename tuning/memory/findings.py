@@ -1,4 +1,4 @@
-"""Refuse what cannot run for want of memory, and name a value that would work."""
+"""Findings about workers that lack memory, with a value that would work."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def worker_memory(spec: DeploymentSpec, worker: WorkerSpec) -> WorkerMemory:
 
 
 def memory_findings(spec: DeploymentSpec) -> list[Finding]:
-    """Refuse what cannot run however its knobs are set; ``spec`` must be resolved.
+    """Errors for workers that no knobs can make fit, warnings for the others; ``spec`` must be resolved.
 
-    A model whose weights leave nothing is refused with what would fit; a worker that SGLang would let die
-    for its knobs alone is a warning, because the optimiser may well want to know that.
+    A model whose weights leave no memory is an error, with hardware that would fit. A worker that runs out of memory
+    only because of its knobs is a warning, because a sweep may try such points on purpose.
     """
     return [f for worker in spec.workers for f in _worker_findings(spec, worker)]
 
@@ -48,7 +48,7 @@ def _worker_findings(spec: DeploymentSpec, worker: WorkerSpec) -> list[Finding]:
             Finding(
                 field=f"{worker.role}.hardware",
                 value=f"{spec.model.name} on {worker.layout.gpus} x {gpu.name}",
-                rule=f"its weights take {need:.1f} GiB per GPU of which {room:.1f} can be used"
+                rule=f"its weights take {need:.1f} GiB per GPU, of which {room:.1f} can be used"
                 + published_errors.too_small(worker, gpu),
                 suggestion=_would_fit(spec.model, worker, room),
             )
@@ -59,7 +59,7 @@ def _worker_findings(spec: DeploymentSpec, worker: WorkerSpec) -> list[Finding]:
 
 
 def _knob_finding(spec: DeploymentSpec, worker: WorkerSpec, memory: WorkerMemory) -> Finding:
-    # Rounded inwards, so that both ends work as they stand.
+    # Rounded inwards, so that both ends work.
     low = math.ceil(memory.minimum_fraction * 1000 + 0.001) / 1000
     high = math.floor(_largest_fraction(spec, worker, memory) * 1000) / 1000
     if low < high:
@@ -76,7 +76,7 @@ def _knob_finding(spec: DeploymentSpec, worker: WorkerSpec, memory: WorkerMemory
 
 
 def _largest_fraction(spec: DeploymentSpec, worker: WorkerSpec, memory: WorkerMemory) -> float:
-    """The largest fraction that fits: found in two steps, because the tables grow with the KV cache."""
+    """The largest fraction that fits, computed in two steps because the tables grow with the KV cache."""
     fraction = 1 - memory.reserve_gib / memory.usable_gib
     if not 0 < fraction < 1:
         return 0.0

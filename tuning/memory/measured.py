@@ -1,11 +1,11 @@
-"""Servers that were started on real GPUs, as a CSV file lists them: what the memory model is held against.
+"""Servers that were started on real GPUs, read from a CSV file, to compare the memory model with.
 
 A folder has ``servers.csv`` (one row per start) and ``models/<model>.json`` (the config.json of each). Columns used:
-``call, run, model, R, mem_fraction, graph_max_bs, chunked_prefill`` and, empty where it died before, ``weight_gb,
-kv_gb, max_total_num_tokens, graph_gb, avail_after_start_gb`` (GiB, as SGLang logs them), ``gpu_mib_ready,
+``call, run, model, R, mem_fraction, graph_max_bs, chunked_prefill`` and, empty where the server ended before,
+``weight_gb, kv_gb, max_total_num_tokens, graph_gb, avail_after_start_gb`` (GiB, as SGLang logs them), ``gpu_mib_ready,
 gpu_mib_end`` (nvidia-smi's MiB after the warm-up request and after the load), ``alive_after`` (``True`` or ``False``
 when a burst of load was the last thing before ``gpu_mib_end``; else empty, and the caches had been emptied).
-``outcome`` says how it ended; ``ep`` (2 without it), ``max_running_requests`` and ``engine`` (``sglang`` without it)
+``outcome`` is how it ended; ``ep`` (2 without it), ``max_running_requests`` and ``engine`` (``sglang`` without it)
 are optional.
 """
 
@@ -22,19 +22,19 @@ from wideloop.manifests.memory import MemoryConstants, MemoryModel, WorkerMemory
 from wideloop.manifests.model import ModelSpec
 
 _DEFAULT_EP = 2
-#: The first servers were SGLang's, and their files do not say so.
+#: Engine of rows without the column ``engine``: the first measured servers were SGLang's.
 _DEFAULT_ENGINE = "sglang"
 
 
 @dataclass(frozen=True)
 class Server:
-    """One start of a server. Measured values are None where it did not get that far.
+    """One start of a server. Measured values are None where the server ended before.
 
     Attributes:
         survived: whether it was alive after a burst of load, None when its memory was not read right after one.
-        engine: which one was started.
-        outcome: ``ready``, a stage of out-of-memory, ``refused`` (R does not divide) or ``rebalance`` (the engine died
-            at its first online rebalance, which is no matter of memory).
+        engine: name of the engine.
+        outcome: ``ready``, a stage of out-of-memory, ``refused`` (R does not divide) or ``rebalance`` (the engine
+            crashed at its first online rebalance, for a reason other than memory).
     """
 
     name: str
@@ -61,18 +61,18 @@ class Server:
 
     @property
     def valid(self) -> bool:
-        """Whether its experts divide: SGLang asserts that before it allocates anything."""
+        """Whether its experts divide by EP: SGLang asserts that before it allocates anything."""
         return (self.model.num_experts + self.worker.knobs.redundant_experts) % self.worker.layout.ep == 0
 
     @property
     def growth_gib(self) -> float | None:
-        """What a burst of load added to the memory in use, None when that was not measured."""
+        """GiB that a burst of load added to the memory in use, None when not measured."""
         if not self.survived or self.mib_end is None or self.mib_ready is None:
             return None
         return (self.mib_end - self.mib_ready) / 1024
 
     def predicted(self, gpu: GpuSpec, constants: MemoryConstants | None = None) -> WorkerMemory:
-        """By its engine's memory model, with other ``constants`` where they are given."""
+        """The prediction of its engine's memory model, with ``constants`` instead of the shipped ones when given."""
         model = self.memory_model if constants is None else self.memory_model.having(constants)
         return model.worker(self.model, gpu, self.worker)
 
@@ -82,7 +82,7 @@ def read_servers(folder: Path) -> list[Server]:
 
     Raises:
         FileNotFoundError: a file is missing.
-        KeyError: a column is.
+        KeyError: a column is missing.
     """
     models = {file.stem: ModelSpec.from_path(file, file.stem) for file in sorted((folder / "models").glob("*.json"))}
     with (folder / "servers.csv").open(newline="") as file:

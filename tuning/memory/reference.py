@@ -1,4 +1,4 @@
-"""DeepSeek-R1's memory term by term, next to what others say about it. For docs/memory.md."""
+"""DeepSeek-R1's memory term by term, next to published figures. For docs/memory.md."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from wideloop.manifests.hardware import WorkerLayout
 from wideloop.manifests.memory import GIB, Weights, deepep, mtp_gib, weights
 
 #: GiB per GPU that AIConfigurator 0.12.0 has for R1 on 32 H200 (attention-DP 32, EP 32, batch 64, ISL 4000, OSL 256;
-#: ``InferenceSession.run_static``, ``generation_ops``), next to our terms, and why they differ.
+#: ``InferenceSession.run_static``, ``generation_ops``), by this model's terms, and the reason for each difference.
 AICONFIGURATOR = {
     "experts": (20.02, "61 MoE layers instead of 58; no block scales"),
     "attention": (1.72, "the first projections, twice; without q_b, kv_b and o"),
@@ -49,7 +49,9 @@ def _aiconfigurator() -> str:
     ]
     total = sum(theirs for theirs, _ in AICONFIGURATOR.values())
     rows.append(f"| **weights** | {ours.total:.2f} | {total:.2f} | {ours.total - total:+.2f} | |")
-    head = "| GiB per GPU | ours | AIConfigurator 0.12.0 | difference | because theirs has |\n|---|---|---|---|---|"
+    head = (
+        "| GiB per GPU | predicted | AIConfigurator 0.12.0 | difference | AIConfigurator has |\n|---|---|---|---|---|"
+    )
     return "\n".join(
         (
             "## DeepSeek-R1 against AIConfigurator\n",
@@ -67,7 +69,8 @@ def _published() -> str:
     return (
         "## A published start\n\n"
         f"A user's log in sgl-project/sglang#6017 says `mem usage={PUBLISHED_GIB} GB` for R1 after loading at DP 8, "
-        "EP 8 with DeepEP. With the 32 redundant experts of that thread's commands (his own are not shown) we predict "
+        "EP 8 with DeepEP. With the 32 redundant experts of that thread's commands (his own are not shown) "
+        "the prediction is "
         f"{ours:.2f} GiB: {ours - PUBLISHED_GIB:+.2f}."
     )
 
@@ -94,7 +97,7 @@ def _sizes() -> str:
             "## DeepSeek-R1 by expert-parallel size\n",
             f"GiB per GPU; one more slot costs {model.slot_bytes / GIB:.3f}. Low-latency buffers are for 128 tokens "
             "per rank, in NVSHMEM's pieces of 0.5 GiB; the MTP layer is loaded for speculative decoding only. Buffers "
-            "and graphs' rows follow from DeepEP's and SGLang's sources and were not measured by us.\n",
+            "and graphs' rows follow from DeepEP's and SGLang's sources and were not measured.\n",
             head,
             *rows,
         )

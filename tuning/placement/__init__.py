@@ -1,8 +1,8 @@
-"""Where physical experts live: in SGLang's trivial order, or balanced by a recorded load (EPLB).
+"""Placement of physical experts: SGLang's trivial order, or balanced by a recorded load (EPLB).
 
-:func:`place` gives a placement, :func:`optimise` also says how near to the best possible it is. Three steps, all
-on all layers at once: replicas go where the load per replica is highest (:mod:`.replicas`), slots are packed into
-ranks (:mod:`.packing`), and slots are swapped between ranks until none helps (:mod:`.pairs`, :mod:`.search`).
+:func:`place` returns a placement, :func:`optimise` also its distance from the best possible one. Three steps, all
+on all layers at once: replicas go to the experts with the highest load per replica (:mod:`.replicas`), slots are packed
+into ranks (:mod:`.packing`), and slots are swapped between ranks until no swap helps (:mod:`.pairs`, :mod:`.search`).
 """
 
 from wideloop.tuning.placement.bound import lower_bound

@@ -1,4 +1,4 @@
-"""The slots of all layers packed into ranks: begun quickly, improved as long as is asked for."""
+"""Pack the slots of all layers into ranks: a quick first packing, improved according to the effort."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ from wideloop.tuning.placement.replicas import replicas
 from wideloop.tuning.placement.search import Objective, judged, swap_all
 
 Effort = Literal["quick", "thorough", "exhaustive"]
-#: Rounds of pairwise swaps: two mostly balance better than EPLB's greedy, each takes a fifth of a millisecond.
+#: Rounds of pairwise swaps: two rounds mostly balance better than EPLB's greedy; a round takes 0.2 ms.
 _ROUNDS = {"quick": 2, "thorough": 8, "exhaustive": 8}
-#: This near to the bound (relative), a layer is finished.
+#: Relative distance to the bound at which a layer is finished.
 NEAR = 1e-6
-#: This near to it, a finished search is not repeated from elsewhere.
+#: Relative distance to the bound below which a search is not repeated from another start.
 _ENOUGH = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
 class Packing:
-    """Part of a placement: what the ranks hold besides ``copies`` of every expert.
+    """Part of a placement: the slots of the ranks besides ``copies`` of every expert.
 
     Attributes:
-        experts: [layers, ep, slots per rank]. counts: slots of each expert in all, [layers, experts].
+        experts: [layers, ep, slots per rank].
+        counts: number of slots of each expert, [layers, experts].
     """
 
     experts: Ints
@@ -46,7 +47,7 @@ class Packing:
         return result
 
     def fixed(self, load: Floats) -> Floats:
-        """What the copies put on every rank: [windows, layers]."""
+        """Load of the copies on every rank: [windows, layers]."""
         result: Floats = (load / self.counts).sum(axis=2) * self.copies
         return result
 
@@ -54,14 +55,14 @@ class Packing:
         return judged(self.share(load).sum(axis=3) + self.fixed(load)[:, :, None], objective)
 
     def full(self) -> Ints:
-        """With the copies, [layers, ep, all slots of a rank]."""
+        """The experts with the copies, [layers, ep, all slots of a rank]."""
         layers, ep, _ = self.experts.shape
         every = np.tile(np.arange(self.counts.shape[1]), self.copies)
         return np.concatenate([np.broadcast_to(every, (layers, ep, every.size)), self.experts], axis=2)
 
 
 def copies_of(experts: int, capacity: int) -> int:
-    """Copies of every expert that each rank holds anyway (0 unless a rank has a slot for every expert)."""
+    """Copies of every expert that every placement has on each rank (0 unless a rank has a slot for each expert)."""
     return capacity // experts
 
 
@@ -83,9 +84,9 @@ def assembled(load: Floats, ep: int, capacity: int, objective: Objective, effort
 
 
 def _search(packing: Packing, slots: Items, load: Floats, capacity: int, objective: Objective) -> None:
-    """Improve ``packing`` in place where it is not at the bound, from the better one of two beginnings.
+    """Improve ``packing`` in place where it is not at the bound, from the better of two starts.
 
-    Where that ends in a placement that could still be better, the search begins again from the other one.
+    Where the result could still be better, the search is repeated from the other start.
     """
     ep = packing.experts.shape[1]
     bound = judged(bounds(load, ep, capacity), objective)
@@ -109,12 +110,12 @@ def _search(packing: Packing, slots: Items, load: Floats, capacity: int, objecti
 
 
 def _searched(packing: Packing, load: Floats, bound: Floats, objective: Objective) -> Floats:
-    """Search in place; returns what it came to, [layers]."""
+    """Search in place; returns the result's objective, [layers]."""
     steps = _steps(packing.experts.shape[1])
     swap_all(packing.experts, packing.share(load), packing.fixed(load), objective, steps, bound * (1 + NEAR))
     return packing.judged(load, objective)
 
 
 def _steps(ep: int) -> int:
-    """Swaps per layer after which a search ends; it nearly always ends before."""
+    """Limit of swaps per layer; a search nearly always ends before."""
     return 16 * ep + 64

@@ -1,4 +1,4 @@
-"""What no placement can go below: how far a result may still be from the best."""
+"""Lower bounds of the hottest rank's load, which limit the distance of a result from the best placement."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from wideloop.tuning.placement.replicas import replicas
 def lower_bound(load: Floats, ep: int, capacity: int) -> Floats:
     """Least possible load of the hottest rank, [layers], for ``load`` [layers, experts], its unit kept.
 
-    The largest of these, each of which every placement meets that has no expert twice on a rank (placements
-    with more room per rank than there are experts cannot avoid that; for them only the first one is used):
+    The largest of these bounds, which hold for every placement without an expert twice on a rank (placements with
+    more slots per rank than experts cannot avoid that; for them only the first bound is used):
 
     * the mean rank load;
     * the heaviest slot under the best apportionment of replicas, with the lightest slots that its rank's other

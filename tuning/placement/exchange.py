@@ -1,4 +1,4 @@
-"""Better replica counts: a slot of an expert that has several goes to another expert, and swaps follow."""
+"""Better replica counts: give a slot of an expert with several to another expert, then swap slots."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import numpy as np
 from wideloop.tuning.placement.placement import Floats, Ints, Placement
 from wideloop.tuning.placement.search import Objective, judged, swap_all
 
-#: Exchanges followed up in each round, of those that look best before any swap.
+#: Exchanges that are tried with swaps in each round: those that are best before any swap.
 _TRIED = 12
-#: Rounds at most; each has to improve something, so that few are used.
+#: Largest number of rounds; a round without improvement ends the search, so few are used.
 _ROUNDS = 40
-#: Candidates' rank loads looked at in one go; bounds the memory to some 100 MB.
+#: Candidates' rank loads evaluated at once; limits the memory to about 100 MB.
 _AT_ONCE = 4_000_000
-#: Up to so many candidates' rank loads per layer, any expert may get a slot, and more exchanges are followed up.
+#: Up to this number of candidates' rank loads per layer, any expert may get a slot, and more exchanges are tried.
 _SMALL, _TRIED_SMALL = 5_000, 100
 #: An improvement of the hottest rank that counts, in mean rank loads.
 _GAIN = 1e-6
@@ -57,7 +57,7 @@ def _round(
 
 
 def _candidates(experts: Ints, load: Floats, objective: Objective) -> Ints:
-    """The most promising exchanges, made: [layers, tried, ep, slots per rank]; the same again where there are few.
+    """Experts after the most promising exchanges, [layers, tried, ep, slots per rank]; repeated where there are few.
 
     One expert of the hottest rank (in small problems: any) gets a further slot, on a rank that has none of it, in
     place of an expert with several. All ranks' loads after it follow from the slots' shares.

@@ -5,7 +5,7 @@
   0.5.23's source.
 * ``tensorrt_llm``: YAML for ``moe_config.load_balancer`` with ``num_slots``, ``initial_global_assignments`` (the
   row of each MoE layer by the layer's number in the model) and ``layer_updates_per_iter`` 0, which makes it
-  static. Read in TensorRT-LLM's documentation and ``MoeLoadBalancerConfig``; not tried with the engine.
+  static. From TensorRT-LLM's documentation and ``MoeLoadBalancerConfig``; not tried with the engine.
 * ``vllm``: JSON, one list per MoE layer in order. No release loads one; this is the form of the open
   vllm-project/vllm pull request 49572 (``eplb_config.initial_expert_map_path``), from its description only.
 """
@@ -29,7 +29,7 @@ MAX_BYTES = 64 * 1024**2
 
 
 class _Unusable(ValueError):
-    """What is wrong with a file, to follow its name."""
+    """A placement file cannot be used; the message continues a sentence that begins with the file's name."""
 
 
 def to_sglang(placement: Placement) -> str:
@@ -55,12 +55,13 @@ def read(
     """Read a placement file.
 
     Args:
-        ep: ranks it is to be used on. experts: logical ones of the model.
-        layers: of the model, dense ones counted; None where the file and ``dense`` are to say it.
+        ep: number of ranks of the worker.
+        experts: logical experts of the model.
+        layers: layers of the model, dense ones included; None: derived from the file and ``dense``.
         dense: layers without experts, which no form but SGLang's has rows for; they get the trivial order.
 
     Raises:
-        Refused: not such a file, or it does not suit the model or ``ep``.
+        Refused: no placement file of that form, or it does not fit the model or ``ep``.
     """
     if form not in get_args(Form):
         raise ValueError(f"{form!r} is none of {', '.join(get_args(Form))}")

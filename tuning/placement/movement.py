@@ -1,4 +1,4 @@
-"""What a change of placement moves, and the arrangement of a new placement that moves least."""
+"""Slots that a change of placement moves, and the arrangement of a new placement that moves fewest."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def moved(before: Placement, after: Placement) -> Ints:
 def arranged(before: Placement, after: Placement, nodes: int = 1) -> Placement:
     """``after`` with its ranks renamed, and slots within ranks reordered, so that least is moved from ``before``.
 
-    Ranks are equal, so which of them takes which set of experts is free; with ``nodes`` > 1 the ranks of a node
-    stay together. The load of the hottest rank does not change.
+    Ranks are equal, so a set of experts may go to any of them; with ``nodes`` > 1 the ranks of a node stay
+    together. The load of the hottest rank does not change.
 
     Raises:
         ValueError: the placements have different shapes, or the ranks do not divide by ``nodes``.

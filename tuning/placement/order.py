@@ -1,4 +1,4 @@
-"""Which are the heaviest, quickly: numpy sorts whole numbers several times faster than it sorts indices by values."""
+"""Fast selection of the heaviest: numpy sorts integers several times faster than it sorts indices by values."""
 
 from __future__ import annotations
 

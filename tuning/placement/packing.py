@@ -9,16 +9,17 @@ from wideloop.tuning.placement.order import heaviest_first
 from wideloop.tuning.placement.placement import Floats, Ints
 from wideloop.tuning.placement.replicas import base_copies
 
-#: A rank this far above the mean is worth packing again.
+#: Excess over the mean rank load above which a rank is packed again.
 _HOT = 1.01
 
 
 @dataclass(frozen=True, eq=False)
 class Items:
-    """What is to be packed, heaviest first; slots of one expert follow each other.
+    """Slots to pack, heaviest first; slots of one expert are adjacent.
 
     Attributes:
-        expert: [layers, slots]. share: load of the slot, same shape.
+        expert: expert of each slot, [layers, slots].
+        share: load of each slot, same shape.
     """
 
     expert: Ints
@@ -30,7 +31,7 @@ class Items:
 
 
 def items(load: Floats, counts: Ints, ep: int, capacity: int) -> Items:
-    """The slots that ranks differ in: where every rank has room for all experts, those copies are left out."""
+    """The slots in which ranks differ: copies that every rank has, where it has room for all experts, are left out."""
     layers, experts = load.shape
     share = load / counts
     order = heaviest_first(share)
@@ -43,8 +44,8 @@ def items(load: Floats, counts: Ints, ep: int, capacity: int) -> Items:
 def in_rounds(slots: Items, ep: int) -> Ints:
     """Experts by rank, [layers, ep, slots per rank]: each round gives every rank one slot, heavy to lightly loaded.
 
-    Where the rank of the heaviest slot comes out hottest all the same, that slot gets lighter company, and the
-    other ranks share the rest among themselves in the same way.
+    Where the rank of the heaviest slot is still the hottest, that slot is packed with lighter slots, and the other
+    ranks are packed in the same way with the rest.
     """
     result, load, hottest = _rounds(slots, ep)
     capacity = result.shape[2]
@@ -90,8 +91,8 @@ def _rounds(slots: Items, ep: int) -> tuple[Ints, Floats, Ints]:
 
     Rank 0 has the heaviest slot.
 
-    Slots of one expert fall into one round or into two that follow each other; in the second they go to the
-    ranks that have none of it yet.
+    Slots of one expert fall into one round or two consecutive rounds; in the second they go to ranks without that
+    expert.
     """
     layers = len(slots.expert)
     expert = slots.expert.reshape(layers, -1, ep)
@@ -125,7 +126,7 @@ def one_by_one(slots: Items, ep: int, experts: int) -> Ints:
     """Experts by rank, [layers, ep, slots per rank]: longest processing time first with room for so many slots.
 
     As deepseek-ai/EPLB's ``balanced_packing``, for all layers at once; ranks that already hold the expert come
-    last, a rule which that lacks.
+    last, which EPLB does not do.
     """
     layers, count = slots.expert.shape
     capacity = count // ep

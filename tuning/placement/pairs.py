@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from wideloop.tuning.placement.placement import Floats, Ints
 
-#: A swap has to bring two ranks closer by this share, else rounding would let it repeat.
+#: Share by which a swap has to bring two ranks closer; smaller swaps could repeat through rounding.
 _CLOSER = 1 - 1e-6
 
 

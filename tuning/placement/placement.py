@@ -1,4 +1,4 @@
-"""What a placement is, and the load that it puts on every rank."""
+"""The type of a placement, and the load that a placement puts on every rank."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Placement:
 
 
 def trivial(layers: int, experts: int, redundant: int, ep: int) -> Placement:
-    """What SGLang does by itself: slot i holds expert i modulo the number of experts.
+    """SGLang's default order: slot i holds expert i modulo the number of experts.
 
     Raises:
         ValueError: the slots do not divide by ``ep``.

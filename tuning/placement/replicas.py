@@ -1,4 +1,4 @@
-"""How many slots each expert gets: the apportionment that makes the heaviest slot as light as it can be."""
+"""Number of slots of each expert: the apportionment with the lightest possible heaviest slot."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import numpy as np
 from wideloop.tuning.placement.order import heaviest
 from wideloop.tuning.placement.placement import Floats, Ints
 
-#: Replicas beyond the first that are looked at before it is known that an expert needs more.
+#: Replicas beyond the first for which quotients are computed at first; more only where an expert needs them.
 _FIRST_LOOK = 6
 
 
 def base_copies(experts: int, ep: int, capacity: int) -> int:
-    """Slots that every expert gets anyway: one, or, where a rank has room for all experts, some on every rank."""
+    """Slots that every expert gets at least: one, or some on every rank where a rank has room for all experts."""
     return max(1, capacity // experts * ep)
 
 
@@ -29,7 +29,7 @@ def replicas(load: Floats, ep: int, capacity: int) -> Ints:
     extra = ep * capacity - base * experts
     if extra:
         most = ep - 1 if capacity < experts else ep
-        # Before an expert gets a second slot, all with more load have got theirs: only the heaviest can.
+        # An expert gets a second slot only after all heavier ones, so only the heaviest are candidates.
         top = min(extra, experts)
         heavy = heaviest(load, top)
         added = _added(np.take_along_axis(load, heavy, axis=1), base, extra, min(extra, most))

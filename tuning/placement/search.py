@@ -8,18 +8,18 @@ import numpy as np
 import numpy.typing as npt
 from wideloop.tuning.placement.placement import Floats, Ints
 
-#: How several windows of time are made into one figure.
+#: How the objectives of several windows of time are combined.
 Objective = Literal["mean", "worst"]
-#: Weight of the spread over all ranks beside the hottest rank: it orders swaps that leave the hottest rank alone.
+#: Weight of the spread over all ranks: it orders swaps that do not change the hottest rank's load.
 _SPREAD = 1e-3
 #: A swap has to gain this much of the mean rank load.
 _GAIN = 1e-7
-#: Candidate swaps looked at in one go; bounds the memory to some 100 MB.
+#: Candidate swaps evaluated at once; limits the memory to about 100 MB.
 _AT_ONCE = 2_000_000
 
 
 def judged(load: Floats, objective: Objective) -> Floats:
-    """What is minimised, [layers]: the hottest rank's load, over the windows of ``load`` [windows, layers, ep]."""
+    """The objective, [layers]: the hottest rank's load, over the windows of ``load`` [windows, layers, ep]."""
     hottest = load.max(axis=2)
     result: Floats = hottest.mean(axis=0) if objective == "mean" else hottest.max(axis=0)
     return result
@@ -28,9 +28,9 @@ def judged(load: Floats, objective: Objective) -> Floats:
 def swap_all(experts: Ints, share: Floats, fixed: Floats, objective: Objective, steps: int, goal: Floats) -> None:
     """Improve ``experts`` [layers, ep, slots per rank] and ``share`` [windows, layers, ep, slots] in place.
 
-    Shares are in units of the mean rank load; ``fixed`` [windows, layers] is what every rank carries besides.
-    No layer gets worse by :func:`judged`. A layer is left alone when it has reached its ``goal`` [layers], when
-    no swap of a hottest rank (of any window) helps, or after ``steps`` swaps and vain tries.
+    Shares are in units of the mean rank load; ``fixed`` [windows, layers] is the further load of every rank.
+    No layer gets worse by :func:`judged`. A layer is finished when it has reached its ``goal`` [layers], when no swap
+    of a hottest rank (of any window) helps, or after ``steps`` swaps and failed tries.
     """
     windows, layers, ep, capacity = share.shape
     if ep < 2:
@@ -52,7 +52,7 @@ def swap_all(experts: Ints, share: Floats, fixed: Floats, objective: Objective, 
 def _step(
     experts: Ints, share: Floats, fixed: Floats, objective: Objective, rows: Ints, tried: Ints
 ) -> npt.NDArray[np.bool_]:
-    """One swap in each of ``rows`` where one helps; ``tried`` says which window's hottest rank it is to relieve."""
+    """One swap in each of ``rows`` where one helps; ``tried`` is the window whose hottest rank it relieves."""
     mine, x = share[:, rows], experts[rows]
     _, count, ep, capacity = mine.shape
     load = mine.sum(axis=3) + fixed[:, rows, None]

@@ -1,4 +1,4 @@
-"""A balanced placement for a load: how good it is, and how good any could be."""
+"""A balanced placement for a load, its quality, and the bound for any placement."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ class Plan:
 
     Attributes:
         placement: the placement.
-        load: what it was made for, [windows, layers, experts] in units of a layer's mean rank load.
-        objective: over the windows. nodes, groups: as given.
+        load: the load it was made for, [windows, layers, experts] in units of a layer's mean rank load.
+        objective: how windows are combined.
+        nodes, groups: as given to :func:`optimise`.
     """
 
     placement: Placement
@@ -42,7 +43,7 @@ class Plan:
 
     @cached_property
     def bound(self) -> Floats:
-        """What no placement can go below, in the measure of :attr:`hottest`: [layers]."""
+        """Lower bound of :attr:`hottest` for any placement: [layers]."""
         ep = self.placement.ep
         figure = judged(bounds(self.load, ep, self.placement.slots // ep, self.nodes, self.groups), self.objective)
         return np.where(figure > 0, figure, 1.0)
@@ -54,7 +55,7 @@ class Plan:
 
     @property
     def gap(self) -> Floats:
-        """How much better the best possible placement could be at most, as a share of it: [layers]."""
+        """Largest possible excess over the best placement, as a share of it: [layers]."""
         return self.hottest / self.bound - 1
 
 
@@ -92,11 +93,11 @@ def optimise(
         ep: expert-parallel ranks; ``redundant``: slots beyond one per expert.
         nodes: with more than one, each of the model's expert ``groups`` stays within a node (EPLB's hierarchical
             mode: a token's groups are limited, so this saves traffic between nodes, and costs balance).
-        objective: over windows.
+        objective: how windows are combined.
         effort: ``quick`` takes one to three milliseconds for 58 layers of 256 experts and is for comparing
             many settings; ``thorough`` is never worse than EPLB's greedy and searches until no swap helps;
             ``exhaustive`` also tries other numbers of replicas, for some hundred times the time.
-        current: what is loaded now; of equal results the one that moves least is returned.
+        current: the placement that is loaded; of equal results the one that moves fewest slots is returned.
 
     Raises:
         ValueError: the slots do not divide by ``ep``, groups or ranks not by ``nodes``, or a load is negative or

@@ -1,1 +1,1 @@
-"""The simulated engine: the real Dynamo mocker, timed by our models of memory and performance."""
+"""The simulated engine: the real Dynamo mocker, timed by this project's models of memory and performance."""

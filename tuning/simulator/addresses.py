@@ -1,4 +1,4 @@
-"""The address that Dynamo's runtime in this process is reached at, by every plane of it."""
+"""The address at which other processes reach Dynamo's runtime in this process, on all of its planes."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _VARIABLES = (
 
 
 def set_host(host: str) -> None:
-    """Have Dynamo listen at ``host`` and tell others so; to be called before it is loaded.
+    """Set ``host`` as Dynamo's address for listening and for others; call it before Dynamo is imported.
 
-    Not by the pod's own variables: Kubernetes fills ``$(POD_IP)`` into those only that come after ``POD_IP``, and
-    Dynamo's operator sorts them by name.
+    The pod's variables cannot do that: Kubernetes expands ``$(POD_IP)`` only in variables after ``POD_IP``, and
+    Dynamo's operator sorts variables by name.
     """
     os.environ.update(dict.fromkeys(_VARIABLES, host))

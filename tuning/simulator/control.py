@@ -1,6 +1,6 @@
 """SGLang's own HTTP routes for a simulated worker: flush, expert recorder, metrics, server info.
 
-The mocker has none of them; bodies and status codes are SGLang's.
+The mocker has no such routes; bodies and status codes are those of SGLang.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class Control:
         return 200, "live\n"
 
     def _health(self, _query: dict[str, list[str]]) -> Reply:
-        """As Dynamo's own workers say it to the probes of their pods; the mocker's health is never ready."""
+        """Health as Dynamo's own workers report it to probes; the mocker's own health route is never ready."""
         return (200, "ready\n") if self._counters.metrics() else (503, "notready\n")
 
     def _metrics(self, _query: dict[str, list[str]]) -> Reply:

@@ -1,4 +1,4 @@
-"""How much a simulated worker is doing, from the metrics that the mocker and the frontend really publish."""
+"""The activity of a simulated worker, from the metrics that the mocker and the frontend publish."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def fetch(url: str) -> str:
     """The text of a metrics page.
 
     Raises:
-        OSError: nobody answers.
+        OSError: no server answers.
     """
     with urllib.request.urlopen(url, timeout=TIMEOUT_S) as response:  # loopback only: our own processes
         text: str = response.read().decode()
@@ -26,7 +26,7 @@ def fetch(url: str) -> str:
 
 
 def totals(text: str, label: str = "") -> dict[str, float]:
-    """Sum of each metric over its label sets, of those that contain ``label``."""
+    """Sum of each metric over its label sets that contain ``label``."""
     sums: dict[str, float] = defaultdict(float)
     for name, labels, value in _SAMPLE.findall(text):
         if label in labels:
@@ -39,7 +39,7 @@ class Counters:
 
     Args:
         system_url: the mocker's own HTTP server.
-        shared_dir: where the frontend left its address.
+        shared_dir: folder with the file in which the frontend wrote its address.
     """
 
     def __init__(self, role: Role, system_url: str, shared_dir: Path) -> None:

@@ -21,7 +21,7 @@ class SimulatedEngine(SglangFamily):
     name = "simulated"
     runtime = "dynamo"
     simulated = True
-    #: It computes on no GPU: those of the profile are only its models' figures.
+    #: It uses no GPU: the models only read the figures of the profile's GPUs.
     vendors = ("nvidia", "amd")
     environment = "simulated"
     imports = ("dynamo.frontend", "dynamo.mocker", "numpy", "tokenizers", "wideloop.tuning.simulator.worker")
@@ -47,7 +47,7 @@ class SimulatedEngine(SglangFamily):
         }
         if component.role == "frontend":
             options = {"--host": site.host, "--port": site.ports["http"], "--shared-dir": site.shared_dir}
-            # The frontend keeps copies of model files below its home directory: let them go with the deployment.
+            # The frontend keeps copies of model files below its home directory, which is removed with the deployment.
             return _command(site, "wideloop.tuning.simulator.frontend", options, {**env, "HOME": site.shared_dir})
         worker_options: dict[str, object] = {
             "--spec": site.spec_file,

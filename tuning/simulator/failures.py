@@ -1,6 +1,6 @@
-"""Die as SGLang dies when its memory does not suffice: its log lines, then SIGKILL by itself.
+"""End as SGLang ends without enough memory: its log lines, then SIGKILL by itself.
 
-The texts are SGLang 0.5.17's own, seen on two H200s; what is simulated is the shortage.
+The texts are those of SGLang 0.5.17 on two H200s; only the shortage is simulated.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _FREE_MIB = 18.31
 
 
 def lines(stage: OomStage, memory: WorkerMemory, gpu: GpuSpec, fraction: float) -> Iterator[str]:
-    """What the log says for ``stage``."""
+    """The log lines of ``stage``."""
     out_of_memory = (
         f"CUDA out of memory. Tried to allocate {memory.deficit_gib * 1024 + _FREE_MIB:.2f} MiB. "
         f"GPU 0 has a total capacity of {gpu.memory_gib:.2f} GiB of which {_FREE_MIB} MiB is free."
@@ -56,5 +56,5 @@ def die(stage: OomStage, memory: WorkerMemory, gpu: GpuSpec, fraction: float) ->
     for line in lines(stage, memory, gpu, fraction):
         print(line, file=sys.stderr, flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
-    # The first process of a container is spared its own signals; what waits for it sees the same status.
+    # The first process of a container ignores its own signals; the exit status is then the same.
     os._exit(128 + signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""Run the real Dynamo frontend and leave its address where the simulated workers find it."""
+"""Run the real Dynamo frontend and write its address to a file for the simulated workers."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ MARKER = "SIMULATED"
 def make(config_file: Path, out: Path) -> Path:
     """Write the directory ``out`` for the model that ``config_file`` describes; returns ``out``.
 
-    The model's own config.json is kept as it is, but for the vocabulary: ``vocab_size`` stays that of
+    The model's config.json is kept except for the vocabulary: ``vocab_size`` stays that of
     the real model (the memory model reads it), while end-of-sequence is the small tokenizer's own.
 
     Raises:

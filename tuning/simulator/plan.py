@@ -1,4 +1,4 @@
-"""From a deployment and a role to what the mocker is given: a timing table and a number of blocks."""
+"""The mocker's inputs for a role of a deployment: a timing table and a number of blocks."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ MIN_CONTEXT = 16
 
 @dataclass(frozen=True)
 class WorkerPlan:
-    """One worker of a resolved deployment, as the simulation sees it."""
+    """One worker of a resolved deployment, with the figures that the simulation uses."""
 
     spec: DeploymentSpec
     worker: WorkerSpec
@@ -47,15 +47,15 @@ class WorkerPlan:
 
     @cached_property
     def popularity(self) -> Floats:
-        """Of the role's traffic: prompts and generated text are routed differently. [moe_layers, experts]."""
+        """Popularity in the role's traffic, [moe_layers, experts]: prompts and generated text differ in routing."""
         return popularity(self.spec.model, self.worker.role)
 
     @cached_property
     def placement(self) -> Placement:
-        """Of the MoE layers only: the placement file also has rows for dense layers.
+        """Placement of the MoE layers only; the placement file also has rows for dense layers.
 
         Raises:
-            Refused: the file does not suit this deployment.
+            Refused: the file does not fit this deployment.
         """
         model, knobs, ep = self.spec.model, self.worker.knobs, self.worker.layout.ep
         if knobs.expert_placement is None:

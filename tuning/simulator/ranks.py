@@ -1,8 +1,8 @@
-"""The ranks of a simulated worker over several nodes: they meet before they serve, and none outlives the others.
+"""The ranks of a simulated worker over several nodes: all connect before serving, and all end together.
 
-The mocker has no mode for several nodes: rank 0 stands for the whole worker, and the others do nothing but hold their
-place. What they copy of a real worker is how it comes up and goes down: rank 0 waits for all before it serves, as
-``torch.distributed`` does, and a rank that loses its peer ends with what Gloo says then.
+The mocker has no mode for several nodes: rank 0 stands for the whole worker, and the others only keep their
+pods running. Start and end are as in a real worker: rank 0 waits for all before it serves, as ``torch.distributed``
+does, and a rank that loses its peer ends with Gloo's message.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _LOST = "Connection closed by peer"
 
 
 def gather(host: str, port: int, count: int) -> None:
-    """As rank 0: return once ``count - 1`` others are there. The process ends when one of them is gone later."""
+    """As rank 0: return once ``count - 1`` others have connected. The process ends when one of them disconnects."""
     end_when_asked()
     with socket.create_server((host, port)) as server:
         for met in range(1, count):
@@ -30,12 +30,12 @@ def gather(host: str, port: int, count: int) -> None:
 
 
 def follow(address: str, rank: int, count: int) -> NoReturn:
-    """As any other rank: find rank 0 at ``address`` (``host:port``), and end when it is gone."""
+    """As any other rank: connect to rank 0 at ``address`` (``host:port``), and end when it disconnects."""
     end_when_asked()
     host, _, port = address.rpartition(":")
     while True:
         try:
-            # Its name is not known before its pod has an address.
+            # The name of rank 0 does not resolve before its pod has an address.
             leader = socket.create_connection((host, int(port)))
             break
         except OSError:
@@ -45,7 +45,7 @@ def follow(address: str, rank: int, count: int) -> NoReturn:
 
 
 def end_when_asked() -> None:
-    """End at SIGTERM: the first process of a container ignores it unless it says what to do."""
+    """End at SIGTERM, which the first process of a container ignores without a handler."""
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
 
 

@@ -41,7 +41,7 @@ class Recorder:
         return self._plan.spec.record_experts is not None
 
     def start(self) -> None:
-        """Begin a window; what was recorded before is forgotten, as in SGLang."""
+        """Begin a window; earlier counts are discarded, as in SGLang."""
         with self._lock:
             self._since, self._tokens = self._counters.tokens(), 0.0
 
@@ -53,7 +53,7 @@ class Recorder:
                 self._since = None
 
     def dump(self) -> None:
-        """Write the window's counts and forget them: one file, or in mode ``per_pass`` one for each rank."""
+        """Write the window's counts and discard them: one file, or in mode ``per_pass`` one for each rank."""
         if self._since is not None:
             self.stop()
         with self._lock:
@@ -75,14 +75,14 @@ class Recorder:
         part.rename(path)
 
     def _by_pass(self, counts: Ints, rank: int) -> dict[str, Any]:
-        """What a rank writes of every pass: without an all-to-all back end all tokens, else its share of them."""
+        """A rank's records of every pass: all tokens without an all-to-all back end, else the rank's share of them."""
         plan, model = self._plan, self._plan.spec.model
         dense = model.num_layers - model.num_moe_layers
         slots = plan.placement.slots
         table = np.tile(np.arange(slots) % model.num_experts, (model.num_layers, 1))
         table[dense:] = plan.placement.physical_to_logical
         replicas = Placement(table, 1).replicas(model.num_experts)
-        # Replicas take turns: the j-th of an expert's n has one of n tokens, from the j-th on.
+        # Round robin over replicas: the j-th of an expert's n replicas gets every n-th token from the j-th on.
         turn = np.array([[(row[:i] == expert).sum() for i, expert in enumerate(row)] for row in table])
         of_slot = np.take_along_axis(counts, table[None], axis=2)
         n = np.take_along_axis(replicas, table, axis=1)
@@ -109,7 +109,7 @@ class Recorder:
         layout = plan.worker.layout
         per_pass = plan.chunk * layout.dp if plan.worker.role != "decode" else layout.dp * 8
         passes = int(np.clip(np.ceil(tokens / per_pass), 0, BUFFER))
-        # Two recordings of the same workload are not the same to the last token.
+        # Two recordings of the same workload differ by a few tokens.
         random = np.random.default_rng([tokens, zlib.crc32(plan.spec.name.encode())])
         dense = model.num_layers - model.num_moe_layers
         for index in range(passes):

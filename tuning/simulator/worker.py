@@ -1,4 +1,4 @@
-"""One simulated worker process: decides whether it fits, then runs the real Dynamo mocker.
+"""One simulated worker process: checks whether its memory suffices, then runs the real Dynamo mocker.
 
     python -m wideloop.tuning.simulator.worker --spec spec.json --role decode ...
 
@@ -25,7 +25,7 @@ from wideloop.tuning.simulator.counters import Counters
 from wideloop.tuning.simulator.plan import BLOCK, WorkerPlan
 from wideloop.tuning.simulator.recorder import Recorder
 
-#: Requests per attention-DP rank in flight that count as load, for a worker that only survives idleness.
+#: Requests in flight per attention-DP rank at which a worker without memory for activations ends.
 LOAD_REQUESTS_PER_RANK = 2
 WATCH_S = 0.25
 
@@ -93,7 +93,7 @@ def _die(plan: WorkerPlan) -> None:
 
 
 def _die_under_load(plan: WorkerPlan, counters: Counters) -> None:
-    """A worker that comes up with too little left for activations lives until the first full batch."""
+    """End a worker with too little memory for activations at its first full batch."""
     while counters.inflight() < LOAD_REQUESTS_PER_RANK * plan.worker.layout.dp:
         time.sleep(WATCH_S)
     _die(plan)

@@ -72,7 +72,7 @@ def test_wide_skewed_prefill_is_told_to_replicate_and_why():
     found = verdict(advised(worker(ep=64)))
     assert found.kind == "replicate" and found.text == f"R = {found.option.redundant}"
     assert found.option.gain > 0.1
-    assert "on traffic that it has not seen" in found.reasons[0]
+    assert "on unseen traffic" in found.reasons[0]
     assert any("GiB per GPU" in reason for reason in found.reasons)
 
 
@@ -80,7 +80,7 @@ def test_even_load_is_left_alone():
     even = np.full((58, 256), 1000.0)
     found = verdict(advised(worker(), even))
     assert (found.kind, found.text) == ("off", "EPLB off")
-    assert "even as it is" in found.reasons[0]
+    assert "even without placing experts" in found.reasons[0]
 
 
 def test_two_gpus_only_rearrange_as_was_measured():
@@ -200,6 +200,6 @@ def test_a_phase_is_judged_by_its_own_passes_under_the_placement_of_all():
     assert by_prefill[1].balance == pytest.approx(whole[1].balance, abs=0.02)
     assert by_decode[1].balance < whole[1].balance - 0.1
     assert by_decode[1].gain < by_prefill[1].gain
-    assert verdict(by_decode[:2]).reasons[0].startswith("placing the experts does not even out this load")
+    assert verdict(by_decode[:2]).reasons[0].startswith("placing the experts does not balance this load")
     with pytest.raises(ValueError, match=r"layers \[3\] have no decode traffic in one part"):
         of("decode", np.where(np.arange(61)[:, None] == 3, 0, decode))
