@@ -1,4 +1,4 @@
-"""Where things are kept. Everything has a default below one home folder; ``WIDELOOP_*`` overrides it."""
+"""Settings: paths, URLs and limits. Defaults are below one home folder; ``WIDELOOP_*`` variables override them."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ class Settings(BaseSettings):
     """Read from the environment, e.g. ``WIDELOOP_RESULTS_URL`` or ``WIDELOOP_CLUSTER__NAMESPACE``.
 
     Attributes:
-        home: folder for everything that has no URL of its own.
+        home: folder of all files whose path or URL is not set.
         results_url: SQLAlchemy URL of the results store.
-        study_url: SQLAlchemy URL of Optuna's storage. Never the results database nor Airflow's: each
-            keeps a migration table of its own.
-        artefacts_url: root of the artefact store, anything ``ObjectStoragePath`` takes.
+        study_url: SQLAlchemy URL of Optuna's storage. It must be neither the results database nor Airflow's, because
+            each has its own migration table.
+        artefacts_url: root of the artefact store, any URL that ``ObjectStoragePath`` accepts.
         local_deployments: how many deployments the local target's accelerators hold at once.
-        sglang_python: the interpreter of a GPU host's own SGLang, for engine ``sglang`` on the local target.
+        sglang_python: the interpreter of the SGLang installed on a GPU host, for engine ``sglang`` on target local.
         benchmark_python: the interpreter of a host's own load generators of environment ``benchmark``; None: that
             environment is built from its lock file.
         pythons: the same for other environments, by name, e.g. ``WIDELOOP_PYTHONS='{"name": "/path/to/python"}'``.
-        sglang_options: flags that every SGLang server of this host gets besides those of its deployment.
-        kubeconfig: of the Kubernetes cluster; None: the pod's service account, ``KUBECONFIG``, ``~/.kube/config``.
-        kube_context: of the kubeconfig; None: its current one.
+        sglang_options: further flags of every SGLang server on this host.
+        kubeconfig: kubeconfig file of the cluster; None: the pod's service account, ``KUBECONFIG``, ``~/.kube/config``.
+        kube_context: context of the kubeconfig; None: its current one.
         kubernetes_conn_id: Airflow connection to the cluster, instead of ``kubeconfig`` and ``kube_context``.
         hf_conn_id: Airflow connection whose password is the token for downloads to this host; None: ``HF_TOKEN``, or
             the file that ``hf auth login`` writes.
-        cluster: what is decided once for all deployments on that cluster. Without a namespace, the context's.
-        cluster_deployments: how many deployments may exist there at once; None: as many as the cluster takes.
+        cluster: options of all deployments on that cluster; without a namespace, the context's is used.
+        cluster_deployments: how many deployments may exist there at once; None: no limit.
     """
 
     model_config = SettingsConfigDict(env_prefix="WIDELOOP_", env_nested_delimiter="__")
@@ -70,7 +70,7 @@ class Settings(BaseSettings):
         return self.home / "venvs"
 
     def interpreter(self, environment: str) -> Path | None:
-        """The interpreter that the users of this host name for an environment, None where it is ours to build."""
+        """The interpreter that the users of this host name for an environment, None where it is built here."""
         named = {"sglang": self.sglang_python, "benchmark": self.benchmark_python}
         return named.get(environment) or self.pythons.get(environment)
 
@@ -90,7 +90,7 @@ class Settings(BaseSettings):
 
 
 def interpreter_setting(environment: str) -> str:
-    """What a user sets to name the interpreter of an environment, for messages."""
+    """The setting that names the interpreter of an environment, for messages."""
     field = f"{environment}_python"
     return f"WIDELOOP_{field.upper()}" if field in Settings.model_fields else f"WIDELOOP_PYTHONS[{environment!r}]"
 

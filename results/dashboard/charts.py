@@ -15,7 +15,7 @@ from wideloop.results.statistics import pareto_front
 Per = Literal["gpu", "decode_gpu"]
 
 _DENOMINATOR: dict[Per, str] = {"gpu": "GPU", "decode_gpu": "decode GPU"}
-#: So many trials that never ran fit in the strip with their labels.
+#: Up to this number of trials without a measurement, the strip shows their labels.
 _STRIP = 4
 
 
@@ -24,9 +24,9 @@ def pareto(
 ) -> dict[str, Any]:
     """Throughput per GPU against interactivity, ``{"data": [...], "layout": {...}}``.
 
-    x is tokens per second one user sees (1000 / mean TPOT in ms), y output tokens per second and ``per``.
-    Trials outside the SLO, invalid trials (a gate failed) and trials that never ran have marks of their own;
-    the last have no coordinates and stand in a strip below. The front is that of the points and axes shown.
+    x is tokens per second of one user (1000 / mean TPOT in ms), y output tokens per second per ``per``.
+    Trials outside the SLO, invalid trials (a gate failed) and trials that never ran have their own marks; the last
+    have no coordinates and are shown in a strip below. The front is that of the points and axes shown.
     Labels name the default, the best and, where there is room, the rest of the front; all others show on hover.
     """
     ran = [row for row in shown if row.measured]
@@ -84,7 +84,7 @@ def _share(row: TrialRow, per: Per) -> float:
 
 
 def _point(row: TrialRow, measurements: Sequence[Measurement], per: Per) -> tuple[float, float]:
-    """A repeated configuration stands where the mean of its repeats is."""
+    """Coordinates of a trial; those of a repeated configuration are the mean of its repeats."""
     x, y = row.tok_s_per_user or 0.0, row.tok_s_per_gpu or 0.0
     if row.repeats:
         y = row.repeats.mean
@@ -150,7 +150,7 @@ def _trace(
 
 
 def _outline(symbol: str) -> dict[str, Any]:
-    """Open marks are their outline; filled ones stand off from what they cover."""
+    """Outline of a mark: open marks consist of it; filled ones get one in the card's colour."""
     return {"width": 1.6} if symbol.endswith("open") else {"width": 1, "color": "var(--card)"}
 
 

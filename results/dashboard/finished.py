@@ -1,4 +1,4 @@
-"""The headline of a successful run without a recommendation: each kind of run has its own."""
+"""The headline of a successful run without a recommendation, by kind of run."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ class Headline(BaseModel):
 class Progress(BaseModel):
     """How far a running cycle is. ``done`` counts trials that have ended, with any outcome.
 
-    ``planned`` is 0 for a run that tries nothing: every request names a number of trials.
+    ``planned`` is 0 for a run without trials, although every request has a number of trials.
     """
 
     stage: str
@@ -48,7 +48,7 @@ def headline(
     measured: Sequence[LevelRow] = (),
     recordings: Sequence[Recording] = (),
 ) -> Headline:
-    """The headline of a cycle. A failure outranks a recommendation, since the stage that failed may have made it."""
+    """The headline of a cycle. A failure takes precedence: the failed stage may have made the recommendation."""
     failed = next((s for s in stages if s.state == "failed"), None)
     if cycle.state == "failed":
         return _failure(failed, cycle)

@@ -1,4 +1,4 @@
-"""Stored knobs for the page: of which worker, by which title, changed from what."""
+"""Stored knobs for the page: worker, title, and the change from the default."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class KnobChange(BaseModel):
 
 
 def by_role(knobs: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """``knobs`` per role, the decoding one first. Knobs that were given flat belong to no role: ``""``."""
+    """``knobs`` per role, the decoding one first. Knobs stored without roles get the role ``""``."""
     roles = {role: knobs[role] for role in _ROLES if isinstance(knobs.get(role), Mapping)}
     return roles or {"": knobs}
 
@@ -52,9 +52,9 @@ def value_of(dimension: Dimension, knobs: Mapping[str, Any]) -> Any:
 
 
 def searched(points: Iterable[Mapping[str, float]], stored: Sequence[Mapping[str, Any]]) -> list[Dimension]:
-    """The dimensions that tell trials apart: the usual ones, those of their ``points``, and those that differ.
+    """The dimensions that distinguish trials: the default ones, those of their ``points``, and those that differ.
 
-    A trial from before points had names of dimensions is known by its ``stored`` knobs alone.
+    Trials stored before points had names of dimensions are compared by their ``stored`` knobs only.
     """
     names = {name for point in points for name in point}
     return [
@@ -65,23 +65,23 @@ def searched(points: Iterable[Mapping[str, float]], stored: Sequence[Mapping[str
 
 
 def compared(default: Mapping[str, Any], value: Mapping[str, Any]) -> list[Dimension]:
-    """The dimensions by which a recommendation is told: the usual ones, and those in which it differs."""
+    """The dimensions that describe a recommendation: the default ones, and those in which it differs."""
     return searched([], [default, value]) if default and value else searched([], [])
 
 
 def of_a_trial(knobs: Mapping[str, Any], dimensions: Sequence[Dimension]) -> dict[str, Any]:
-    """What tells trials apart, by the dimension's key; and the other knobs of the decoding worker."""
+    """The knobs that distinguish trials, by the dimension's key, and the other knobs of the decoding worker."""
     return {**decoding(knobs), **{d.key: value_of(d, knobs) for d in dimensions}}
 
 
 def label(knobs: Mapping[str, Any], dimensions: Sequence[Dimension] | None = None) -> str:
-    """As short as a chart needs it: redundant experts / memory fraction / graph batch, and what else was varied."""
+    """A short label for charts: redundant experts / memory fraction / graph batch, and other varied knobs."""
     dimensions = searched([], []) if dimensions is None else dimensions
     return " / ".join(d.label(text(value_of(d, knobs))) for d in dimensions)
 
 
 def described(knobs: Mapping[str, Any], dimensions: Sequence[Dimension]) -> str:
-    """All that tells a trial apart, for a chart's hover text."""
+    """All knobs that distinguish a trial, for a chart's hover text."""
     parts = [f"{d.short} {text(value_of(d, knobs))}" for d in dimensions]
     placement = decoding(knobs).get("placement")
     return ", ".join([*parts, f"placement {placement}"] if placement else parts)
@@ -90,7 +90,7 @@ def described(knobs: Mapping[str, Any], dimensions: Sequence[Dimension]) -> str:
 def changes(
     default: Mapping[str, Any], value: Mapping[str, Any], dimensions: Sequence[Dimension] | None = None
 ) -> list[KnobChange]:
-    """The knobs that were varied, of every role that has them, and whatever else differs."""
+    """The varied knobs of every role that has them, and all other knobs that differ."""
     before, after = by_role(default), by_role(value)
     dimensions = compared(default, value) if dimensions is None else dimensions
     rows = []
@@ -110,7 +110,7 @@ def changes(
 
 
 def _title(knob: str) -> str:
-    """Of a knob that was not varied."""
+    """Title of a knob that was not varied."""
     usual = {d.knob: d.title for d in reversed(DIMENSIONS)}
     return _OTHERS.get(knob) or usual.get(knob, knob)
 

@@ -1,17 +1,17 @@
-"""Where the labels of a scatter chart go, so that they cover neither each other, nor a mark, nor a line."""
+"""Positions of a scatter chart's labels that overlap neither each other, nor a mark, nor a line."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-#: Room beside the outermost points, sideways and up and down, as parts of what the points spread over.
+#: Margins beside the outermost points, horizontal and vertical, as shares of the points' range.
 MARGIN = 0.16, 0.14
-#: The pixels that the points spread over (page of 1280), and the size of a character of a label.
+#: Size of the points' range in pixels (on a page of 1280), and size of a label's character.
 _WIDTH, _HEIGHT = 585.0, 215.0
 _CHARACTER, _LINE, _GAP = 5.8, 14.0, 9.0
-#: Half the side of a mark, and half the width of what a line takes.
+#: Half the side of a mark, and half the width of a line.
 _MARK, _STROKE = 7.0, 3.0
-#: Overlap in square pixels that still reads well.
+#: Overlap in square pixels at which a label is still readable.
 _TOLERATED = 20.0
 
 Point = tuple[float, float]
@@ -28,7 +28,7 @@ def positions(
 
     Args:
         points, texts: in the chart's units; texts may be empty.
-        must: indices whose texts are placed first and never left out; they go where they cover least.
+        must: indices whose texts are placed first and never left out, at the position with the least overlap.
         lines: segments that are drawn, in the chart's units.
 
     Greedy: ``must``, then from the top down.
@@ -72,7 +72,7 @@ def _stroke(start: Point, end: Point) -> list[_Box]:
 
 
 def _options(x: float, y: float, length: float) -> dict[str, _Box]:
-    """Where plotly draws a text for each position, the more usual ones first."""
+    """The box in which plotly draws a text for each position; preferred positions first."""
     columns = {
         "center": (x - length / 2, x + length / 2),
         "right": (x + _GAP, x + _GAP + length),
@@ -92,7 +92,7 @@ def _options(x: float, y: float, length: float) -> dict[str, _Box]:
 
 
 def _cost(box: _Box, others: Sequence[_Box]) -> float:
-    """Overlapped area plus what leaves the plot; sideways a text may hang over by a few pixels."""
+    """Overlapped area plus the area outside the plot; horizontally a few pixels outside are allowed."""
     overlap = sum(
         max(0.0, min(box[2], o[2]) - max(box[0], o[0])) * max(0.0, min(box[3], o[3]) - max(box[1], o[1]))
         for o in others

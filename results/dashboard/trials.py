@@ -32,8 +32,8 @@ class Repeats(BaseModel):
 class TrialRow(Frozen):
     """A trial with its measurement at the level its objective was taken from.
 
-    ``mark`` sums the state up: ``ok``; ``slo`` measured, but outside the objective; ``gates`` measured,
-    but invalid (a gate failed); or the trial's own state. ``label`` and ``description`` name its knobs for the chart.
+    ``mark`` summarises the state: ``ok``; ``slo``: measured, but outside the SLO; ``gates``: measured, but invalid (a
+    gate failed); otherwise the trial's own state. ``label`` and ``description`` name its knobs for the chart.
     """
 
     number: int
@@ -59,7 +59,7 @@ class TrialRow(Frozen):
 
 
 def slo_of(cycle: Cycle) -> Slo | None:
-    """The objective the cycle was asked to meet, where its request says so."""
+    """The SLO in the cycle's request, None without one."""
     try:
         return Slo.model_validate(cycle.request["slo"])
     except (KeyError, ValidationError):
@@ -75,7 +75,7 @@ def rows(
 ) -> list[TrialRow]:
     """All trials by number. The best is the recommended one or, before there is one, the best so far.
 
-    ``dimensions``: those that tell the trials apart; by default what :func:`searched_by` says.
+    ``dimensions``: those that distinguish the trials; by default the result of :func:`searched_by`.
     """
     dimensions = searched_by(trials) if dimensions is None else dimensions
     rows = [_row(trial, measurements, slo, dimensions) for trial in trials]
@@ -84,7 +84,7 @@ def rows(
 
 
 def searched_by(trials: Sequence[Trial]) -> list[Dimension]:
-    """The dimensions that tell ``trials`` apart."""
+    """The dimensions that distinguish ``trials``."""
     return searched([t.point for t in trials], [t.knobs for t in trials])
 
 
@@ -146,7 +146,7 @@ def _of(trial: Trial, measurements: Sequence[Measurement], purpose: str) -> list
 def _objective_level(trial: Trial, levels: Sequence[Measurement]) -> Measurement | None:
     """The measurement at the level of the trial's value; without a value, at the highest level.
 
-    Trials that were stored before they kept their level are matched by the nearest throughput.
+    Trials that were stored without their level are matched by the nearest throughput.
     """
     if not levels or trial.state != "complete":
         return None

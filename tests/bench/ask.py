@@ -33,7 +33,7 @@ def measure(workspace: Workspace) -> list[Figure]:
         raise BenchError(f"the study could not be asked:\n{done.stderr[-2000:]}")
     took = json.loads(done.stdout.splitlines()[-1])
     first, again = took["asks"][0], took["asks"][1:]
-    known = f"{BEFORE} finished trials with made-up values in a new SQLite file"
+    conditions = f"{BEFORE} finished trials with made-up values in a new SQLite file"
     return [
         Figure(
             "first ask of a process",
@@ -41,7 +41,7 @@ def measure(workspace: Workspace) -> list[Figure]:
             took["open"] + first,
             "CPU s",
             f"opening the study {took['open']:.2f} s (imports Optuna, makes its tables), asking {first:.2f} s "
-            f"(imports torch {took['torch']:.2f} s and fits); {took['sampler']}, {known}",
+            f"(imports torch {took['torch']:.2f} s and fits); {took['sampler']}, {conditions}",
         ),
         Figure(
             "ask in the same process",
@@ -78,9 +78,9 @@ def _ask(url: str) -> dict[str, object]:
             import torch  # noqa: F401
 
             torch_s = time.process_time() - began
-        asked = study.ask(f"run {k}")
+        suggestion = study.ask(f"run {k}")
         asks.append(time.process_time() - began)
-        study.tell_measured(asked.number, 105.0 + k, {"ttft_p99": -0.5})
+        study.tell_measured(suggestion.number, 105.0 + k, {"ttft_p99": -0.5})
     return {"open": opened, "torch": torch_s, "asks": asks, "sampler": type(study._study.sampler).__name__}
 
 

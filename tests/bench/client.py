@@ -49,7 +49,7 @@ def measure(workspace: Workspace) -> list[Figure]:
             f"its {sum(1 for _ in marked(here.local))} processes until the first real generation, "
             f"after {target.status(_NAME).start_seconds or 0:.1f} s",
         )
-        found = []
+        figures = []
         for name, workload in (
             # The first run of a data set also fills the cache of tokenised prompts.
             ("client: start and one request, first time", _SINGLE),
@@ -58,8 +58,8 @@ def measure(workspace: Workspace) -> list[Figure]:
             ("client: start and curve, again", request.workload),
         ):
             workspace.say(name)
-            found.append(_client(here, target, name, workload))
-    return [*found, started]
+            figures.append(_client(here, target, name, workload))
+    return [*figures, started]
 
 
 def _client(here: Settings, target: LocalTarget, name: str, workload: Workload) -> Figure:

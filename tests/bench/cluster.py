@@ -42,13 +42,13 @@ def measure(workspace: Workspace) -> list[Figure]:
     """
     with control_plane(workspace, _PROFILE) as kubeconfig:
         settings = _settings(workspace, kubeconfig)
-        where, here = DynamoTarget(settings), cluster(settings, DynamoTarget.platform)
-        # Where there are no nodes for it at all, a deployment does nothing but wait.
-        nowhere = settings.cluster.model_copy(update={"cpu_node_selector": _NOWHERE, "gpu_node_selector": _NOWHERE})
+        target, here = DynamoTarget(settings), cluster(settings, DynamoTarget.platform)
+        # Without any matching node a deployment only waits.
+        nowhere = settings.cluster.changed(cpu_node_selector=_NOWHERE, gpu_node_selector=_NOWHERE)
         elsewhere = settings.model_copy(update={"cluster": nowhere})
-        model_path = where.prepare_weights(get_engine("simulated"), _MODEL).path
+        model_path = target.prepare_weights(get_engine("simulated"), _MODEL).path
         workspace.say("starting deployments")
-        starts = [_start(where, here, _spec(f"start-{k}", model_path)) for k in range(_DEPLOYMENTS)]
+        starts = [_start(target, here, _spec(f"start-{k}", model_path)) for k in range(_DEPLOYMENTS)]
         workspace.say(f"{_WAITING} deployments wait for {_WAIT_S:.0f} s")
         per_minute = asyncio.run(_wait(DynamoTarget(elsewhere), cluster(elsewhere, DynamoTarget.platform), model_path))
     applied, running = (statistics.median(times) for times in zip(*starts, strict=True))
@@ -86,10 +86,10 @@ def _spec(name: str, model_path: str) -> DeploymentSpec:
     return Request.from_params(params).spec(name, f"sha256:{'0' * 64}", model_path)
 
 
-def _start(where: DynamoTarget, here: Cluster, spec: DeploymentSpec) -> tuple[float, float]:
+def _start(target: DynamoTarget, here: Cluster, spec: DeploymentSpec) -> tuple[float, float]:
     """Seconds until apply has returned, and until every container of the engine runs."""
     began = time.monotonic()
-    where.apply(spec, _OWNER)
+    target.apply(spec, _OWNER)
     applied = time.monotonic() - began
     wanted = len(get_engine(spec.engine).components(spec))
     while True:
@@ -99,28 +99,28 @@ def _start(where: DynamoTarget, here: Cluster, spec: DeploymentSpec) -> tuple[fl
         if len(running) == wanted:
             break
         if seconds > _START_S:
-            raise BenchError(f"{spec.name} has not started: {where.status(spec.name).reason}")
+            raise BenchError(f"{spec.name} has not started: {target.status(spec.name).reason}")
         time.sleep(0.05)
-    where.delete(spec.name)
+    target.delete(spec.name)
     return applied, seconds
 
 
-async def _wait(where: DynamoTarget, here: Cluster, model_path: str) -> float:
-    """Requests per minute and deployment while many wait for nodes that there are not."""
+async def _wait(target: DynamoTarget, here: Cluster, model_path: str) -> float:
+    """Requests per minute and deployment while many wait for nodes that do not exist."""
     names = [f"wait-{k}" for k in range(_WAITING)]
     for name in names:
-        await asyncio.to_thread(where.apply, _spec(name, model_path), _OWNER)
+        await asyncio.to_thread(target.apply, _spec(name, model_path), _OWNER)
 
     async def wait(name: str) -> None:
-        while (await asyncio.to_thread(where.status, name)).state == "pending":
-            await where.changed(name)
+        while (await asyncio.to_thread(target.status, name)).state == "pending":
+            await target.changed(name)
 
     waiting = [asyncio.create_task(wait(name)) for name in names]
     while not here.watch.synced:
         await asyncio.sleep(0.1)
     before, began = here.api.requests, time.monotonic()
     await asyncio.sleep(_WAIT_S)
-    found = here.api.requests - before
+    requests = here.api.requests - before
     for task in waiting:
         task.cancel()
-    return found * 60 / (time.monotonic() - began) / _WAITING
+    return requests * 60 / (time.monotonic() - began) / _WAITING

@@ -63,8 +63,8 @@ def measure(workspace: Workspace) -> list[Figure]:
     if past.times:
         figures += overhead.figures(past.times, past.trial_runs, past.retried)
     figures.append(run.memory)
-    what = "of the demo's command, Airflow, engines and clients, after its end"
-    figures.append(Figure("processes left behind", 0, run.left, "processes", what))
+    scope = "of the demo's command, Airflow, engines and clients, after its end"
+    figures.append(Figure("processes left behind", 0, run.left, "processes", scope))
     return figures
 
 
@@ -80,11 +80,11 @@ def minutes(run: DemoRun, past: history.History, build_s: float | None) -> list[
     measured = sum(t.state == "complete" for t in past.trials)
     trials = f"{len(past.trials)} trials with the default one, {measured} of them measured"
     first = past.first_trial
-    found = []
+    figures = []
     if build_s is not None:
         built = f"environments built with empty download caches {build_s / 60:.1f} min, demo {run.seconds / 60:.1f} min"
-        found.append(Figure("demo, fresh", FRESH_MIN, (build_s + run.seconds) / 60, "min", built))
-    found += [
+        figures.append(Figure("demo, fresh", FRESH_MIN, (build_s + run.seconds) / 60, "min", built))
+    figures += [
         Figure(
             "demo, warm",
             WARM_MIN,
@@ -109,7 +109,7 @@ def minutes(run: DemoRun, past: history.History, build_s: float | None) -> list[
             "the default configuration's curve, measured before the sweep",
         ),
     ]
-    return found
+    return figures
 
 
 def run_demo(home: Path, trials: int | None) -> DemoRun:

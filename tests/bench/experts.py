@@ -42,7 +42,9 @@ def measure(workspace: Workspace) -> list[Figure]:
     workspace.say("advising on redundancy, analysing a recording, reading one of 7 GB")
     if shutil.disk_usage(workspace.folder).free < _FREE:
         raise BenchError(f"a recording of 7 GB needs {_FREE / 1e9:.0f} GB free in {workspace.folder}")
-    advice, analysis, large = (_in_child(what, workspace.folder) for what in ("advice", "analysis", "large"))
+    advice, analysis, large = (
+        _in_child(measurement, workspace.folder) for measurement in ("advice", "analysis", "large")
+    )
     return [
         Figure(
             "advice: 4 EP sizes, all redundancies up to 128, 58 x 256",
@@ -70,15 +72,15 @@ def measure(workspace: Workspace) -> list[Figure]:
     ]
 
 
-def _in_child(what: str, folder: Path) -> dict[str, Any]:
-    command = [sys.executable, "-m", "tests.bench.experts", what, str(folder)]
+def _in_child(measurement: str, folder: Path) -> dict[str, Any]:
+    command = [sys.executable, "-m", "tests.bench.experts", measurement, str(folder)]
     done = subprocess.run(
         command, env=environment(folder), cwd=PROJECT, capture_output=True, text=True, check=False, timeout=600
     )
     if done.returncode:
-        raise BenchError(f"measuring {what} failed:\n{(done.stdout + done.stderr)[-2000:]}")
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+        raise BenchError(f"measuring {measurement} failed:\n{(done.stdout + done.stderr)[-2000:]}")
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
 
 
 def _advice(_folder: Path) -> dict[str, float]:
@@ -125,9 +127,9 @@ def _analysis(folder: Path) -> dict[str, float]:
         balance.imbalance(load, placement), balance.gini(load), balance.persistence(windows, 16)
         balance.drift(windows[0], windows[-1], 16)
 
-    found = {**_quickest(whole), "mb": file.stat().st_size / 1e6}
+    result = {**_quickest(whole), "mb": file.stat().st_size / 1e6}
     file.unlink()
-    return found
+    return result
 
 
 def _large(folder: Path) -> dict[str, float]:
@@ -137,11 +139,11 @@ def _large(folder: Path) -> dict[str, float]:
     file = folder / "expert_distribution_recorder_1_0.pt"
     subprocess.run([sys.executable, "-m", "tests.bench.experts", "write", str(file)], check=True, cwd=PROJECT)
     began = time.perf_counter()
-    found = recordings.read_dumps(file, "decode", layers=LAYERS, experts=EXPERTS)
+    recorded = recordings.read_dumps(file, "decode", layers=LAYERS, experts=EXPERTS)
     took, size = time.perf_counter() - began, file.stat().st_size
     file.unlink()
-    if found.passes["decode"] != PASSES:
-        raise SystemExit(f"{found.passes} passes were read, {PASSES} written")
+    if recorded.passes["decode"] != PASSES:
+        raise SystemExit(f"{recorded.passes} passes were read, {PASSES} written")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {"wall_s": took, "gb": size / 1e9, "mib": peak}
 

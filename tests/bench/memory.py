@@ -40,7 +40,7 @@ class Process:
 def families(
     processes: Iterable[Process], *, command: int, airflow: int | None, deployments: Path
 ) -> dict[int, Family]:
-    """Whose each process is, by pid; processes that are none of the demo's are left out.
+    """The family of each process by pid; processes outside the demo are left out.
 
     Args:
         processes: all of the machine.
@@ -57,17 +57,17 @@ def families(
             _deployment, kind, *_ = (*Path(process.mark).relative_to(deployments).parts, "", "")
             family: Family = "client" if kind == "clients" else "engine"
             own[process.pid] = sessions[process.session] = family
-    found = {}
+    by_pid = {}
     for pid in everyone:
         at: int = pid
-        # What left its session is still its parent's; the walk ends at init, which is nobody's.
+        # A process that left its session still has its parent; the walk ends at init, which has no family.
         while at in everyone:
             family_here = own.get(at) or sessions.get(everyone[at].session)
             if family_here is not None:
-                found[pid] = family_here
+                by_pid[pid] = family_here
                 break
             at = everyone[at].parent
-    return found
+    return by_pid
 
 
 class Sampler(threading.Thread):
@@ -105,10 +105,10 @@ class Sampler(threading.Thread):
 
     def sample(self) -> dict[Family, int]:
         """Bytes by family now."""
-        found: dict[Family, int] = {}
+        by_family: dict[Family, int] = {}
         for pid, family in self.processes().items():
-            found[family] = found.get(family, 0) + pss(pid)
-        return found
+            by_family[family] = by_family.get(family, 0) + pss(pid)
+        return by_family
 
     def processes(self) -> dict[int, Family]:
         """The demo's living processes."""
@@ -132,15 +132,15 @@ class Sampler(threading.Thread):
 
 
 def all_processes() -> list[Process]:
-    """Every living process of this machine that we may look at."""
-    found = []
+    """Every running process of this machine that is readable."""
+    processes = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             with contextlib.suppress(OSError, ValueError, IndexError):
                 process = _process(int(entry.name))
                 if process is not None:
-                    found.append(process)
-    return found
+                    processes.append(process)
+    return processes
 
 
 def pss(pid: int) -> int:

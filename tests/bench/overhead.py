@@ -97,7 +97,7 @@ def figures(trials: Sequence[TrialTimes], runs: Sequence[Span], retried: int) ->
     by_part = [breakdown(t) for t in trials]
     medians = {name: statistics.median(b[name] for b in by_part) for name in by_part[0]}
     alone = {name: statistics.median(t.tasks[name].seconds for t in trials) for name in TASKS}
-    known = {
+    waits = {
         "engine start": statistics.median(t.start_s for t in trials),
         "client": statistics.median(t.client_s for t in trials),
     }
@@ -105,7 +105,7 @@ def figures(trials: Sequence[TrialTimes], runs: Sequence[Span], retried: int) ->
         f"{total[0]:.1f} to {total[-1]:.1f} s over {len(trials)} trials ({len(runs) - len(trials)} runs that measured "
         f"nothing left out, {retried} tasks retried); the run's duration less engine start and client"
     )
-    found = [
+    rows = [
         Figure(
             "our overhead per trial, median",
             LIMIT_S,
@@ -125,11 +125,11 @@ def figures(trials: Sequence[TrialTimes], runs: Sequence[Span], retried: int) ->
             None,
             statistics.median(t.run.seconds for t in trials),
             "s",
-            f"medians: {parts(known, 's')}; tasks: {parts(alone, 's')} (tell and delete run side by side, the "
+            f"medians: {parts(waits, 's')}; tasks: {parts(alone, 's')} (tell and delete run side by side, the "
             "engine starts during apply_deployment and wait_until_ready, the client runs during benchmark)",
         ),
     ]
     if gaps := between(runs):
         text = f"median of {len(gaps)}, {min(gaps):.1f} to {max(gaps):.1f} s; the next run is queued already"
-        found.append(Figure("from one trial's run to the next", None, statistics.median(gaps), "s", text))
-    return found
+        rows.append(Figure("from one trial's run to the next", None, statistics.median(gaps), "s", text))
+    return rows

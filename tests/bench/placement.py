@@ -46,21 +46,21 @@ Floats = npt.NDArray[np.float64]
 
 
 def measure(workspace: Workspace) -> list[Figure]:
-    """CPU time and balance for five shapes and eight loads; nothing when there is no SGLang to compare with.
+    """CPU time and balance for five shapes and eight loads; nothing when no SGLang is installed to compare with.
 
     Raises:
         BenchError: the wheel has no such algorithm, or it does not run.
     """
-    found = _source(workspace)
-    if found is None:
+    algorithm_source = _source(workspace)
+    if algorithm_source is None:
         workspace.say(
             "placement: skipped, as there is no SGLang to compare with: give a wheel by --sglang-wheel, or make "
             f"{ENVIRONMENT} by operators/bootstrap.py --tests"
         )
         return []
-    source, sglang = found
+    source, sglang = algorithm_source
     algorithm = _unpacked(source, workspace.folder)
-    workspace.say(f"placing experts with {sglang} and with ours")
+    workspace.say(f"placing experts with {sglang} and with this project")
     command = [sys.executable, "-m", "tests.bench.placement", str(algorithm)]
     one_thread = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
     done = subprocess.run(
@@ -71,10 +71,10 @@ def measure(workspace: Workspace) -> list[Figure]:
     return figures(json.loads(done.stdout.splitlines()[-1]), sglang)
 
 
-def figures(found: dict[str, list[dict[str, Any]]], sglang: str) -> list[Figure]:
-    """A row per shape for time and for balance; ``found`` is what :func:`_compare` printed, ``sglang`` whose it is."""
+def figures(comparison: dict[str, list[dict[str, Any]]], sglang: str) -> list[Figure]:
+    """A row per shape for time and for balance; ``comparison`` is the output of :func:`_compare`."""
     rows = []
-    for shape, loads in found.items():
+    for shape, loads in comparison.items():
         theirs, quick = (float(np.median([one[key]["cpu_s"] for one in loads])) for key in ("theirs", "quick"))
         text = f"medians over {len(loads)} loads: {quick * 1e3:.2f} ms against {theirs * 1e3:.1f} ms of {sglang}"
         share = Figure(f"{shape}: CPU time, quick", 100 / TIMES_FASTER, 100 * quick / theirs, "% of deepseek's", text)
@@ -84,10 +84,10 @@ def figures(found: dict[str, list[dict[str, Any]]], sglang: str) -> list[Figure]
 
 
 def _balance(shape: str, effort: str, loads: list[dict[str, Any]]) -> Figure:
-    """Points of balancedness that ours is behind, of all loads' means and worst layers where it is furthest."""
-    behind = [one["theirs"][what] - one[effort][what] for one in loads for what in ("mean", "worst")]
+    """Largest deficit of this project's balancedness, in points, over the means and worst layers of all loads."""
+    behind = [one["theirs"][layer] - one[effort][layer] for one in loads for layer in ("mean", "worst")]
     ours, theirs = (
-        "/".join(f"{np.mean([one[who][what] for one in loads]):.4f}" for what in ("mean", "worst"))
+        "/".join(f"{np.mean([one[who][layer] for one in loads]):.4f}" for layer in ("mean", "worst"))
         for who in (effort, "theirs")
     )
     took = float(np.median([one[effort]["cpu_s"] for one in loads])) * 1e3
@@ -102,16 +102,18 @@ def _balance(shape: str, effort: str, loads: list[dict[str, Any]]) -> Figure:
 def loads() -> dict[str, Floats]:
     """Eight loads of 58 layers and 256 experts, tokens per expert."""
     rng = np.random.default_rng(0)
-    found = {f"lognormal {sigma}": rng.lognormal(sigma=sigma, size=(LAYERS, EXPERTS)) for sigma in (0.3, 0.5, 0.8, 1.0)}
+    by_name = {
+        f"lognormal {sigma}": rng.lognormal(sigma=sigma, size=(LAYERS, EXPERTS)) for sigma in (0.3, 0.5, 0.8, 1.0)
+    }
     for exponent in (0.5, 1.0):
         ranks = np.tile(np.arange(1, EXPERTS + 1.0), (LAYERS, 1))
-        found[f"zipf {exponent}"] = rng.permuted(ranks, axis=1) ** -exponent
+        by_name[f"zipf {exponent}"] = rng.permuted(ranks, axis=1) ** -exponent
     with np.load(RECORDED) as sums:
         # Two recorded layers of 128 experts side by side make one of 256.
         for one, other in (("A", "B"), ("M", "A")):
             pair = np.concatenate([sums[f"q24_{one}"], np.roll(sums[f"q24_{other}"], 1, axis=0)], axis=1)
-            found[f"recorded {one}+{other}"] = np.resize(pair, (LAYERS, EXPERTS)).astype(float)
-    return {name: np.round(load / load.sum(axis=1, keepdims=True) * 1e6) for name, load in found.items()}
+            by_name[f"recorded {one}+{other}"] = np.resize(pair, (LAYERS, EXPERTS)).astype(float)
+    return {name: np.round(load / load.sum(axis=1, keepdims=True) * 1e6) for name, load in by_name.items()}
 
 
 def _source(workspace: Workspace) -> tuple[Path, str] | None:
@@ -146,9 +148,9 @@ def _compare(algorithm: Path) -> dict[str, list[dict[str, Any]]]:
         raise SystemExit(f"{algorithm} is no Python file")
     theirs = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(theirs)
-    found: dict[str, list[dict[str, Any]]] = {}
+    by_shape: dict[str, list[dict[str, Any]]] = {}
     for slots, ep in SHAPES:
-        rows = found[f"{LAYERS} x {EXPERTS} to {slots} slots on {ep}"] = []
+        rows = by_shape[f"{LAYERS} x {EXPERTS} to {slots} slots on {ep}"] = []
         for load in loads().values():
             tokens = torch.from_numpy(load)
 
@@ -156,7 +158,7 @@ def _compare(algorithm: Path) -> dict[str, list[dict[str, Any]]]:
             for effort, repeats in (("quick", 4 * REPEATS), ("thorough", 1)):
                 row[effort] = _timed(partial(_ours, load, slots, ep, effort), load, repeats)
             rows.append(row)
-    return found
+    return by_shape
 
 
 def _theirs(rebalance: Callable[..., Any], tokens: Any, slots: int, ep: int) -> Placement:

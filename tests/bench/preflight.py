@@ -39,10 +39,10 @@ here = cluster(settings(), platform)
 params = {"target": "dynamo", "engine": "dynamo-sglang", "model": "DeepSeek-R1", "hardware": "h200-32"}
 request = Request.from_params(params)
 spec = request.spec("bench", "sha256:" + "0" * 64, "/model-cache/m")
-said = []
-findings = preflight(here.api, here.options, platform, spec, request.generator, say=said.append)
+lines = []
+findings = preflight(here.api, here.options, platform, spec, request.generator, say=lines.append)
 used = resource.getrusage(resource.RUSAGE_SELF)
-print(said[0], file=sys.stderr)
+print(lines[0], file=sys.stderr)
 print(json.dumps({
     "s": time.monotonic() - began, "mib": used.ru_maxrss / 1024, "cpu_s": used.ru_utime + used.ru_stime,
     "requests": here.api.requests, "errors": [str(f) for f in findings if f.severity == "error"],
@@ -54,21 +54,22 @@ def measure(workspace: Workspace) -> list[Figure]:
     """Time and memory of one preflight.
 
     Raises:
-        BenchError: it found something wrong with a cluster on which nothing is.
+        BenchError: it reported an error on a cluster without any.
     """
     with control_plane(workspace, "h200-8") as kubeconfig:
         workspace.say(f"making {_NODES} nodes and {_PODS} pods")
         size = _fill(Api(kubeconfig))
-        found = _run(kubeconfig)
-    if found["errors"]:
-        raise BenchError(f"the preflight found {found['errors']}")
+        result = _run(kubeconfig)
+    if result["errors"]:
+        raise BenchError(f"the preflight found {result['errors']}")
     made_of = (
         f"{_NODES} nodes of {size / 1000:.0f} kB each and {_PODS} pods with a GPU, DeepSeek-R1 on h200-32; a process "
-        f"of its own with its imports, {found['cpu_s']:.1f} CPU s, {found['requests']} requests; no registry and no hub"
+        f"of its own with its imports, {result['cpu_s']:.1f} CPU s, {result['requests']} requests; "
+        "no registry and no hub"
     )
     return [
-        Figure("preflight on 1,000 nodes", LIMIT_S, found["s"], "s", made_of),
-        Figure("its peak memory", LIMIT_MIB, found["mib"], "MiB", "RSS of the same process"),
+        Figure("preflight on 1,000 nodes", LIMIT_S, result["s"], "s", made_of),
+        Figure("its peak memory", LIMIT_MIB, result["mib"], "MiB", "RSS of the same process"),
     ]
 
 
@@ -79,7 +80,7 @@ def _fill(api: Api) -> int:
     apply(api, files_claim(options))
     with ThreadPoolExecutor(16) as pool:
         nodes = [*pool.map(lambda n: api.request("POST", "/api/v1/nodes", None, _node(n)), range(_NODES))]
-        # New nodes are tainted until somebody says that they are ready; of those without pods some shall be.
+        # New nodes are tainted until they report ready; some of the nodes without pods are made ready.
         ready = {"spec": {"taints": None}}
         paths = [f"/api/v1/nodes/node-{n}" for n in range(_NODES // 2, _NODES // 2 + _READY)]
         [*pool.map(lambda path: api.request("PATCH", path, None, ready, content_type=MERGE), paths)]
@@ -111,7 +112,7 @@ def _pod(number: int) -> dict[str, Any]:
 
 
 def _run(kubeconfig: Path) -> dict[str, Any]:
-    # Where nothing listens: neither a registry's nor the hub's time is ours.
+    # An address without a server, so that neither a registry's nor the hub's time is measured.
     nowhere = "127.0.0.1:9"
     env = {
         **os.environ,
@@ -124,5 +125,5 @@ def _run(kubeconfig: Path) -> dict[str, Any]:
     done = subprocess.run([sys.executable, "-c", _PROBE], env=env, capture_output=True, text=True, check=False)
     if done.returncode:
         raise BenchError(f"the preflight failed: {done.stderr[-2000:]}")
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result

@@ -31,9 +31,9 @@ def section(name: str, heading: str, figures: Sequence[Figure]) -> str:
 def replaced(document: str, name: str, text: str) -> str:
     """``document`` with the section ``name`` replaced by ``text``, or with it at the end."""
     document = document or TITLE
-    found = re.compile(re.escape(_begin(name)) + ".*?" + re.escape(_end(name)), re.DOTALL)
-    if found.search(document):
-        return found.sub(lambda _: text, document, count=1)
+    section = re.compile(re.escape(_begin(name)) + ".*?" + re.escape(_end(name)), re.DOTALL)
+    if section.search(document):
+        return section.sub(lambda _: text, document, count=1)
     return f"{document.rstrip()}\n\n{text}\n"
 
 

@@ -12,11 +12,11 @@ from wideloop import manifests
 from wideloop.manifests.errors import TargetError
 
 _LOCKS = Path(manifests.__file__).parent / "environments"
-#: What can be packed, by name of its pins: the host's own, and what prefill and decode apart need besides.
+#: Parts that can be packed, by name of their pins: the host's packages, and those for separate prefill and decode.
 PARTS = ("gpu-host", "gpu-host-disaggregated")
-#: The host's Python and C library, in uv's words.
+#: The host's Python and C library, as uv names them.
 PYTHON, PLATFORM = "3.12", "x86_64-manylinux_2_40"
-#: More does not travel to the hosts this is for.
+#: Size limit of an archive: larger files cannot be copied to these hosts.
 MAX_BYTES = 60 * 2**20
 
 #: Parts of packages that a text server on Hopper never imports: they are nine tenths of the size. FlashAttention 3

@@ -27,7 +27,7 @@ sys.exit({function}())
 
 
 def unpack(bundle: Path, folder: Path) -> Path:
-    """Make the environment ``folder`` and return its interpreter; what the bundle brings wins over the host's.
+    """Make the environment ``folder`` and return its interpreter; the bundle's packages precede the host's.
 
     The host's packages are those of the Python that runs this.
 
@@ -41,19 +41,20 @@ def unpack(bundle: Path, folder: Path) -> Path:
     bootstrap = runpy.run_path(str(Path(__file__).resolve().parents[2] / "bootstrap.py"))
     if bootstrap["is_clone"]():
         (site / "wideloop.pth").write_text(f"{bootstrap['make_links']()}\n")
-    # After our own packages, which is what makes ours win.
+    # After the bundle's own packages, so that these take precedence.
     (site / "zz_host.pth").write_text("\n".join(host) + "\n")
     python = folder / "bin" / "python"
     for name in _SCRIPTS:
         _write_script(site, name, python)
-    # On many cores: five processes start from these files at once, again and again. Their warnings are not ours.
+    # Compiled here once, on all cores, because five processes start from these files at once. Warnings are off,
+    # as they concern the packages' own code.
     compiling = [str(python), "-W", "ignore", "-m", "compileall", "-q", "-j", str(os.cpu_count() or 1), str(site)]
     subprocess.run(compiling, stdout=subprocess.DEVNULL, check=False)
     return python
 
 
 def _extract(bundle: Path, site: Path) -> None:
-    """By the tar program where there is one: it reads xz in C, and several times faster."""
+    """Unpack with the tar program where there is one: it reads xz in C, several times faster."""
     tar = shutil.which("tar")
     if tar is not None:
         subprocess.run([tar, "-xJf", str(bundle), "-C", str(site)], check=True)

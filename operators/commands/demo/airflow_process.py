@@ -89,7 +89,7 @@ def start(home: AirflowHome) -> Mark:
     return Mark.of(process.pid)
 
 
-def wait_until(ready: Callable[[], bool], airflow: Mark, home: AirflowHome, timeout_s: float, what: str) -> None:
+def wait_until(ready: Callable[[], bool], airflow: Mark, home: AirflowHome, timeout_s: float, event: str) -> None:
     """Wait for ``ready``, failing at once when Airflow ends.
 
     Raises:
@@ -100,7 +100,7 @@ def wait_until(ready: Callable[[], bool], airflow: Mark, home: AirflowHome, time
         if not airflow.alive:
             raise DemoError(f"Airflow ended while starting; its last lines ({home.log}):\n{tail(home.log)}")
         if time.monotonic() > deadline:
-            raise DemoError(f"{what} did not happen within {timeout_s:.0f} s; see {home.log}:\n{tail(home.log)}")
+            raise DemoError(f"{event} did not happen within {timeout_s:.0f} s; see {home.log}:\n{tail(home.log)}")
         time.sleep(0.5)
 
 

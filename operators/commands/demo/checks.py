@@ -47,7 +47,7 @@ def port_is_free(port: int, host: str = "127.0.0.1") -> bool:
 
 
 def require_port(port: int, host: str) -> None:
-    """Refuse a port that somebody listens on."""
+    """Refuse a port that is in use."""
     if not port_is_free(port, host):
         another = free_port(port + 1, host)
         raise DemoError(f"port {port} is in use; choose another: {bootstrap.demo_command(PORT=another)}")

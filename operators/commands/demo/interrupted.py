@@ -32,13 +32,13 @@ def end_interrupted(api: AirflowApi, timeout_s: float = 180.0) -> int:
                 raise DemoError(f"the interrupted run {run} of {dag} does not end; it is {state}")
             time.sleep(1)
         if state == "success":
-            # It waited for its teardown, and skipped tasks and a teardown that went well look like success.
+            # Airflow counts skipped tasks and a successful teardown as success, so the run's state is set again.
             api.fail(dag, run)
     return len(left)
 
 
 def _close_page(dag: str, run_id: str, conf: dict[str, Any]) -> None:
-    """Nothing on the results page looks as if it still ran."""
+    """Mark the unfinished records of the results page as failed, so that none appears to run."""
     from wideloop.operators.steps.close import CycleFailed, close
     from wideloop.operators.steps.run import Run, end_stage, open_store
     from wideloop.operators.steps.sweep import settle

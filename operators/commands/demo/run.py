@@ -38,7 +38,7 @@ class Demo:
     Args:
         home: configuration of its Airflow.
         settings: of the project, for the results store and the local target.
-        console: where it speaks.
+        console: console for its output.
     """
 
     def __init__(self, home: AirflowHome, settings: Settings, console: Console) -> None:
@@ -72,7 +72,7 @@ class Demo:
         return status
 
     def _left_behind(self) -> Running | None:
-        """The Airflow that a killed demo left running; its cycle is still going on, so it is taken over."""
+        """The Airflow that a killed demo left running; its cycle still runs, so this demo adopts it."""
         last = Running.read(self._home.home)
         if last is None:
             return None
@@ -108,12 +108,12 @@ class Demo:
     def _run(self, api: AirflowApi, conf: dict[str, object], progress: Progress, *, taken_over: bool) -> str:
         """The id of the cycle to follow: one that still runs in an Airflow taken over, else a new one."""
         if taken_over and (unfinished := api.unfinished_runs(CYCLE)):
-            progress.say("going on with the cycle that still runs")
+            progress.say("following the cycle that still runs")
             return unfinished[0][0]
         if not taken_over:
             progress.say("looking for interrupted runs")
             if ended := end_interrupted(api):
-                progress.say(f"marked {ended} interrupted run{'s' * (ended > 1)} as failed; their engines are gone")
+                progress.say(f"marked {ended} interrupted run{'s' * (ended > 1)} as failed; their engines have ended")
         progress.say("starting the cycle")
         return api.trigger(CYCLE, conf)
 
@@ -148,7 +148,7 @@ class Demo:
 
     def _serve(self, airflow: Mark) -> None:
         self._console.print(f"Results: {self._home.url}/plugin/wideep")
-        # Into a person's terminal, never into a log file.
+        # Printed to a terminal only, never to a log file.
         shown = self._home.password() if self._console.is_terminal else f"in {self._home.passwords}"
         self._console.print(f"Log in as {USER}, password {shown}", highlight=False, soft_wrap=True)
         self._console.print("Serving until Ctrl-C.")
