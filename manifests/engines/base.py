@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from wideloop.manifests import validation
 from wideloop.manifests.deployment import DeploymentSpec, Knobs, WorkerSpec
 from wideloop.manifests.diagnosis import Diagnosis
+from wideloop.manifests.engines.expert_recorder import ExpertRecorder
 from wideloop.manifests.engines.metrics import NO_METRICS, MetricName, Series
 from wideloop.manifests.engines.support import support_findings
 from wideloop.manifests.findings import Finding
@@ -115,12 +116,11 @@ class Engine(ABC):
         needs_weights: the model directory must hold the weight shards.
         start_timeout_s: how long a deployment may take to its first answer.
         stop_grace_s: seconds that its processes get to end after SIGTERM.
-        flush_path, record_start_path, record_stop_path, record_dump_path, metrics_path: HTTP paths on a
-            worker's ``control`` port.
+        flush_path, metrics_path: HTTP paths on a worker's ``control`` port.
         metrics: series on the metrics page, by the figure that is read from each; figures without one stay unknown.
         balancedness_series: a summary on the metrics page, by label ``forward_mode``: balancedness of experts.
         generate_path: OpenAI-style chat completions on the frontend's ``http`` port.
-        has_recorder: it can record which experts are used; otherwise a cycle skips recording and placing experts.
+        recorder: of the experts that are used; None: it has none, and a cycle skips recording and placing experts.
         memory_model: how the GPU memory of a worker divides.
         max_prefill_tokens: most prompt tokens that a scheduler takes into one step, whatever the prefill chunk.
         page_tokens: tokens of one page of the KV cache; a prefill chunk must be whole pages.
@@ -139,13 +139,10 @@ class Engine(ABC):
     stop_grace_s: float = 10.0
     generate_path = "/v1/chat/completions"
     flush_path = "/flush_cache"
-    record_start_path = "/start_expert_distribution_record"
-    record_stop_path = "/stop_expert_distribution_record"
-    record_dump_path = "/dump_expert_distribution_record"
     metrics_path = "/metrics"
     metrics: Mapping[MetricName, Series] = NO_METRICS
     balancedness_series: str | None = None
-    has_recorder: bool = True
+    recorder: ExpertRecorder | None = None
     memory_model: MemoryModel = WeightsAndCache()
     max_prefill_tokens: int = 16384
     page_tokens: int = 1
@@ -224,14 +221,6 @@ class Engine(ABC):
     def captures_prefill(self, worker: WorkerSpec) -> bool:  # noqa: ARG002
         """Whether ``worker`` can run prefill chunks as CUDA graphs."""
         return False
-
-    def recorded_copies(self, worker: WorkerSpec) -> int:
-        """How often a recording counts one token: once per rank where no all-to-all back end divides the tokens.
-
-        SGLang's recorder counts a rank's choices over all experts and adds up all ranks of the worker. Without such a
-        back end every tensor-parallel rank routes every token, into however few groups the experts are divided.
-        """
-        return worker.layout.tp if worker.knobs.deepep_mode is None else 1
 
     @abstractmethod
     def resolve(self, spec: DeploymentSpec) -> DeploymentSpec:

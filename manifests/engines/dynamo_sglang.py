@@ -17,6 +17,7 @@ from wideloop.manifests.engines import (
 )
 from wideloop.manifests.engines.base import Command, Component, Site
 from wideloop.manifests.engines.sglang_family import SglangFamily
+from wideloop.manifests.engines.sglang_recorder import sglang_recorder
 from wideloop.manifests.engines.sglang_versions import DEFAULT_VERSION
 from wideloop.manifests.findings import Finding
 from wideloop.manifests.kernels import worker_kernel
@@ -43,9 +44,7 @@ class DynamoSglangEngine(SglangFamily):
     #: As long as the pods' probes allow.
     start_timeout_s = 7200.0
     flush_path = "/engine/flush_cache"
-    record_start_path = "/engine/start_expert_distribution_record"
-    record_stop_path = "/engine/stop_expert_distribution_record"
-    record_dump_path = "/engine/dump_expert_distribution_record"
+    recorder = sglang_recorder("/engine")
 
     def components(self, spec: DeploymentSpec) -> tuple[Component, ...]:
         workers = tuple(

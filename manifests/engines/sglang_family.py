@@ -15,6 +15,7 @@ from wideloop.manifests.engines import (
 )
 from wideloop.manifests.engines.base import Component, Engine, KernelState
 from wideloop.manifests.engines.sglang_memory.model import SglangMemory
+from wideloop.manifests.engines.sglang_recorder import sglang_recorder
 from wideloop.manifests.engines.sglang_versions import DEFAULT_VERSION
 from wideloop.manifests.findings import Finding
 from wideloop.manifests.hardware import GpuSpec
@@ -30,6 +31,7 @@ class SglangFamily(Engine):
     metrics = sglang_metrics.SERIES
     balancedness_series = sglang_metrics.BALANCEDNESS
     page_tokens = sglang_defaults.PAGE_TOKENS
+    recorder = sglang_recorder()
 
     def resolve(self, spec: DeploymentSpec) -> DeploymentSpec:
         def resolved(worker: WorkerSpec) -> WorkerSpec:

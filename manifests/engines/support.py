@@ -46,7 +46,7 @@ def _knobs(engine: Engine, spec: DeploymentSpec) -> Iterator[Finding]:
 
 
 def _recorder(engine: Engine, spec: DeploymentSpec) -> Iterator[Finding]:
-    if spec.record_experts is not None and not engine.has_recorder:
+    if spec.record_experts is not None and engine.recorder is None:
         yield Finding(
             field="recorder",
             value=spec.record_experts,

@@ -150,7 +150,7 @@ class Request(Frozen):
 
     def recorded(self, spec: DeploymentSpec) -> DeploymentSpec:
         """``spec`` with the recorder that was asked for, as it is where the engine has none."""
-        if not get_engine(spec.engine).has_recorder:
+        if get_engine(spec.engine).recorder is None:
             return spec
         return spec.changed(record_experts=self.recorder, recorded_passes=self.recorded_passes)
 

@@ -104,9 +104,9 @@ def begin(subject: Subject) -> None:
             refusal = next(filter(None, map(engine.refusal, answers)), None)
             if refusal is not None:
                 raise TargetError(f"{worker} of {subject.deployment} did not flush its cache: {refusal}")
-        if subject.record and engine.has_recorder:
+        if subject.record and engine.recorder is not None:
             for worker in workers:
-                target.call_all(subject.deployment, worker, engine.record_start_path)
+                target.call_all(subject.deployment, worker, engine.recorder.start_path)
     except TargetError:
         if target.status(subject.deployment).state == "failed":
             return  # It died since it was ready; ``finish`` reports the diagnosis.

@@ -106,9 +106,10 @@ def _deployment_findings(request: Request, spec: DeploymentSpec, records: bool) 
 def _placement_source_findings(request: Request) -> list[Finding]:
     """An error where experts can be placed neither by a recording nor online."""
     engine, target = get_engine(request.engine), open_target(request.target)
-    if engine.has_recorder or request.eplb == "online":
+    if engine.recorder is not None or request.eplb == "online":
         return []
-    engines = [name for name in engine_names() if (e := get_engine(name)).has_recorder and e.runtime in target.runtimes]
+    others = {name: get_engine(name) for name in engine_names()}
+    engines = [name for name, e in others.items() if e.recorder is not None and e.runtime in target.runtimes]
     online = ["eplb 'online', which needs no recording"] if "eplb" in engine.knobs else []
     return [
         Finding(

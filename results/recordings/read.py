@@ -42,7 +42,7 @@ def read_dumps(
             that only decoded (``per_token``) or by ``decode_at_most``, and are kept as ``aggregated`` otherwise.
         layers, experts: of the model, to be sure that it is that model's recording.
         ranks: expert-parallel ranks, each of which has written a file in the modes of several files.
-        copies: how often a choice is counted over all ranks: ``Engine.recorded_copies``.
+        copies: how often a choice is counted over all ranks: ``ExpertRecorder.copies``.
         decode_at_most: counts of the busiest layer up to which a pass is taken to have decoded only: captured batch
             times ranks times top-k times ``copies``.
         windows: of time, at most.

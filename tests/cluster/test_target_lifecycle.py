@@ -36,8 +36,8 @@ def test_a_deployment_comes_up_is_measured_and_leaves_nothing(place: Place) -> N
     assert level.output_tok_s > 0 and level.errors == 0
 
     engine = get_engine(spec.engine)
-    place.target.call("one", "decode-0", engine.record_stop_path)
-    place.target.call("one", "decode-0", engine.record_dump_path)
+    place.target.call("one", "decode-0", engine.recorder.stop_path)
+    place.target.call("one", "decode-0", engine.recorder.dump_path)
     (recording,) = place.target.recordings("one", "decode-0")
     assert recording.stat().st_size > 0
     assert place.target.recordings("one", "prefill-0") == []

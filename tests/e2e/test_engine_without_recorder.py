@@ -20,7 +20,7 @@ from wideloop.tuning.simulator.engine import SimulatedEngine
 
 class SilentEngine(SimulatedEngine):
     name = "silent"
-    has_recorder = False
+    recorder = None
 
     def command(self, spec, component, site):
         command = super().command(spec, component, site)

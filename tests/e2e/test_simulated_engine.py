@@ -131,7 +131,7 @@ def test_it_answers_at_the_pace_of_its_model_and_records_what_it_did(start):
     running.wait_ready()
     for worker in ("prefill-0", "decode-0"):
         assert "SIMULATED" in running.log(worker)[0]
-        assert running.post(worker, SIMULATED.record_start_path) == 200
+        assert running.post(worker, SIMULATED.recorder.start_path) == 200
     first, each = running.generate(isl=2048, osl=33)
     prefill, decode = (WorkerPlan.of(running.spec, role) for role in ("prefill", "decode"))
     assert each * 1000 == pytest.approx(float(decode.timing.decode_ms(1, 2064)), rel=0.25)
@@ -140,8 +140,8 @@ def test_it_answers_at_the_pace_of_its_model_and_records_what_it_did(start):
     assert step < first * 1000 < step + 400
     assert running.post("decode-0", "/flush_cache?timeout=5") == 200
     for worker, tokens in (("prefill-0", 2048), ("decode-0", 33)):
-        assert running.post(worker, SIMULATED.record_stop_path) == 200
-        assert running.post(worker, SIMULATED.record_dump_path) == 200
+        assert running.post(worker, SIMULATED.recorder.stop_path) == 200
+        assert running.post(worker, SIMULATED.recorder.dump_path) == 200
         (file,) = (running.folder / worker).glob("*.pt")
         assert recordings.read_dumps(file, copies=4).tokens(top_k=8) == pytest.approx(tokens, rel=0.02)
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import re
 import time
 from pathlib import Path
 
 from wideloop.manifests.deployment import DeploymentSpec, WorkerSpec
 from wideloop.manifests.engines import get_engine
+from wideloop.manifests.engines.expert_recorder import ExpertRecorder
 from wideloop.manifests.errors import TargetError
 from wideloop.manifests.workload import Workload
 from wideloop.operators.settings import settings
@@ -26,7 +26,6 @@ _PATIENCE_S = 30.0
 _POLL_S = 0.25
 #: Ranks write 7 GB each at worst, to a disk that may be a network's.
 _DUMP_S = 300.0
-_RANK = re.compile(r"expert_distribution_recorder_\d+(?:\.\d+)?_(\d+)\.pt$")
 
 
 def dump(target_name: str, name: str, run: Run) -> dict[str, str]:
@@ -40,10 +39,11 @@ def dump(target_name: str, name: str, run: Run) -> dict[str, str]:
     """
     target = open_target(target_name)
     spec = target.spec(name)
-    if not get_engine(spec.engine).has_recorder:
+    recorder = get_engine(spec.engine).recorder
+    if recorder is None:
         log.info("%s: engine %s has no recorder, so no expert recording is collected", name, spec.engine)
         return {}
-    return {component: _keep(target, spec, component, run) for component in target.endpoints(name).control}
+    return {component: _keep(target, spec, component, recorder, run) for component in target.endpoints(name).control}
 
 
 def kept_recordings(spec: DeploymentSpec, run: Run) -> dict[str, str]:
@@ -55,14 +55,14 @@ def kept_recordings(spec: DeploymentSpec, run: Run) -> dict[str, str]:
     return recordings if expected <= recordings.keys() else {}
 
 
-def _keep(target: Target, spec: DeploymentSpec, component: str, run: Run) -> str:
+def _keep(target: Target, spec: DeploymentSpec, component: str, recorder: ExpertRecorder, run: Run) -> str:
     worker, engine = _worker(spec, component), get_engine(spec.engine)
     expected = ranks_writing(spec, worker)
-    files = _latest(target.recordings(spec.name, component))
+    files = _latest(target.recordings(spec.name, component), recorder)
     if len(files) < expected:
-        target.call_all(spec.name, component, engine.record_stop_path)
-        target.call_all(spec.name, component, engine.record_dump_path, timeout_s=_DUMP_S)
-        files = _awaited(target, spec.name, component, expected)
+        target.call_all(spec.name, component, recorder.stop_path)
+        target.call_all(spec.name, component, recorder.dump_path, timeout_s=_DUMP_S)
+        files = _awaited(target, spec.name, component, recorder, expected)
     keep, parts = artefacts(), ("cycles", run.cycle_id, "recordings", spec.name)
     raw = [keep.put_file(f, *parts, component, f.name) for f in files] if _bytes(files) <= _KEEP_RAW else []
     recording = recordings.read_dumps(
@@ -71,8 +71,8 @@ def _keep(target: Target, spec: DeploymentSpec, component: str, run: Run) -> str
         layers=spec.model.num_layers,
         experts=spec.model.num_experts,
         ranks=expected if expected > 1 else None,
-        copies=engine.recorded_copies(worker),
-        decode_at_most=_decode_at_most(spec, worker),
+        copies=recorder.copies(worker),
+        decode_at_most=_decode_at_most(spec, worker, recorder),
         provenance={
             "model": spec.model.name,
             "engine": spec.engine,
@@ -117,9 +117,9 @@ def _worker(spec: DeploymentSpec, component: str) -> WorkerSpec:
     return next(w for w in spec.workers if component == w.role or component.startswith(f"{w.role}-"))
 
 
-def _awaited(target: Target, name: str, component: str, expected: int) -> list[Path]:
+def _awaited(target: Target, name: str, component: str, recorder: ExpertRecorder, expected: int) -> list[Path]:
     deadline = time.monotonic() + _PATIENCE_S
-    while len(files := _latest(target.recordings(name, component))) < expected:
+    while len(files := _latest(target.recordings(name, component), recorder)) < expected:
         if time.monotonic() >= deadline:
             raise TargetError(
                 f"{component} of {name} was asked for its expert recording, and {len(files)} of {expected} ranks wrote"
@@ -129,19 +129,18 @@ def _awaited(target: Target, name: str, component: str, expected: int) -> list[P
     return files
 
 
-def _latest(files: list[Path]) -> list[Path]:
+def _latest(files: list[Path], recorder: ExpertRecorder) -> list[Path]:
     """The newest file of each rank; ``files`` are oldest first."""
-    by_rank = {found[1] if (found := _RANK.search(file.name)) else "": file for file in files}
-    return list(by_rank.values())
+    return list({recorder.rank(file.name): file for file in files}.values())
 
 
 def _bytes(files: list[Path]) -> int:
     return sum(file.stat().st_size for file in files)
 
 
-def _decode_at_most(spec: DeploymentSpec, worker: WorkerSpec) -> int | None:
+def _decode_at_most(spec: DeploymentSpec, worker: WorkerSpec, recorder: ExpertRecorder) -> int | None:
     """Counts of a pass that may have decoded only: up to the largest captured batch of all attention-DP ranks."""
     batch = worker.knobs.cuda_graph_max_bs
     if worker.role != "aggregated" or batch is None:
         return None
-    return batch * worker.layout.dp * spec.model.top_k * get_engine(spec.engine).recorded_copies(worker)
+    return batch * worker.layout.dp * spec.model.top_k * recorder.copies(worker)

@@ -64,7 +64,7 @@ def analyse(params: Mapping[str, Any], recordings: Mapping[str, str], run: Run) 
 
 def why_not_placed(engine: str) -> str | None:
     """The reason why there is no placement by a recording; None where the engine can record."""
-    return None if get_engine(engine).has_recorder else f"engine {engine} cannot record experts: no placement"
+    return None if get_engine(engine).recorder is not None else f"engine {engine} cannot record experts: no placement"
 
 
 def _summary(report: RoleReport) -> str:
@@ -152,7 +152,7 @@ def placed_spec(request: Request, spec: DeploymentSpec, run: Run) -> DeploymentS
     """
     if request.eplb == "online":
         return request.online(spec)
-    if not get_engine(spec.engine).has_recorder:
+    if get_engine(spec.engine).recorder is None:
         return spec
     kept = placements(run)
     uri = _uri(run, _CHOSEN)

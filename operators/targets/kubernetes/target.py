@@ -50,7 +50,6 @@ from wideloop.operators.targets.kubernetes.weights import prepare_weights
 
 #: A deployment that is up is asked for a generation this often, until it answers one.
 _ASK_EVERY_S = 10.0
-_RECORDING = ".pt"
 
 
 class KubernetesTarget(Target):
@@ -259,9 +258,12 @@ class KubernetesTarget(Target):
 
     def recordings(self, name: str, component: str) -> list[Path]:
         snapshot, leader = self._leader(name, component)
+        recorder = get_engine(self.spec(name).engine).recorder
+        if recorder is None:
+            return []
         # Every rank writes on its own node, into the folder of its pod.
         folders = [f"{role(p)}/{p['metadata']['name']}" for p in self.platform.group_of(snapshot.engine_pods, leader)]
-        files = [file for folder in folders for file in self._files(name).fetch(folder, _RECORDING)]
+        files = [file for folder in folders for file in self._files(name).fetch(folder, recorder.suffix)]
         return sorted(files, key=lambda file: file.stat().st_mtime)
 
     def delete(self, name: str) -> None:

@@ -263,8 +263,11 @@ class LocalTarget(Target):
         return self._state.component(name, component).tail(lines)
 
     def recordings(self, name: str, component: str) -> list[Path]:
+        recorder = get_engine(self.spec(name).engine).recorder
+        if recorder is None:
+            return []
         folder = self._state.component(name, component).folder
-        return sorted(folder.rglob("expert_distribution_recorder_*.pt"), key=lambda p: p.stat().st_mtime)
+        return sorted(folder.rglob(recorder.files), key=lambda p: p.stat().st_mtime)
 
     def delete(self, name: str) -> None:
         with self._state.locked(name):

@@ -132,13 +132,13 @@ def test_a_dump_counts_each_token_on_every_tensor_parallel_rank(tmp_path):
     recorded = log.partition("/start_expert_distribution_record")[2].partition("/stop_expert_distribution_record")[0]
     prompts = sum(map(int, re.findall(r"#new-token: (\d+)", recorded)))
     decoded = (1152 + 32) * 127  # the measurement and its warm-up; the first token comes from the prompt
-    copies = get_engine("sglang").recorded_copies(worker(2, 2))
+    copies = get_engine("sglang").recorder.copies(worker(2, 2))
     found = recordings.read_dumps(tmp_path / "dump.pt", copies=copies, decode_at_most=DECODE)
     assert found.tokens(top_k=8) == pytest.approx(prompts + decoded, rel=0.01)
 
 
 @pytest.mark.parametrize("name", ["sglang", "dynamo-sglang", "simulated"])
 def test_copies_follow_the_ranks_that_route_a_token_not_the_groups_of_experts(name):
-    copies = get_engine(name).recorded_copies
+    copies = get_engine(name).recorder.copies
     assert [copies(worker(8, ep)) for ep in (8, 4, 1)] == [8, 8, 8]
     assert copies(worker(8, 8, deepep_mode="normal")) == 1

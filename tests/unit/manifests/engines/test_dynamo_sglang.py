@@ -57,7 +57,7 @@ def test_the_dispatch_holds_every_captured_batch(graph, tokens):
 def test_what_the_pipeline_asks_of_a_worker_is_exposed():
     argv = command(ENGINE.resolve(spec()), "decode").argv
     exposed = {argv[i + 1].removesuffix(":tm") for i, a in enumerate(argv) if a == "--engine-route"}
-    paths = {ENGINE.flush_path, ENGINE.record_start_path, ENGINE.record_stop_path, ENGINE.record_dump_path}
+    paths = {ENGINE.flush_path, ENGINE.recorder.start_path, ENGINE.recorder.stop_path, ENGINE.recorder.dump_path}
     assert {p.removeprefix("/engine/") for p in paths} == exposed
     assert ENGINE.flush_call(60) == ("/engine/flush_cache", {"timeout_s": 60})
 

@@ -25,7 +25,7 @@ REASON = "engine silent cannot record experts: no placement"
 
 class SilentEngine(SimulatedEngine):
     name = "silent"
-    has_recorder = False
+    recorder = None
 
 
 @pytest.fixture(autouse=True)

@@ -15,6 +15,7 @@ from wideloop.manifests.deployment import DeploymentSpec, WorkerSpec
 from wideloop.manifests.diagnosis import Diagnosis
 from wideloop.manifests.engines import ENGINES, sglang_defaults
 from wideloop.manifests.engines.base import Command, Component, Engine, Site
+from wideloop.manifests.engines.sglang_recorder import sglang_recorder
 from wideloop.manifests.findings import Finding
 from wideloop.operators.settings import Settings
 
@@ -28,6 +29,7 @@ class FakeEngine(Engine):
     environment = "fake"
     imports = ("json",)
     needs_weights = False
+    recorder = sglang_recorder()
 
     def components(self, spec: DeploymentSpec) -> tuple[Component, ...]:
         workers = tuple(Component(name=f"{w.role}-0", role=w.role, ports=("control",)) for w in spec.workers)

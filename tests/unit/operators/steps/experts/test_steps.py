@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from wideloop.manifests.engines.sglang_recorder import sglang_recorder
 from wideloop.manifests.errors import Refused, TargetError, WideloopError
 from wideloop.operators.request import Request
 from wideloop.operators.steps import experts
@@ -135,7 +136,7 @@ def test_modes_of_several_files_are_waited_for_on_every_rank(planned):
         spec = planned.model_copy(update={"record_experts": mode})
         assert collect.ranks_writing(spec, spec.worker("decode")) == files
     found = [Path(f"expert_distribution_recorder_{t}_{r}.pt") for t in (1.5, 2.5) for r in (0, 1)]
-    assert collect._latest(found) == found[2:], "of an earlier dump nothing is taken"
+    assert collect._latest(found, sglang_recorder()) == found[2:], "of an earlier dump nothing is taken"
 
 
 def analysed(planned, monkeypatch, tmp_path):

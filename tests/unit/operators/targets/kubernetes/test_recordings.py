@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from wideloop.operators.request import Request
 from wideloop.operators.settings import settings
 from wideloop.operators.targets.dynamo import DynamoTarget
 
@@ -27,6 +28,9 @@ def test_recordings_come_from_every_node_of_a_worker_and_of_no_other(
     script = Script()
     pods = [member(group, node) for group in range(2) for node in range(2)]
     script.on("GET", f"/apis/nvidia.com/v1beta1/namespaces/ns/dynamographdeployments/{NAME}", answer(200, graph()))
+    spec = Request.from_params({"engine": "dynamo-sglang", "target": "dynamo", "hardware": "h200-16"}).spec(NAME)
+    config_map = {"data": {"spec.json": spec.model_dump_json()}}
+    script.on("GET", f"/api/v1/namespaces/ns/configmaps/{NAME}-config", answer(200, config_map))
     script.on("GET", API, answer(200, {"items": pods, "metadata": {"resourceVersion": "1"}}))
     for node, written in ((0, 7.0), (1, 5.0)):
         folder, file = f"decode/{NAME}-decode-1-{node}", f"rank-{node}.pt"

@@ -128,8 +128,8 @@ def test_a_standby_becomes_two_roles_that_answer_through_the_router_and_leave_no
     engine = get_engine("sglang")
     for worker in endpoints.control:
         target.call("one", worker, engine.flush_call(5)[0])
-        target.call("one", worker, engine.record_start_path)
-        target.call("one", worker, engine.record_dump_path)
+        target.call("one", worker, engine.recorder.start_path)
+        target.call("one", worker, engine.recorder.dump_path)
         (recording,) = target.recordings("one", worker)
         assert recording.parent.name == worker
         posted = (recording.parent / "posted").read_text().split()
