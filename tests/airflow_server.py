@@ -15,12 +15,14 @@ from typing import Any, TypeVar
 import httpx
 import psutil
 import pytest
+from wideloop.manifests.clients import get_load_generator
 from wideloop.manifests.engines import get_engine
 from wideloop.operators.commands.demo import airflow_process
 from wideloop.operators.commands.demo.airflow_home import USER, AirflowHome
 from wideloop.operators.commands.demo.api import AirflowApi
 from wideloop.operators.commands.demo.checks import free_port
 from wideloop.operators.commands.demo.errors import DemoError
+from wideloop.operators.request import DEFAULTS
 from wideloop.operators.settings import Settings
 from wideloop.operators.targets.local.process import marked
 from wideloop.operators.targets.local.target import LocalTarget
@@ -71,7 +73,7 @@ class AirflowServer:
             (environments / name).symlink_to(project.environments / name, target_is_directory=True)
         self.home = AirflowHome(folder, free_port(_first_port()))
         if installation is None:
-            LocalTarget(project).prepare_image(get_engine(SIMULATED))
+            LocalTarget(project).prepare_image(get_engine(SIMULATED), get_load_generator(DEFAULTS["client"]))
             shutil.copy(project.environments / f"{SIMULATED}.verified.json", environments)
         else:
             (environments / SIMULATED).unlink()
