@@ -6,11 +6,16 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from wideloop.operators.settings import Settings
 
 from tests.airflow_server import ENVIRONMENTS, SMALL, AirflowServer
 from tests.installation import Installation, build_wheel
+
+# How long an example takes says more about the machine's other work than about the code.
+hypothesis.settings.register_profile("shared machine", deadline=None)
+hypothesis.settings.load_profile("shared machine")
 
 _ORDER = ("unit", "browser", "cluster", "e2e")
 #: The default decodes without a fitting CUDA graph, so that there is something to find in three trials. It is
