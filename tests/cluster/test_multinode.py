@@ -54,7 +54,7 @@ def test_workers_over_several_nodes_come_up_are_measured_and_leave_nothing(wide:
     assert asked == [node["status"]["allocatable"]["nvidia.com/gpu"] for node in nodes] == ["4"] * 4
     assert any("all 2 ranks are there" in line for line in wide.target.logs("one", "decode-0"))
 
-    subject = wide.subject("one", isl=64, osl=8, requests_per_slot=1, warmup_requests=1)
+    subject = wide.subject("one", isl=64, osl=8, requests_per_slot=2, warmup_requests=1)
     benchmark.begin(subject)
     wait_for(lambda: wide.target.client_status("one", subject.client).state != "running", WAIT_S, "the client's end")
     client = wide.target.client_status("one", subject.client)
