@@ -42,8 +42,9 @@ class TargetOperator(BaseOperator):
         wait_timeout_s: float = WAIT_TIMEOUT_S,
         **kwargs: Any,
     ) -> None:
-        # The deployment or client runs on without this task, so a retry costs nothing and may start soon.
-        kwargs.setdefault("retries", 2)
+        # The deployment or client runs on without this task, so a retry costs nothing and may start soon. A scheduler
+        # that restarts tries its tasks before its API server answers: on a loaded host that took three tries in 35 s.
+        kwargs.setdefault("retries", 5)
         kwargs.setdefault("retry_delay", timedelta(seconds=5))
         super().__init__(**kwargs)
         self.stage = stage

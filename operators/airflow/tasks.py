@@ -14,6 +14,8 @@ log = logging.getLogger(__name__)
 
 #: Steps are idempotent, so a lost worker costs a retry and nothing else.
 RETRIES: dict[str, Any] = {"retries": 2, "retry_delay": timedelta(seconds=5)}
+#: What frees accelerators is tried for longer than an API server takes to come back.
+FREES_ACCELERATORS = RETRIES | {"retries": 8}
 
 
 def check_and_open_cycle(**scope: bool) -> str:
@@ -134,7 +136,7 @@ def place_experts(recordings: dict[str, str]) -> dict[str, str]:
     return experts.analyse(params_of(context), recordings, run_of(context)).files
 
 
-@task(**RETRIES)
+@task(**FREES_ACCELERATORS)
 def delete_deployment(deployment: str) -> None:
     """Delete the deployment, which frees its accelerators. One that the form named existed before, and stays."""
     from wideloop.operators.steps import deployment as step
@@ -144,7 +146,7 @@ def delete_deployment(deployment: str) -> None:
         step.delete(params["target"], deployment)
 
 
-@task(trigger_rule="one_failed", **RETRIES)
+@task(trigger_rule="one_failed", **FREES_ACCELERATORS)
 def delete_failed_deployment(deployment: str | None) -> None:
     """Delete a deployment that was to be kept but never became ready."""
     from wideloop.operators.steps import deployment as step
