@@ -5,7 +5,7 @@ AIRFLOW := $(HOME_DIR)/venvs/airflow/bin
 UV := $(HOME_DIR)/tools/bin/uv
 DEMO := $(if $(EXIT),--exit) $(if $(TRIALS),--trials $(TRIALS)) $(if $(PORT),--port $(PORT))
 
-# Tests run in this many processes (tests/streams.py); half of the time of the long ones is waiting.
+# Unit tests run in this many processes.
 WORKERS ?= $(shell nproc)
 
 .PHONY: demo test unit check lint format hooks controlplane bench bundle locks clean
@@ -14,12 +14,13 @@ demo:  ## run a whole cycle and show the results page; EXIT=1 ends with the cycl
 	@$(PYTHON) operators/bootstrap.py
 	@exec $(AIRFLOW)/wideloop demo $(DEMO)
 
-test:  ## everything CI runs; ARGS=tests/e2e/test_kill.py for a part of it, WORKERS=1 for one process
+test:  ## everything CI runs; ARGS=tests/e2e/test_kill.py for a part of it
 	@$(PYTHON) tests/cluster/controlplane/build.py --background
 	@$(PYTHON) operators/bootstrap.py --tests
 	@$(PYTHON) tests/system_packages.py
 	@$(MAKE) --no-print-directory check
-	$(AIRFLOW)/python -m pytest -n $(WORKERS) --durations=20 $(ARGS)
+	$(if $(ARGS),,$(AIRFLOW)/python -m pytest -n $(WORKERS) --durations=20 tests/unit)
+	$(AIRFLOW)/python -m pytest --durations=20 $(or $(ARGS),tests/browser tests/cluster tests/e2e)
 
 unit:  ## only the tests in tests/unit, in WORKERS processes; ARGS=tests/unit/tuning for a part of them
 	@$(PYTHON) operators/bootstrap.py --tests
