@@ -34,15 +34,15 @@ PARAMS = params.everything() | {
     doc_md=__doc__,
 )
 def wideep_trial() -> None:
-    asked = trial_tasks.ask_study()
+    asked_trial = trial_tasks.ask_study()
     named = tasks.name_deployment("trial")
-    applied = trial_tasks.apply_deployment(asked)
+    applied = trial_tasks.apply_deployment(asked_trial)
     ready = WaitReady(task_id="wait_until_ready", deployment=applied, pool=airflow_names.GPU_POOL)
     bench = BenchmarkTrial(
-        task_id="benchmark", deployment=applied, waited=ready.output, asked=asked, pool=airflow_names.GPU_POOL
+        task_id="benchmark", deployment=applied, waited=ready.output, asked=asked_trial, pool=airflow_names.GPU_POOL
     )
-    trial_tasks.tell_study(asked, ready.output, bench.output)
-    asked >> named >> applied
+    trial_tasks.tell_study(asked_trial, ready.output, bench.output)
+    asked_trial >> named >> applied
     bench >> tasks.delete_deployment(named).as_teardown(setups=named, on_failure_fail_dagrun=True)
 
 

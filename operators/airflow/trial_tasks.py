@@ -21,10 +21,10 @@ def ask_study() -> dict[str, Any]:
         # Started by hand: a cycle of its own, whose first trial is the configuration of the form.
         tasks.check_and_open_cycle(must_run=False, sweeps=True)
         sweep.prepare_study(params_of(context), run_of(context))
-    asked = trial.ask(params_of(context), run_of(context))
-    if asked.finished:
-        raise AirflowSkipException(f"trial {asked.number} was finished before")
-    return asked.model_dump(mode="json")
+    asked_trial = trial.ask(params_of(context), run_of(context))
+    if asked_trial.finished:
+        raise AirflowSkipException(f"trial {asked_trial.number} was finished before")
+    return asked_trial.model_dump(mode="json")
 
 
 @task(**tasks.RETRIES)

@@ -94,22 +94,22 @@ class Trials:
         with self._budget.unit("trial"):
             deployment_run = DeploymentRun(run.deployment("trial"))
             with deployment_run.timed("ask"):
-                asked = trial.ask(params, run)
-            if asked.finished:
+                asked_trial = trial.ask(params, run)
+            if asked_trial.finished:
                 return True
-            log.info("%s: %s %s", planned.run_id, asked.why, asked.point)
+            log.info("%s: %s %s", planned.run_id, asked_trial.why, asked_trial.point)
             try:
-                self._measure(params, run, asked, following, deployment_run)
+                self._measure(params, run, asked_trial, following, deployment_run)
             finally:
                 # Whatever happened: the study would not ask again for a trial that was never told.
-                learned = self._tell(params, run, asked, deployment_run)
+                learned = self._tell(params, run, asked_trial, deployment_run)
         return learned
 
     def _measure(
         self,
         params: Mapping[str, Any],
         run: Run,
-        asked: trial.AskedTrial,
+        asked_trial: trial.AskedTrial,
         following: Sequence[TrialRun],
         deployment_run: DeploymentRun,
     ) -> None:
@@ -117,20 +117,20 @@ class Trials:
         image, model_path = self._deployer.image, self._deployer.model_path
         try:
             self._deployer.measure(
-                lambda: launch.launch_trial(params, asked, run, image, model_path),
-                [trial.subject(params, asked, run)],
+                lambda: launch.launch_trial(params, asked_trial, run, image, model_path),
+                [trial.subject(params, asked_trial, run)],
                 deployment_run,
                 run=run,
                 next_name=self._run_of(following[0]).deployment("trial") if following else None,
             )
         except WideloopError as problem:
-            log.warning("%s: %s", asked.label, problem)
+            log.warning("%s: %s", asked_trial.label, problem)
 
     def _tell(
-        self, params: Mapping[str, Any], run: Run, asked: trial.AskedTrial, deployment_run: DeploymentRun
+        self, params: Mapping[str, Any], run: Run, asked_trial: trial.AskedTrial, deployment_run: DeploymentRun
     ) -> bool:
         try:
-            trial.tell(params, asked, run, deployment_run.outcome, deployment_run.last)
+            trial.tell(params, asked_trial, run, deployment_run.outcome, deployment_run.last)
         except trial.TrialFailed as problem:
             log.warning(problem)
             return False

@@ -103,9 +103,11 @@ def _workload(run: Run) -> str | None:
         cycle = store.cycle(run.cycle_id)
     if cycle is None or "workload" not in cycle.request:
         return None
-    asked = Workload.model_validate(cycle.request["workload"])
-    levels = ", ".join(map(str, asked.concurrency))
-    return f"ISL {asked.isl} / OSL {asked.osl}, concurrency {levels}, seed {asked.seed} ({asked.fingerprint})"
+    workload = Workload.model_validate(cycle.request["workload"])
+    levels = ", ".join(map(str, workload.concurrency))
+    return (
+        f"ISL {workload.isl} / OSL {workload.osl}, concurrency {levels}, seed {workload.seed} ({workload.fingerprint})"
+    )
 
 
 def ranks_writing(spec: DeploymentSpec, worker: WorkerSpec) -> int:
