@@ -13,6 +13,8 @@ from collections.abc import Iterable
 import torch
 
 _ROUTER = re.compile(r"layers\.(\d+)\.mlp\.gate\.weight$")
+#: DeepSeek's own bias of each expert, which training adjusts until the load is even.
+_CORRECTION = ".mlp.gate.e_score_correction_bias"
 _SEED = 7
 
 
@@ -40,6 +42,8 @@ def fill(parameters: Iterable[tuple[str, torch.Tensor]], sigma: float, block: fl
                 parameter.normal_(std=hidden**-0.5, generator=torch.Generator(parameter.device).manual_seed(_SEED))
             elif "norm" in name and parameter.dim() == 1:
                 parameter.fill_(1.0)
+            elif name.endswith(_CORRECTION):
+                parameter.zero_()
             elif router is not None:
                 parameter.copy_(_router(parameter.shape[0], direction, int(router[1]), sigma, block).to(parameter))
 

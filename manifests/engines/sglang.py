@@ -25,7 +25,7 @@ _SERVER = "wideloop.manifests.engine_side.sglang_server"
 #: Replaces the model classes that would ignore a placement, and gives random weights hot experts.
 _MODELS = "wideloop.manifests.engine_side.sglang_models"
 #: Architectures that :data:`_MODELS` repairs.
-REPAIRED = ("Qwen3MoeForCausalLM",)
+REPAIRED = ("DeepseekV3ForCausalLM", "Qwen3MoeForCausalLM")
 _HANDOVER = "handover.json"
 
 

@@ -50,3 +50,12 @@ def test_experts_in_order_are_uneven_over_two_ranks(model: dict[str, torch.Tenso
 def test_norms_pass_everything_and_experts_stay_as_the_engine_drew_them(model: dict[str, torch.Tensor]):
     assert model["model.layers.0.input_layernorm.weight"].eq(1).all()
     assert model["model.layers.0.mlp.experts.w13_weight"].eq(0).all()
+
+
+def test_deepseeks_correction_does_not_even_the_load_out():
+    named = {
+        "model.embed_tokens.weight": torch.zeros(10, HIDDEN),
+        "model.layers.3.mlp.gate.e_score_correction_bias": torch.ones(EXPERTS),
+    }
+    fill(named.items(), sigma=0.8, block=0.2)
+    assert named["model.layers.3.mlp.gate.e_score_correction_bias"].eq(0).all()

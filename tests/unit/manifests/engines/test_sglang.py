@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import ast
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from wideloop.manifests import profiles
 from wideloop.manifests.deployment import DeploymentSpec, Knobs, WorkerSpec
-from wideloop.manifests.engines import get_engine
+from wideloop.manifests.engines import get_engine, sglang
 from wideloop.manifests.engines.base import Component, Site
 
 LOGS = Path(__file__).parents[3] / "data" / "sglang"
@@ -98,10 +99,22 @@ def test_what_cannot_be_served_is_refused(wanted: DeploymentSpec, field: str, sa
     assert found and says in found[0].suggestion
 
 
-def test_a_placement_of_qwen3_moe_is_honoured_by_our_class_and_other_models_are_refused():
-    assert SGLANG.validate(spec(expert_placement="/p.json")) == []
-    deepseek = spec("h200-8-aggregated", model="DeepSeek-V3", expert_placement="/p.json")
-    assert any("answers would be wrong" in f.rule for f in SGLANG.validate(deepseek))
+@pytest.mark.parametrize("model", ["Random-Qwen3-MoE-8L", "Random-DeepSeek-V3-5L"])
+def test_a_placement_is_accepted_where_our_class_of_the_model_honours_it(model: str):
+    assert SGLANG.validate(spec(model=model, expert_placement="/p.json")) == []
+
+
+def test_a_placement_that_the_models_class_would_ignore_is_refused():
+    mixtral = spec(model="Mixtral-8x7B", expert_placement="/p.json")
+    assert any("answers would be wrong" in f.rule for f in SGLANG.validate(mixtral))
+
+
+def test_every_repaired_architecture_has_a_class_that_repairs_it():
+    """Read without importing, because these modules import SGLang."""
+    folder = Path(sglang.__file__).parents[1] / "engine_side" / "sglang_models"
+    trees = [ast.parse(file.read_text()) for file in folder.glob("[a-z]*.py")]
+    classes = [node for tree in trees for node in tree.body if isinstance(node, ast.ClassDef)]
+    assert sorted(c.name for c in classes) == sorted(sglang.REPAIRED)
 
 
 @pytest.mark.parametrize(
