@@ -3,13 +3,43 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from wideloop.manifests.kubernetes.options import ClusterOptions
+from wideloop.manifests.telemetry import TelemetrySources
 from wideloop.operators.bootstrap import default_home
+
+#: A page that the load generator's host can read. ``{host}`` stands for the address of each node of a deployment.
+ExporterUrl = Annotated[str, Field(pattern=r"^https?://[^/\s]+(/\S*)?$")]
+
+
+class TelemetrySettings(BaseModel):
+    """Exporters whose pages are read beside every load.
+
+    Attributes:
+        dcgm: of NVIDIA's DCGM exporter, e.g. ``http://{host}:9400/metrics``, or the name of a headless Service.
+        node_exporter: of Prometheus' node exporter, whose collector ``infiniband`` counts what ports carry.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dcgm: tuple[ExporterUrl, ...] = ()
+    node_exporter: tuple[ExporterUrl, ...] = ()
+
+    def sources(self, hosts: Sequence[str]) -> TelemetrySources:
+        """The exporters of ``hosts``."""
+        return TelemetrySources(dcgm=_of_hosts(self.dcgm, hosts), node_exporter=_of_hosts(self.node_exporter, hosts))
+
+
+def _of_hosts(urls: Sequence[str], hosts: Sequence[str]) -> tuple[str, ...]:
+    literal = [f"[{host}]" if ":" in host else host for host in hosts]
+    filled = [url.replace("{host}", host) for url in urls for host in (literal if "{host}" in url else ("",))]
+    return tuple(dict.fromkeys(filled))
 
 
 class Settings(BaseSettings):
@@ -34,6 +64,7 @@ class Settings(BaseSettings):
             the file that ``hf auth login`` writes.
         cluster: options of all deployments on that cluster; without a namespace, the context's is used.
         cluster_deployments: how many deployments may exist there at once; None: no limit.
+        telemetry: exporters of GPUs and network ports, e.g. ``WIDELOOP_TELEMETRY__DCGM='["http://{host}:9400/metrics"]'``.
     """
 
     model_config = SettingsConfigDict(env_prefix="WIDELOOP_", env_nested_delimiter="__")
@@ -53,6 +84,7 @@ class Settings(BaseSettings):
     hf_conn_id: str | None = None
     cluster: ClusterOptions = ClusterOptions()
     cluster_deployments: int | None = Field(None, ge=1)
+    telemetry: TelemetrySettings = TelemetrySettings()
 
     @model_validator(mode="before")
     @classmethod

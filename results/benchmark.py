@@ -37,6 +37,7 @@ class LevelResult(LevelFigures):
         worst_error: the most frequent error: its count and its message.
         duration_s: from the first request to the last answer.
         plateau_s: length of the plateau, 0 without one.
+        plateau_at: when it began, None without one.
         output_tok_s_se: standard error of ``output_tok_s`` by batch means.
         isl_mean: input tokens of a request, by the server's count.
         exact_osl: share of the answers that have the requested number of tokens.
@@ -50,6 +51,7 @@ class LevelResult(LevelFigures):
     isl_mean: float
     exact_osl: float
     plateau_s: float
+    plateau_at: datetime | None = None
     effective_concurrency: float
     client_delay_ms_p99: float
 
@@ -178,6 +180,7 @@ def _figures(requests: Requests, concurrency: int, osl: int) -> dict[str, Any]:
         "exact_osl": float((requests.tokens == osl).mean()),
         "duration_s": end - begin,
         "plateau_s": plateau.seconds,
+        "plateau_at": datetime.fromtimestamp(plateau.begin, UTC) if plateau.seconds > 0 else None,
         "effective_concurrency": per_second(requests.busy_until),
         "client_delay_ms_p99": float(np.percentile((requests.start - requests.issued)[full], 99)) * 1e3,
         "started_at": datetime.fromtimestamp(begin, UTC),

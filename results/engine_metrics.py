@@ -6,14 +6,11 @@ Memory is in GiB per GPU, time in seconds.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from pydantic import BaseModel, ConfigDict
 from wideloop.manifests.engines.metrics import MetricName, Series
-
-_SAMPLE = re.compile(r"^(?P<name>[a-zA-Z_:][\w:]*)(?:\{(?P<labels>.*)\})?\s+(?P<value>\S+)$")
-_LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
+from wideloop.manifests.telemetry.sampler import page_samples
 
 
 class EngineMetrics(BaseModel):
@@ -48,7 +45,7 @@ class EngineMetrics(BaseModel):
 def read_metrics(page: str, series: Mapping[MetricName, Series]) -> EngineMetrics:
     """The figures of a page in Prometheus' text format; ``series``: the engine's names of them."""
     values: dict[str, float] = {}
-    for name, labels, value in _samples(page):
+    for name, labels, value in page_samples(page):
         for field, wanted in series.items():
             if name == wanted.name and wanted.labels.items() <= labels.items():
                 values[field] = max(value, values.get(field, value))
@@ -65,20 +62,8 @@ def balancedness(page: str, series: str) -> dict[str, float]:
     """
     sums: dict[str, float] = {}
     passes: dict[str, float] = {}
-    for name, labels, value in _samples(page):
+    for name, labels, value in page_samples(page):
         into = {f"{series}_sum": sums, f"{series}_count": passes}.get(name)
         if into is not None and (mode := labels.get("forward_mode")):
             into[mode] = into.get(mode, 0.0) + value
     return {mode: round(sums[mode] / n, 4) for mode, n in sorted(passes.items()) if n > 0 and mode in sums}
-
-
-def _samples(page: str) -> Iterator[tuple[str, dict[str, str], float]]:
-    for line in page.splitlines():
-        match = None if line.startswith("#") else _SAMPLE.match(line)
-        if match is None:
-            continue
-        try:
-            value = float(match["value"])
-        except ValueError:
-            continue
-        yield match["name"], dict(_LABEL.findall(match["labels"] or "")), value

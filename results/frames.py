@@ -63,6 +63,8 @@ def measurements(store: Store, cycle_id: str | None = None) -> DataFrame:
         output_tok_s_se: standard error of output_tok_s within the run, tokens/s.
         output_tok_s_per_gpu: output tokens/s per GPU of the whole deployment.
         tok_s_per_user: output tokens/s that one user sees, 1000 / tpot_ms_mean.
+        gpu_power_w, output_tok_per_joule: of all GPUs of the deployment; missing where GPUs were not sampled.
+        telemetry.NAME: fields of :class:`~wideloop.results.telemetry.LevelTelemetry`, where GPUs were sampled.
         error_rate: share of the requests that failed, 0 to 1.
         valid: every gate passed; gates_failed: names of those that did not, with "; " between them.
 
@@ -70,7 +72,7 @@ def measurements(store: Store, cycle_id: str | None = None) -> DataFrame:
         >>> frame = measurements(store, "cycle-7")
         >>> frame[frame.valid].plot.scatter("tok_s_per_user", "output_tok_s_per_gpu")
     """
-    fields = [name for name in Measurement.model_fields if name != "gates"]
+    fields = [name for name in Measurement.model_fields if name not in ("gates", "telemetry")]
     return _frame([_row(m) for m in store.measurements(cycle_id=cycle_id)], [*fields, *_DERIVED])
 
 
@@ -101,7 +103,8 @@ _DERIVED = ("output_tok_s_per_gpu", "tok_s_per_user", "error_rate", "valid", "ga
 def _row(measurement: Measurement) -> dict[str, Any]:
     derived = {name: getattr(measurement, name) for name in _DERIVED if name != "gates_failed"}
     failed = "; ".join(gate.name for gate in measurement.gates if not gate.ok)
-    return measurement.model_dump(exclude={"gates"}) | derived | {"gates_failed": failed}
+    nested = {"gates"} if measurement.telemetry else {"gates", "telemetry"}
+    return measurement.model_dump(exclude=nested) | derived | {"gates_failed": failed}
 
 
 def _frame(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> DataFrame:

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+from wideloop.results.telemetry.figures import LevelTelemetry
 
 #: Why something was measured.
 Purpose = Literal["baseline", "trial", "repeat", "benchmark", "experts"]
@@ -85,7 +86,12 @@ class Measurement(LevelFigures):
     gpus: int
     decode_gpus: int
     gates: tuple[Gate, ...] = ()
-    artefact: str = Field("", description="URI of the folder with the load generator's files")
+    artefact: str = Field("", description="URI of the folder with the load generator's files, logs and manifests")
+    gpu_power_w: float | None = Field(
+        None, description="of all GPUs of the deployment; None: not known of each of them"
+    )
+    output_tok_per_joule: float | None = Field(None, description="output_tok_s / gpu_power_w, over the same stretch")
+    telemetry: LevelTelemetry | None = Field(None, description="what GPUs and ports did meanwhile; None: not sampled")
 
     @property
     def valid(self) -> bool:

@@ -90,7 +90,7 @@ class Benchmark(TargetOperator):
 
         if measured.outcome == "infeasible":
             raise AirflowFailException(f"{self.deployment} cannot serve this workload: {measured.diagnosis}")
-        return measured.model_dump(mode="json")
+        return _without_samples(measured)
 
     def on_kill(self) -> None:
         from wideloop.operators.steps import benchmark
@@ -114,4 +114,9 @@ class BenchmarkTrial(Benchmark):
         return trial.subject(params_of(context), trial.AskedTrial.model_validate(self.asked), run_of(context))
 
     def result(self, measured: Measured) -> Any:
-        return measured.model_dump(mode="json")
+        return _without_samples(measured)
+
+
+def _without_samples(measured: Measured) -> dict[str, Any]:
+    """For XCom, which holds small documents: 100 GPUs on 5 levels would be 100 KB. The store has the telemetry."""
+    return measured.model_dump(mode="json", exclude={"measurements": {"__all__": {"telemetry"}}})

@@ -11,13 +11,17 @@ from wideloop.manifests.clients import get_load_generator
 from wideloop.manifests.diagnosis import Diagnosis
 from wideloop.manifests.engines import get_engine
 from wideloop.manifests.errors import ClientFailed, DeploymentFailed, TargetError
+from wideloop.manifests.telemetry import FOLDER as TELEMETRY
+from wideloop.manifests.telemetry import SUFFIXES, with_sampler
 from wideloop.manifests.workload import Workload
+from wideloop.operators.steps.evidence import telemetry_figures, telemetry_sources
 from wideloop.operators.steps.plan import gpus
 from wideloop.operators.steps.run import Run, artefacts, end_stage, open_store
 from wideloop.operators.targets import open_target
 from wideloop.operators.targets.base import ClientStatus, Target
 from wideloop.results.benchmark import gates, read_levels
 from wideloop.results.records import LevelFigures, Measurement, Purpose
+from wideloop.results.telemetry import read_samples
 from wideloop.tuning.memory import GIB, worker_memory
 
 #: Seconds that an engine may take to finish its running requests before its cache can be flushed.
@@ -120,7 +124,10 @@ def begin(subject: Subject) -> None:
         out_dir=target.client_dir(subject.deployment, subject.client),
         cache_dir=target.client_cache_dir,
     )
-    target.run_client(subject.deployment, subject.client, command, generator.environment)
+    sampled = with_sampler(
+        command, telemetry_sources(target, spec), target.client_dir(subject.deployment, subject.client)
+    )
+    target.run_client(subject.deployment, subject.client, sampled, generator.environment)
 
 
 def finish(subject: Subject, run: Run) -> Measured:
@@ -158,7 +165,8 @@ def stop(subject: Subject) -> None:
 def _measurements(subject: Subject, run: Run, target: Target, client: ClientStatus) -> tuple[Measurement, ...]:
     spec = target.spec(subject.deployment)
     generator = get_load_generator(subject.workload.client)
-    folder = target.collect(subject.deployment, subject.client, generator.result_suffixes)
+    suffixes = (*generator.result_suffixes, *SUFFIXES) if generator.result_suffixes else ()
+    folder = target.collect(subject.deployment, subject.client, suffixes)
     # Before the exit status is looked at: the files say more about a client that failed.
     levels = read_levels(folder, subject.workload, client.log_tail)
     if client.state != "succeeded":
@@ -169,10 +177,11 @@ def _measurements(subject: Subject, run: Run, target: Target, client: ClientStat
     uris = [
         keep.put_file(file, *parts, *file.relative_to(folder).parts)
         for file in sorted(folder.rglob("*"))
-        if file.is_file() and generator.keeps(file.name)
+        if file.is_file() and (file.parent.name == TELEMETRY or generator.keeps(file.name))
     ]
     artefact = uris[0].rsplit(subject.deployment, 1)[0] + subject.deployment if uris else ""
     every, decoding = gpus(spec)
+    samples = read_samples(folder)
     return tuple(
         Measurement(
             cycle_id=run.cycle_id,
@@ -192,6 +201,7 @@ def _measurements(subject: Subject, run: Run, target: Target, client: ClientStat
             gates=gates(level, subject.workload),
             artefact=artefact,
             **level.model_dump(include=set(LevelFigures.model_fields)),
+            **telemetry_figures(level, samples, every),
         )
         for level in levels
     )
@@ -207,6 +217,7 @@ def summary(measured: Measured) -> str:
         "output_tok_s": round(top.output_tok_s, 1),
         "ttft_p99_ms": round(top.ttft_ms_p99),
         "tpot_p99_ms": round(top.tpot_ms_p99, 1),
+        "output_tok_per_joule": round(top.output_tok_per_joule, 3) if top.output_tok_per_joule else None,
         "gates": "passed" if top.valid else [g.name for g in top.gates if not g.ok],
     }
     return ("SIMULATED " if top.simulated else "") + json.dumps(numbers)

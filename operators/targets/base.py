@@ -21,6 +21,7 @@ from wideloop.manifests.engines import get_engine
 from wideloop.manifests.engines.base import Command, Component, Engine
 from wideloop.manifests.findings import Finding
 from wideloop.manifests.frozen import Frozen
+from wideloop.manifests.telemetry import TelemetrySources
 from wideloop.operators.settings import Settings
 
 
@@ -278,6 +279,10 @@ class Target(ABC):
     @abstractmethod
     def endpoints(self, name: str) -> Endpoints:
         """Where the deployment can be reached from a client on the target."""
+
+    def telemetry(self, name: str) -> TelemetrySources:  # noqa: ARG002
+        """What can be sampled of a deployment from where its clients run: nothing, where nothing is known of."""
+        return TelemetrySources()
 
     @abstractmethod
     def client_dir(self, name: str, client: str) -> str:

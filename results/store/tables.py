@@ -159,6 +159,10 @@ measurement = Table(
     Column("duration_s", Float, nullable=False),
     Column("gates", JSON, nullable=False),
     Column("artefact", Text, nullable=False),
+    Column("gpu_power_w", Float),
+    Column("output_tok_per_joule", Float),
+    # none_as_null: a missing document is SQL's NULL, as in rows of older versions, and not JSON's.
+    Column("telemetry", JSON(none_as_null=True)),
     Column("started_at", UtcDateTime, nullable=False),
     Column("ended_at", UtcDateTime, nullable=False),
 )

@@ -62,6 +62,10 @@ def _entry(
             field: mean_and_interval([getattr(m, field) for m in values.values()])
             for field in ("output_tok_s", "output_tok_s_per_gpu", "ttft_ms_p50", "tpot_ms_p50", "tpot_ms_p99")
         },
+        **{
+            field: mean_and_interval([v for m in values.values() if (v := getattr(m, field)) is not None])
+            for field in ("gpu_power_w", "output_tok_per_joule")
+        },
         "start_s": mean_and_interval([r.start_s for r in visits if r.start_s is not None]),
         "capture_s": mean_and_interval([r.engine.capture_s for r in visits if r.engine.capture_s is not None]),
         "gpu_minutes": sum(r.gpu_minutes for r in visits),

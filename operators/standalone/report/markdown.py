@@ -60,10 +60,11 @@ def _proof(proof: dict[str, Any]) -> str:
 
 def _configurations(report: dict[str, Any]) -> str:
     usual, further = _dimensions(report)
+    powered = _has_power(report["configurations"])
     columns = [
         "configuration", *(d.short for d in usual), "balancedness", "output tok/s", "gain over default", "TTFT p50 ms",
-        "TPOT p50 ms", "TPOT p99 ms", "weights / KV / graphs GiB", "start s", "capture s", "GPU-min",
-        *(d.short for d in further),
+        "TPOT p50 ms", "TPOT p99 ms", *(("tok/J", "GPU power W") if powered else ()),
+        "weights / KV / graphs GiB", "start s", "capture s", "GPU-min", *(d.short for d in further),
     ]  # fmt: skip
     rows = []
     for c in report["configurations"]:
@@ -72,7 +73,8 @@ def _configurations(report: dict[str, Any]) -> str:
         rows.append((
             c["name"], *_knobs(knobs, usual), _balancedness(c["balancedness"]), interval(c["output_tok_s"]),
             _gain(gain), interval(c["ttft_ms_p50"]), interval(c["tpot_ms_p50"], 1), interval(c["tpot_ms_p99"], 1),
-            memory, interval(c["start_s"], 1), interval(c["capture_s"], 1), number(c["gpu_minutes"], 1),
+            *((interval(c["output_tok_per_joule"], 2), interval(c["gpu_power_w"])) if powered else ()), memory,
+            interval(c["start_s"], 1), interval(c["capture_s"], 1), number(c["gpu_minutes"], 1),
             *_knobs(knobs, further),
         ))  # fmt: skip
     return "## Configurations, repeated in turns\n\n" + table(columns, rows) if rows else ""
@@ -112,19 +114,35 @@ def _throughput(trial: dict[str, Any]) -> str:
     return number(trial["output_tok_s"]) + ("" if standard_error is None else f" ± {number(standard_error)}")
 
 
+def _has_power(rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether GPUs were sampled; reports of older versions have no such figures."""
+    return any(row.get("output_tok_per_joule") is not None for row in rows)
+
+
+def _power(trial: dict[str, Any]) -> tuple[str, str, str]:
+    """Tokens per joule, watts, and the GPUs' mean utilisation with its standard deviation over the GPUs."""
+    mean, deviation = trial["utilisation"], trial["utilisation_sd"]
+    scatter = "" if deviation is None else f" ± {deviation:.1%}"
+    use = "-" if mean is None else f"{mean:.0%}{scatter}"
+    return number(trial["output_tok_per_joule"], 2), number(trial["gpu_power_w"]), use
+
+
 def _trials(report: dict[str, Any]) -> str:
     trials = report["trials"]
     usual, further = _dimensions(report)
+    powered = _has_power(trials)
     estimated = any(t.get("output_tok_s_se") is not None for t in trials)
     columns = [
         "trial", "why", *(d.short for d in usual), "outcome",
-        f"output tok/s{' ± standard error within the run' if estimated else ''}", "TPOT p50 ms", "KV tokens",
-        "eager steps", "start s", "ours s", *(d.short for d in further),
+        f"output tok/s{' ± standard error within the run' if estimated else ''}", "TPOT p50 ms",
+        *(("tok/J", "GPU power W", "GPU use") if powered else ()),
+        "KV tokens", "eager steps", "start s", "ours s", *(d.short for d in further),
     ]  # fmt: skip
     rows = [
         (
             t["number"], t["why"], *_knobs(t, usual), t["outcome"] + (f": {t['reason']}" if t["reason"] else ""),
-            _throughput(t), number(t["tpot_ms_p50"], 1), number(t["kv_tokens"]), number(t["eager_decode_passes"]),
+            _throughput(t), number(t["tpot_ms_p50"], 1), *(_power(t) if powered else ()),
+            number(t["kv_tokens"]), number(t["eager_decode_passes"]),
             number(t["start_s"], 1), number(t["ours_s"], 1), *_knobs(t, further),
         )
         for t in trials

@@ -20,6 +20,7 @@ from wideloop.operators.steps.experts.place import recorded
 from wideloop.operators.steps.plan import open_study
 from wideloop.operators.steps.run import Run, artefacts, open_store
 from wideloop.results.experts.proofs import kept_proofs
+from wideloop.results.records import Measurement
 from wideloop.tuning.space import values_shown
 from wideloop.tuning.study import TuningStudy
 
@@ -35,6 +36,7 @@ def write_report(params: Mapping[str, Any], run: Run, folder: Path) -> dict[str,
     with open_store() as store:
         cycle = store.cycle(run.cycle_id)
         recommendation = store.recommendation(run.cycle_id)
+        measurements = store.measurements(cycle_id=run.cycle_id)
     hardware = request.hardware_profile
     report = {
         "cycle_id": run.cycle_id,
@@ -50,6 +52,7 @@ def write_report(params: Mapping[str, Any], run: Run, folder: Path) -> dict[str,
         "dimensions": searched,
         "configurations": configurations(visits, best.number if best else None, balancedness(run, visits), searched),
         "trials": [_trial(row, searched) for row in visits if row.purpose in ("baseline", "trial")],
+        "levels": [_level(m) for m in measurements],
         "memory_model": memory_errors(folder, hardware),
         "performance_model": performance_errors(folder, hardware),
         "cost": _cost(visits, study),
@@ -61,6 +64,7 @@ def write_report(params: Mapping[str, Any], run: Run, folder: Path) -> dict[str,
 
 def _trial(row: Row, searched: Sequence[str]) -> dict[str, Any]:
     measurement = row.measurement
+    telemetry = measurement.telemetry if measurement else None
     return {
         "number": row.trial_number if row.trial_number is not None else row.label,
         "why": row.why or row.purpose,
@@ -70,11 +74,21 @@ def _trial(row: Row, searched: Sequence[str]) -> dict[str, Any]:
         "output_tok_s": measurement.output_tok_s if measurement else None,
         "output_tok_s_se": measurement.output_tok_s_se if measurement else None,
         "tpot_ms_p50": measurement.tpot_ms_p50 if measurement else None,
+        "gpu_power_w": measurement.gpu_power_w if measurement else None,
+        "output_tok_per_joule": measurement.output_tok_per_joule if measurement else None,
+        "utilisation": telemetry.utilisation if telemetry else None,
+        "utilisation_sd": telemetry.utilisation_sd if telemetry else None,
         "kv_tokens": row.engine.kv_tokens,
         "eager_decode_passes": row.engine.eager_decode_passes,
         "start_s": row.start_s,
         "ours_s": row.ours_s,
     }
+
+
+def _level(measured: Measurement) -> dict[str, Any]:
+    """What GPUs and network did at one level, with what it was measured for."""
+    fields = {"purpose", "label", "trial_number", "repeat", "concurrency", "output_tok_s", "gpu_power_w"}
+    return measured.model_dump(mode="json", include=fields | {"output_tok_per_joule", "telemetry"})
 
 
 def _cost(visits: Sequence[Row], study: TuningStudy) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from wideloop.manifests.engines import get_engine
 from wideloop.manifests.engines.base import Command, Component, Engine
 from wideloop.manifests.errors import ApiRefused, ApiUnreachable, TargetError
 from wideloop.manifests.findings import Finding
+from wideloop.manifests.telemetry import TelemetrySources
 from wideloop.operators.settings import Settings
 from wideloop.operators.targets.base import (
     ClientStatus,
@@ -265,6 +266,14 @@ class KubernetesTarget(Target):
         folders = [f"{role(p)}/{p['metadata']['name']}" for p in self.platform.group_of(snapshot.engine_pods, leader)]
         files = [file for folder in folders for file in self._files(name).fetch(folder, recorder.suffix)]
         return sorted(files, key=lambda file: file.stat().st_mtime)
+
+    def telemetry(self, name: str) -> TelemetrySources:
+        """The exporters that the settings name, of the nodes that the deployment's workers run on."""
+        snapshot = view.look(self._cluster.api, self._cluster.options, self.platform, name)
+        workers = [pod for pod in snapshot.engine_pods if role(pod) != "frontend"]
+        hosts = sorted({ip for pod in workers if (ip := pod.get("status", {}).get("hostIP"))})
+        named = self._settings.telemetry.sources(hosts)
+        return named.changed(pods=tuple(pod["metadata"]["name"] for pod in workers)) if named.dcgm else named
 
     def delete(self, name: str) -> None:
         self._deployments.delete(name, self._files(name))

@@ -17,6 +17,7 @@ from wideloop.manifests.engines import get_engine
 from wideloop.manifests.engines.base import Command, Engine
 from wideloop.manifests.errors import TargetBusy, TargetError
 from wideloop.manifests.findings import Finding
+from wideloop.manifests.telemetry import TelemetrySources
 from wideloop.operators.settings import Settings
 from wideloop.operators.targets.base import ClientStatus, Endpoints, Image, Owned, Owner, Status, Target, Weights
 from wideloop.operators.targets.files import write_whole
@@ -268,6 +269,12 @@ class LocalTarget(Target):
             return []
         folder = self._state.component(name, component).folder
         return sorted(folder.rglob(recorder.files), key=lambda p: p.stat().st_mtime)
+
+    def telemetry(self, name: str) -> TelemetrySources:
+        """This host's GPUs by NVML, unless a DCGM exporter is named; and the pages of the exporters that are."""
+        named = self._settings.telemetry.sources(hosts=(HOST,))
+        uuids = tuple(gpu.uuid for gpu in gpus.read()[: self.spec(name).gpus])
+        return named.changed(gpus=uuids, nvml=bool(uuids) and not named.dcgm)
 
     def delete(self, name: str) -> None:
         with self._state.locked(name):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import contextlib
 import io
+import json
 import re
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from wideloop.operators.settings import settings
 from wideloop.results import frames
 from wideloop.results.store import Store
+from wideloop.results.telemetry import GpuFigures, LevelTelemetry
 
 from tests.unit.results import factory
 
@@ -114,3 +116,15 @@ def test_the_example_of_the_documentation_runs(two_cycles: Store, tmp_path: Path
         assert "287.3" in output.getvalue()
     finally:
         settings.cache_clear()
+
+
+def test_telemetry_is_one_column_per_figure_where_gpus_were_sampled(sqlite_store: Store) -> None:
+    owner = factory.seed(sqlite_store)
+    assert not [c for c in frames.measurements(sqlite_store).columns if c.startswith("telemetry")]
+    gpus = [GpuFigures(gpu=f"GPU-{i}", host="n", readings=9, power_w=500.0) for i in range(2)]
+    telemetry = LevelTelemetry(seconds=10, gpus=tuple(gpus), utilisation=0.9, power_w=1000)
+    sqlite_store.put(factory.measurement(owner, label="sampled", gpu_power_w=1000, telemetry=telemetry))
+    frame = frames.measurements(sqlite_store).set_index("label")
+    assert frame["telemetry.utilisation"]["sampled"] == 0.9
+    assert json.loads(frame["telemetry.gpus"]["sampled"])[1]["gpu"] == "GPU-1"
+    assert frame["gpu_power_w"].notna().sum() == 1

@@ -39,6 +39,22 @@ def test_the_standard_error_of_a_throughput_is_beside_it_where_it_was_estimated(
     assert "| 3,702 ± 22 |" in trials
 
 
+def test_tokens_per_joule_are_beside_the_throughput_where_gpus_were_sampled():
+    report = json.loads((DOCS / "tuned" / "report.json").read_text())
+    assert "tok/J" not in markdown(report)
+    unknown = dict.fromkeys(("output_tok_per_joule", "gpu_power_w", "utilisation", "utilisation_sd"))
+    for row in (*report["trials"], *report["configurations"]):
+        row |= unknown
+    report["trials"][0] |= {
+        "output_tok_per_joule": 3.456, "gpu_power_w": 1071.4, "utilisation": 0.97, "utilisation_sd": 0.012
+    }  # fmt: skip
+    report["configurations"][0] |= {"output_tok_per_joule": (3.4, 0.1), "gpu_power_w": (1080.0, 12.0)}
+    text = markdown(report)
+    assert "| 3.46 | 1,071 | 97% ± 1.2% |" in text.split("## Trials")[1]
+    assert "| 3.40 ± 0.10 | 1,080 ± 12 |" in text.split("## Configurations")[1]
+    assert "| - | - | - |" in text.split("## Trials")[1]
+
+
 @pytest.fixture
 def unpacked(wideloop_home: Path) -> None:
     """What was kept of both cycles, but for logs and the client's files; the host's own paths are not here."""
