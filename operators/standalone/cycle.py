@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import sys
@@ -11,6 +12,7 @@ from wideloop.manifests.errors import Refused, WideloopError
 from wideloop.operators.request import Request
 from wideloop.operators.standalone.budget import Budget, OutOfTime
 from wideloop.operators.standalone.driver import Driver
+from wideloop.operators.standalone.log import log_to_file
 from wideloop.operators.standalone.report import write_report
 from wideloop.operators.steps.run import Run
 
@@ -29,7 +31,7 @@ def run_cycle(request: Path, name: str, budget_s: float | None = None, report: P
         request: a JSON object of parameters, named as in the trigger form.
         name: of the cycle; the same name continues it.
         budget_s: seconds this call may take, None for no limit.
-        report: folder for report.md and report.json.
+        report: folder for report.md, report.json and driver.log.
 
     Returns:
         The exit status: 0 when the cycle is complete, 75 when the budget ended before, 1 when it failed.
@@ -42,17 +44,18 @@ def run_cycle(request: Path, name: str, budget_s: float | None = None, report: P
         return 1
     run = Run(dag_id=DAG_ID, run_id=name)
     status = 1
-    try:
-        driver = Driver(params, run, Budget(budget_s), warm_up=not wanted.simulated)
+    with log_to_file(report / "driver.log") if report is not None else contextlib.nullcontext():
         try:
-            status = _drive(driver)
+            driver = Driver(params, run, Budget(budget_s), warm_up=not wanted.simulated)
+            try:
+                status = _drive(driver)
+            finally:
+                driver.clean_up()
+        except WideloopError as problem:
+            log.error(problem)
         finally:
-            driver.clean_up()
-    except WideloopError as problem:
-        print(problem, file=sys.stderr)
-    finally:
-        if report is not None:
-            write_report(params, run, report)
+            if report is not None:
+                write_report(params, run, report)
     return status
 
 

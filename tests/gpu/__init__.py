@@ -1,0 +1,1 @@
+"""What is run by hand on a host with GPUs (docs/gpu.md); nothing here is collected by pytest."""
