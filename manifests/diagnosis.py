@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import field_validator
+from wideloop.manifests.frozen import Frozen
+from wideloop.manifests.plain_text import plain
 
 FailureKind = Literal[
     "out_of_memory",
@@ -19,17 +21,16 @@ FailureKind = Literal[
 ]
 
 
-class Diagnosis(BaseModel):
-    """The cause of a failure. Only ``out_of_memory`` says something about the configuration that was tried.
+class Diagnosis(Frozen):
+    """The cause of a failure, as plain text.
 
     Attributes:
         component: the process or pod that failed, e.g. ``decode-0``.
         deficit_gib: memory missing per GPU in GiB where the log states it, else None.
         log_tail: the last lines of the component's log.
         action: what the user can do about it.
+        infeasible: a limit of the engine other than memory that this configuration exceeds wherever it runs.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     kind: FailureKind
     component: str
@@ -37,6 +38,18 @@ class Diagnosis(BaseModel):
     action: str
     deficit_gib: float | None = None
     log_tail: tuple[str, ...] = ()
+    infeasible: bool = False
+
+    @field_validator("message", "log_tail")
+    @classmethod
+    def _is_plain(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        """Engines colour their logs, and their text is shown in terminals and on pages."""
+        return plain(value) if isinstance(value, str) else tuple(map(plain, value))
+
+    @property
+    def lies_in_configuration(self) -> bool:
+        """Whether the configuration that was tried is the cause: any other trial of it would end in the same way."""
+        return self.infeasible or self.kind == "out_of_memory"
 
     def __str__(self) -> str:
         tail = "".join(f"\n    | {line}" for line in self.log_tail)

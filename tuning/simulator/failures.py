@@ -42,6 +42,8 @@ def lines(stage: OomStage, memory: WorkerMemory, gpu: GpuSpec, fraction: float) 
     elif stage == "warm_up":
         yield "torch.distributed.DistBackendError: NCCL error in: ProcessGroupNCCL.cpp, unhandled cuda error"
         yield "ncclUnhandledCudaError: Call to CUDA function failed."
+        yield "Last error:"
+        yield f"Failed to CUDA calloc {round(memory.deficit_gib * 1024**3)} bytes"
         yield "Waiting 60.0 seconds for CUDA coredumps before exiting. (simulated: not waiting)"
     else:
         yield f"torch.OutOfMemoryError: {out_of_memory}"

@@ -121,11 +121,11 @@ def test_every_repaired_architecture_has_a_class_that_repairs_it():
     ("log", "kind", "message", "deficit"),
     [
         ("capture", "out_of_memory", "capturing", 13.69 / 1024),
-        ("load", "out_of_memory", "under load", 51.75 / 1024),
-        ("nccl", "out_of_memory", "NCCL", None),
-        ("no_kv", "out_of_memory", "above 0.138", None),
-        ("indivisible", "bad_configuration", "refused its configuration", None),
-        ("rebalance", "crashed", "no known cause", None),
+        ("load", "out_of_memory", "out of GPU memory", 51.75 / 1024),
+        ("nccl", "out_of_memory", "out of GPU memory", 0.25),
+        ("no_kv", "out_of_memory", "above 0.138", 0.038 * 137.71),
+        ("indivisible", "bad_configuration", "divided by its layout", None),
+        ("rebalance", "crashed", "AttributeError: 'Qwen3MoeFor", None),
     ],
 )
 def test_the_logs_of_servers_that_died_on_two_h200(log: str, kind: str, message: str, deficit: float | None):

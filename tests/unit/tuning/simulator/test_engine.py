@@ -82,13 +82,17 @@ REAL = {
         "139.80 GiB of which 18.31 MiB is free.\nException: Capture cuda graph failed: CUDA out of memory.",
         "capturing",
     ),
-    "nccl": ("torch.distributed.DistBackendError: NCCL error in: x.cpp, unhandled cuda error", "NCCL"),
+    "nccl": (
+        "torch.distributed.DistBackendError: NCCL error in: x.cpp, unhandled cuda error\n"
+        "ncclUnhandledCudaError: Call to CUDA function failed.\nLast error:\nFailed to CUDA calloc 268435456 bytes",
+        "out of GPU memory",
+    ),
     "no kv": (
         "ValueError: Loaded weights leave no GPU memory for the KV cache under --mem-fraction-static=0.1. Raise "
         "--mem-fraction-static above 0.138 (minimum viable = 1 - available/pre = 0.1379).",
         "0.138",
     ),
-    "load": ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.", "under load"),
+    "load": ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.", "out of GPU memory"),
 }
 
 
@@ -103,7 +107,8 @@ def test_real_out_of_memory_logs_are_understood(name):
 
 def test_the_missing_memory_is_read_where_the_log_states_it():
     assert SIMULATED.diagnose(DECODE, REAL["capture"][0].split("\n"), -9).deficit_gib == pytest.approx(13.69 / 1024)
-    assert SIMULATED.diagnose(DECODE, [REAL["nccl"][0]], -9).deficit_gib is None
+    assert SIMULATED.diagnose(DECODE, REAL["nccl"][0].split("\n"), -9).deficit_gib == pytest.approx(0.25)
+    assert SIMULATED.diagnose(DECODE, [REAL["load"][0]], -9).deficit_gib is None
 
 
 @pytest.mark.parametrize(("code", "text"), [(-9, "signal 9"), (1, "status 1"), (None, "unknown status")])
