@@ -86,12 +86,15 @@ class TargetOperator(BaseOperator):
         from airflow.sdk.exceptions import AirflowFailException
         from wideloop.manifests.errors import DeploymentFailed, WideloopError
         from wideloop.operators.steps.run import end_stage
+        from wideloop.operators.steps.trial import note_failure
 
         try:
             yield
         except WideloopError as error:
             if self.stage is not None:
                 end_stage(run_of(context), self.stage, "failed", str(error))
+            else:
+                note_failure(run_of(context), error)
             if isinstance(error, DeploymentFailed):
                 raise AirflowFailException(str(error)) from error
             raise

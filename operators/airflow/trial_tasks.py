@@ -30,7 +30,7 @@ def ask_study() -> dict[str, Any]:
 @task(**tasks.RETRIES)
 def apply_deployment(asked: dict[str, Any]) -> str:
     """Start the deployment of a trial; returns its name."""
-    from wideloop.manifests.errors import TargetBusy
+    from wideloop.manifests.errors import TargetBusy, WideloopError
     from wideloop.operators.steps import launch, trial
 
     context = get_current_context()
@@ -40,6 +40,9 @@ def apply_deployment(asked: dict[str, Any]) -> str:
         return launch.launch_trial(params, wanted, run_of(context), params["image"], params["model_path"])
     except TargetBusy as busy:
         raise reschedule(busy) from busy
+    except WideloopError as error:
+        trial.note_failure(run_of(context), error)
+        raise
 
 
 @task(trigger_rule="all_done", **tasks.RETRIES)

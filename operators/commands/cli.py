@@ -58,7 +58,9 @@ def demo(
     conf: dict[str, object] = {} if trials is None else {"trials": trials}
     with exit_on_error():
         try:
-            status = Demo(AirflowHome(project.home, port, host), project, Console()).run(conf, serve=not exit_)
+            status = Demo(AirflowHome(project.home, port, host), project, Console(markup=False)).run(
+                conf, serve=not exit_
+            )
         except KeyboardInterrupt as interrupt:
             raise typer.Exit(130) from interrupt
     raise typer.Exit(status)

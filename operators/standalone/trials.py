@@ -125,6 +125,7 @@ class Trials:
             )
         except WideloopError as problem:
             log.warning("%s: %s", asked_trial.label, problem)
+            trial.note_failure(run, problem)
 
     def _tell(
         self, params: Mapping[str, Any], run: Run, asked_trial: trial.AskedTrial, deployment_run: DeploymentRun

@@ -142,7 +142,7 @@ def finish(subject: Subject, run: Run) -> Measured:
     health = target.status(subject.deployment)
     if health.state == "failed" and health.diagnosis is not None:
         target.stop_client(subject.deployment, subject.client)
-        if health.diagnosis.kind == "out_of_memory":
+        if health.diagnosis.lies_in_configuration:
             return Measured(outcome="infeasible", diagnosis=health.diagnosis, client_seconds=client.seconds)
         raise DeploymentFailed(subject.deployment, health.diagnosis)
     try:

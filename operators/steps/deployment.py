@@ -51,7 +51,7 @@ def outcome(target_name: str, name: str) -> Outcome | None:
     diagnosis = status.diagnosis or Diagnosis(
         kind="crashed", component=name, message=status.reason, action="apply it again"
     )
-    if diagnosis.kind == "out_of_memory":
+    if diagnosis.lies_in_configuration:
         return Outcome(state="infeasible", diagnosis=diagnosis)
     raise DeploymentFailed(name, diagnosis)
 

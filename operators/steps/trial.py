@@ -8,7 +8,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 from wideloop.manifests.deployment import DeploymentSpec
-from wideloop.manifests.errors import WideloopError
+from wideloop.manifests.diagnosis import Diagnosis
+from wideloop.manifests.errors import DeploymentFailed, WideloopError
 from wideloop.manifests.workload import Slo, Workload
 from wideloop.operators.request import Request, RunOptions
 from wideloop.operators.steps.benchmark import Measured, Subject
@@ -20,6 +21,10 @@ from wideloop.results.records import Measurement, Trial
 from wideloop.tuning.space import Placements, Point, knobs_at, knobs_shown
 from wideloop.tuning.study import OUT_OF_MEMORY, TuningStudy
 
+#: Constraint of a configuration that exceeds a limit of the engine other than memory.
+ENGINE_LIMIT = "engine_limit"
+#: Of what a lost trial shows: an error's first lines; a log's are in the run's log.
+_LONGEST_REASON = 600
 #: Kind of the trial that stands for the configuration of the form.
 DEFAULT = "default"
 
@@ -133,6 +138,8 @@ def tell(
         return None
     request = Request.from_params(params)
     update = _tell_study(open_study(request, run), trial, request.slo, start_outcome, benchmark_result)
+    if update["state"] == "failed" and benchmark_result is None:
+        update["reason"] = _failure_reason(None, _noted(run, trial))
     spec = spec_of(trial, request, placements(run), "", "")
     record = _record(
         trial,
@@ -163,10 +170,7 @@ def _tell_study(
     """Finish the trial in the study; returns the fields of its record that say how it ended."""
     diagnosis = _diagnosis(start_outcome, result)
     if diagnosis is not None:
-        deficit = diagnosis.deficit_gib or 1.0
-        study.tell_infeasible(trial.number, deficit)
-        reason = f"out of memory: {diagnosis.message}"
-        return {"state": "infeasible", "reason": reason, "constraints": {OUT_OF_MEMORY: deficit}}
+        return _tell_infeasible(study, trial, diagnosis)
     if result is not None and (result.top.valid or _fails_requests(result.top, slo)):
         top = result.top
         constraints = violations(top, slo)
@@ -175,6 +179,17 @@ def _tell_study(
         return {"state": "complete", **value, "constraints": constraints}
     study.tell_failed(trial.number)
     return {"state": "failed", "reason": _failure_reason(result)}
+
+
+def _tell_infeasible(study: TuningStudy, trial: AskedTrial, diagnosis: Diagnosis) -> dict[str, Any]:
+    """Tell that the configuration cannot run; a limit of the engine other than memory counts as no missing memory."""
+    if diagnosis.kind != "out_of_memory":
+        study.tell_infeasible(trial.number, 0.0)
+        return {"state": "infeasible", "reason": diagnosis.message, "constraints": {ENGINE_LIMIT: 1.0}}
+    deficit = diagnosis.deficit_gib or 1.0
+    study.tell_infeasible(trial.number, deficit)
+    reason = f"out of memory: {diagnosis.message}"
+    return {"state": "infeasible", "reason": reason, "constraints": {OUT_OF_MEMORY: deficit}}
 
 
 def _seconds_by_part(start_outcome: Outcome | None, result: Measured | None) -> dict[str, float]:
@@ -199,15 +214,32 @@ def violations(measurement: Measurement, slo: Slo) -> dict[str, float]:
     }
 
 
-def _diagnosis(start_outcome: Outcome | None, result: Measured | None) -> Any:
+def _diagnosis(start_outcome: Outcome | None, result: Measured | None) -> Diagnosis | None:
     if start_outcome is not None and start_outcome.state == "infeasible":
         return start_outcome.diagnosis
     return result.diagnosis if result is not None and result.outcome == "infeasible" else None
 
 
-def _failure_reason(result: Measured | None) -> str:
+def note_failure(run: Run, error: WideloopError) -> None:
+    """Keep why the trial that this run measures may be lost: the step that tells its result knows only that it is."""
+    reason = str(error)
+    if isinstance(error, DeploymentFailed):
+        diagnosis = error.diagnosis
+        reason = f"[{diagnosis.kind}] {diagnosis.component}: {diagnosis.message} -> {diagnosis.action}"
+    with open_store() as store:
+        running = [t for t in store.trials(study=run.cycle_id) if t.dag_run_id == run.run_id and t.state == "running"]
+        store.put(*(t.model_copy(update={"reason": reason[:_LONGEST_REASON]}) for t in running))
+
+
+def _noted(run: Run, trial: AskedTrial) -> str:
+    with open_store() as store:
+        records = [t for t in store.trials(study=run.cycle_id) if t.number == trial.number]
+    return next((t.reason for t in records if t.dag_run_id == run.run_id), None) or ""
+
+
+def _failure_reason(result: Measured | None, noted: str = "") -> str:
     if result is None:
-        return "the deployment or its benchmark failed; see the run's log"
+        return noted or "its tasks ended without an error: they were killed, or marked by hand"
     failed = "; ".join(f"{g.name} = {g.value} (limit {g.limit})" for g in result.top.gates if not g.ok)
     return f"the measurement is invalid (gate failed): {failed}"
 

@@ -58,7 +58,8 @@ class Progress:
     def _print_once(self, line: str) -> None:
         if line and not self._console.is_terminal and line not in self._printed:
             self._printed.add(line)
-            self._console.print(f"{self._elapsed()}  {line}", highlight=False, soft_wrap=True)
+            # The text of engines is shown as it is: `[/usr/lib/...]` in a stack is no markup.
+            self._console.print(f"{self._elapsed()}  {line}", highlight=False, soft_wrap=True, markup=False)
 
     def _elapsed(self) -> str:
         return duration(time.monotonic() - self._began)
@@ -67,7 +68,7 @@ class Progress:
         rows = Table.grid(padding=(0, 2))
         for stage in self._snapshot.stages:
             sign, style = _SIGNS[stage.state]
-            rows.add_row(Text(sign, style), stage.name, Text(_took(stage), "dim"), Text(stage.detail, "dim"))
+            rows.add_row(Text(sign, style), Text(stage.name), Text(_took(stage), "dim"), Text(stage.detail, "dim"))
         parts: list[RenderableType] = [rows] if self._snapshot.stages else []
         lines = (self._snapshot.trials_line(), self._snapshot.repeats_line())
         parts.extend(Text(f"   {line}") for line in lines if line)

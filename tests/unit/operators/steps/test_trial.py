@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from wideloop.manifests.diagnosis import Diagnosis
+from wideloop.manifests.errors import DeploymentFailed
 from wideloop.operators.request import Request
 from wideloop.operators.steps import trial
 from wideloop.operators.steps.benchmark import Measured
@@ -77,6 +79,27 @@ def test_running_out_of_memory_is_knowledge_and_no_failure(cycle: Path, when: st
     assert result.outcome == "infeasible" and result.constraints["oom_gib"] == 2.5 and study().best() is None
 
 
+def test_a_limit_of_the_engine_is_infeasible_without_being_told_as_missing_memory(cycle: Path) -> None:
+    asked = trial.ask(PARAMS, RUN)
+    limit = Diagnosis(
+        kind="bad_configuration", component="decode-0", message="more tokens", action="lower", infeasible=True
+    )
+    record = trial.tell(PARAMS, asked, RUN, Outcome(state="infeasible", diagnosis=limit), None)
+    assert record is not None and record.state == "infeasible" and "oom_gib" not in record.constraints
+    (result,) = study().results()
+    assert result.outcome == "infeasible" and result.constraints["oom_gib"] <= 0.001
+
+
+def test_a_lost_trial_shows_the_cause_that_an_earlier_task_found(cycle: Path) -> None:
+    asked = trial.ask(PARAMS, RUN)
+    lost = Diagnosis(kind="node_lost", component="decode-0", message="an ECC fault", action="Cordon", log_tail=("x",))
+    trial.note_failure(RUN, DeploymentFailed("trial-1", lost))
+    trial.note_failure(trial_run("another"), DeploymentFailed("trial-2", lost.changed(message="elsewhere")))
+    with pytest.raises(trial.TrialFailed, match="an ECC fault"):
+        trial.tell(PARAMS, asked, RUN, None, None)
+    assert stored(asked.number).reason == "[node_lost] decode-0: an ECC fault -> Cordon"
+
+
 def test_an_infeasible_deployment_whose_benchmark_did_not_run_is_infeasible(cycle: Path) -> None:
     asked = trial.ask(PARAMS, RUN)
     record = trial.tell(PARAMS, asked, RUN, INFEASIBLE, None)
@@ -93,7 +116,7 @@ def test_a_deficit_the_log_does_not_state_still_violates(cycle: Path) -> None:
 def test_when_nothing_was_learned_the_run_fails_and_the_point_is_asked_again(cycle: Path, what: str) -> None:
     asked = trial.ask(PARAMS, RUN)
     result = measured(9000.0, gates=(gate(False),)) if what == "not to be believed" else None
-    with pytest.raises(trial.TrialFailed, match="client kept up" if result else "see the run's log"):
+    with pytest.raises(trial.TrialFailed, match="client kept up" if result else "killed, or marked by hand"):
         trial.tell(PARAMS, asked, RUN, READY if result else None, result)
     assert stored(asked.number).state == "failed" and stored(asked.number).value is None
     assert study().results() == []

@@ -90,6 +90,16 @@ def test_a_log_gets_each_change_once() -> None:
     ]
 
 
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_stack_of_an_engine_is_shown_as_text(terminal: bool) -> None:
+    detail = "[crashed] decode-0:\n    | #3 in raise () [/usr/lib/libc.so.6] [bold]x[/bold]"
+    stage = Stage(cycle_id="c", name="baseline", state="failed", detail=detail, started_at=NOW, ended_at=NOW)
+    out = io.StringIO()
+    with Progress(Console(file=out, width=200, force_terminal=terminal)) as progress:
+        progress.show(Snapshot(stages=(stage,)))
+    assert "[/usr/lib/libc.so.6] [bold]x[/bold]" in out.getvalue()
+
+
 def test_the_recommendation_says_what_how_much_how_sure_and_that_it_is_simulated() -> None:
     text = text_of(summary.recommendation(Snapshot(recommendation=recommended())))
     assert "Recommended: trial 4 (simulated" in text
