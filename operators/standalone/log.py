@@ -13,13 +13,16 @@ from pathlib import Path
 
 
 def log_to_terminal(level: int = logging.INFO) -> None:
-    """Show this project's log lines on standard output, as bare messages; calling it again changes nothing more."""
+    """Show log lines as bare messages, errors on standard error; calling it again changes nothing more."""
     logger = logging.getLogger("wideloop")
     logger.setLevel(level)
     if not any(isinstance(handler, logging.StreamHandler) for handler in logger.handlers):
-        handler = logging.StreamHandler(sys.stdout)
-        handler.setFormatter(logging.Formatter("%(message)s"))
-        logger.addHandler(handler)
+        lines, errors = logging.StreamHandler(sys.stdout), logging.StreamHandler(sys.stderr)
+        lines.addFilter(lambda record: record.levelno < logging.ERROR)
+        errors.setLevel(logging.ERROR)
+        for handler in (lines, errors):
+            handler.setFormatter(logging.Formatter("%(message)s"))
+            logger.addHandler(handler)
         # Where Airflow is installed, importing it gives the root logger a handler too: lines would appear twice.
         logger.propagate = False
 
