@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Iterable
 from typing import Any, Literal
 
+from pydantic import ValidationError
 from wideloop.manifests.frozen import Frozen
 
 
@@ -32,4 +33,24 @@ def unknown(field: str, value: str, choices: Iterable[str]) -> Finding:
         value=value,
         rule="is not known",
         suggestion=f"{hint}Known: {', '.join(names)}",
+    )
+
+
+def invalid(error: ValidationError, prefix: str = "") -> list[Finding]:
+    """The findings of values that a model refused, each with its field's path below ``prefix``.
+
+    Args:
+        prefix: where the values come from, e.g. a file.
+    """
+    return [_invalid(one, prefix) for one in error.errors()]
+
+
+def _invalid(one: Any, prefix: str) -> Finding:
+    path = ".".join(map(str, one["loc"]))
+    value = None if one["type"] == "missing" else one["input"]
+    return Finding(
+        field=f"{prefix}: {path}" if prefix else path,
+        value=value if isinstance(value, str | int | float | bool | None) else repr(value)[:200],
+        rule=one["msg"],
+        suggestion="Add it" if one["type"] == "missing" else "Correct it",
     )

@@ -33,4 +33,6 @@ class Frozen(BaseModel):
         unknown = update.keys() - type(self).model_fields.keys()
         if unknown:
             raise TypeError(f"{type(self).__name__} has no field {', '.join(sorted(unknown))}")
-        return type(self).model_validate({**dict(self), **update})
+        # Defaults stay defaults: an overlay of a provider replaces only what was never set.
+        given = {name: value for name, value in self if name in self.model_fields_set}
+        return type(self).model_validate({**given, **update})

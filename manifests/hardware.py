@@ -9,6 +9,7 @@ from wideloop.manifests.frozen import Frozen
 
 Role = Literal["prefill", "decode", "aggregated"]
 Vendor = Literal["nvidia", "amd"]
+Arch = Literal["amd64", "arm64"]
 #: Kubernetes resource names of the vendors' device plugins.
 RESOURCES: dict[Vendor, str] = {"nvidia": "nvidia.com/gpu", "amd": "amd.com/gpu"}
 
@@ -19,7 +20,8 @@ class GpuSpec(Frozen):
     ``memory_gib`` is the total that the driver reports, ``usable_gib`` the rest after a CUDA context is
     created (SGLang's base for ``mem_fraction_static``). ``device_name`` is the name that CUDA reports, with
     ``_`` for spaces: kernel configurations are filed under it. ``vendor`` decides which engines run on it, ``resource``
-    is the name under which Kubernetes' device plugin counts it; left out, it is the vendor's usual one.
+    is the name under which Kubernetes' device plugin counts it; left out, it is the vendor's usual one. ``arch`` is the
+    architecture of the host's CPU, as Kubernetes and images name it.
     """
 
     name: str
@@ -32,6 +34,7 @@ class GpuSpec(Frozen):
     device_name: str = ""
     vendor: Vendor = "nvidia"
     resource: str = RESOURCES["nvidia"]
+    arch: Arch = "amd64"
     source: str
 
     @model_validator(mode="before")
@@ -43,9 +46,9 @@ class GpuSpec(Frozen):
 
     @model_serializer(mode="wrap")
     def _unusual_only(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out the values of every NVIDIA GPU: specs from before these fields existed keep their fingerprints."""
+        """Leave out the usual values: specs from before these fields existed keep their fingerprints."""
         fields: dict[str, Any] = handler(self)
-        for name in ("vendor", "resource"):
+        for name in ("vendor", "resource", "arch"):
             if fields.get(name) == type(self).model_fields[name].default:
                 del fields[name]
         return fields
@@ -76,7 +79,7 @@ class HardwareProfile(Frozen):
     fabric: str = Field(description="between nodes: InfiniBand, RoCE, NVLink, none")
     fabric_gb_s: float = Field(ge=0, description="between nodes, per GPU, one direction, 1e9 bytes/s")
     rdma_resource: str | None = Field(None, description="Kubernetes resource name of the RDMA device")
-    provider: str | None = Field(None, description="provider overlay: coreweave, gke, gke-a4, dgx-cloud-gb200")
+    provider: str | None = Field(None, description="overlay of manifests/kubernetes/providers, or its path")
     workers: dict[Role, WorkerLayout]
     notes: str = ""
 

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import difflib
+import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
+from wideloop.manifests.errors import Refused, refuse
+from wideloop.manifests.findings import Finding, invalid, unknown
 from wideloop.manifests.kubernetes.options import ClusterOptions
 from wideloop.manifests.telemetry import TelemetrySources
 from wideloop.operators.bootstrap import default_home
 
+_PREFIX = "WIDELOOP_"
 #: A page that the load generator's host can read. ``{host}`` stands for the address of each node of a deployment.
 ExporterUrl = Annotated[str, Field(pattern=r"^https?://[^/\s]+(/\S*)?$")]
 
@@ -55,6 +60,7 @@ class Settings(BaseSettings):
         sglang_python: the interpreter of the SGLang installed on a GPU host, for engine ``sglang`` on target local.
         benchmark_python: the interpreter of a host's own load generators of environment ``benchmark``; None: that
             environment is built from its lock file.
+        profiles: folder of hardware profiles of one's own, ``<name>.yaml`` each.
         pythons: the same for other environments, by name, e.g. ``WIDELOOP_PYTHONS='{"name": "/path/to/python"}'``.
         sglang_options: further flags of every SGLang server on this host.
         kubeconfig: kubeconfig file of the cluster; None: the pod's service account, ``KUBECONFIG``, ``~/.kube/config``.
@@ -67,7 +73,7 @@ class Settings(BaseSettings):
         telemetry: exporters of GPUs and network ports, e.g. ``WIDELOOP_TELEMETRY__DCGM='["http://{host}:9400/metrics"]'``.
     """
 
-    model_config = SettingsConfigDict(env_prefix="WIDELOOP_", env_nested_delimiter="__")
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, env_nested_delimiter="__")
 
     home: Path = Field(default_factory=default_home)
     results_url: str = ""
@@ -78,6 +84,7 @@ class Settings(BaseSettings):
     benchmark_python: Path | None = None
     pythons: dict[str, Path] = {}
     sglang_options: str = ""
+    profiles: Path | None = None
     kubeconfig: Path | None = None
     kube_context: str | None = None
     kubernetes_conn_id: str | None = None
@@ -90,6 +97,7 @@ class Settings(BaseSettings):
     @classmethod
     def _below_home(cls, values: dict[str, object]) -> dict[str, object]:
         home = Path(str(values.get("home") or default_home())).absolute()
+        _refuse_unknown(values)
         values["home"] = home
         values.setdefault("results_url", f"sqlite:///{home / 'results.db'}")
         values.setdefault("study_url", f"sqlite:///{home / 'studies.db'}")
@@ -127,7 +135,59 @@ def interpreter_setting(environment: str) -> str:
     return f"WIDELOOP_{field.upper()}" if field in Settings.model_fields else f"WIDELOOP_PYTHONS[{environment!r}]"
 
 
+#: Variables with the prefix that are no settings: of tasks in pods, of DAG files, of child processes and of the tests.
+_NO_SETTINGS = frozenset(
+    f"{_PREFIX}{name}"
+    for name in ("CONTEXT", "FILES", "RESULT", "CYCLE_SCHEDULE", "EXPERT_PAIRS", "DEPLOYMENT", "SCREENSHOTS")
+)
+#: Likeness from which on a name is taken for a misspelt setting; other names with the prefix may be anybody's.
+_MISSPELT = 0.8
+
+
+def _refuse_unknown(values: Mapping[str, Any]) -> None:
+    """Refuse names that are no settings: a misspelt one would be without effect, and nobody would see it.
+
+    Raises:
+        Refused: says the nearest name of each.
+    """
+    cluster = values.get("cluster")
+    given: Mapping[str, Any] = cluster if isinstance(cluster, dict) else {}
+    findings = [
+        unknown(f"{_PREFIX}CLUSTER__{name.upper()}", name, ClusterOptions.model_fields).changed(value=given[name])
+        for name in given
+        if name not in ClusterOptions.model_fields
+    ]
+    known_names = [_PREFIX + name.upper() for name in Settings.model_fields]
+    wrong = [variable for variable in sorted(os.environ) if _is_misspelt(variable)]
+    refuse(findings + [unknown(variable, variable, known_names) for variable in wrong])
+
+
+def _is_misspelt(variable: str) -> bool:
+    name = variable.removeprefix(_PREFIX).lower().partition("__")[0]
+    if not variable.startswith(_PREFIX) or variable in _NO_SETTINGS or name in Settings.model_fields:
+        return False
+    return "__" in variable or bool(difflib.get_close_matches(name, Settings.model_fields, n=1, cutoff=_MISSPELT))
+
+
 @lru_cache
 def settings() -> Settings:
-    """The settings of this process."""
-    return Settings()
+    """The settings of this process.
+
+    Raises:
+        Refused: a variable names no setting, or has a value that the setting cannot take.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        raise Refused([_of_variable(finding) for finding in invalid(error)]) from error
+    except SettingsError as error:
+        rule = " ".join(str(error).split())
+        suggestion = (
+            'Mappings and lists are written as JSON, e.g. WIDELOOP_CLUSTER__WORKER_ENV=\'{"NCCL_DEBUG": "INFO"}\''
+        )
+        raise Refused([Finding(field=f"{_PREFIX}*", value=None, rule=rule, suggestion=suggestion)]) from error
+
+
+def _of_variable(finding: Finding) -> Finding:
+    """A finding about a field, with the name of the variable that sets it."""
+    return finding.changed(field=_PREFIX + finding.field.upper().replace(".", "__"))

@@ -153,7 +153,10 @@ def documents(options: ClusterOptions, image: str, made_from: Recipe) -> list[di
         files=files,
         files_at=_CONTEXT,
         files_variable="WIDELOOP_CONTEXT",
-        security={"runAsUser": 1000, "runAsGroup": 1000, "seccompProfile": unconfined, "appArmorProfile": unconfined},
+        security=(
+            {},
+            {"runAsUser": 1000, "runAsGroup": 1000, "seccompProfile": unconfined, "appArmorProfile": unconfined},
+        ),
         resources={"requests": {"cpu": "2", "memory": "8Gi"}},
         volumes=tuple(volumes),
         mounts=tuple(mounts),

@@ -10,6 +10,7 @@ from wideloop.manifests.engines.base import Command
 from wideloop.manifests.kubernetes import files_server
 from wideloop.manifests.kubernetes.labels import labels
 from wideloop.manifests.kubernetes.options import ClusterOptions
+from wideloop.manifests.kubernetes.security import USER_ENV, tool_contexts
 
 Document = dict[str, Any]
 
@@ -46,14 +47,18 @@ def owned_by(document: Document) -> list[Document]:
     ]
 
 
-def files_pod(deployment: str, options: ClusterOptions, image: str, annotations: Mapping[str, str]) -> Document:
+def files_pod(
+    deployment: str, options: ClusterOptions, image: str, annotations: Mapping[str, str], *, user: int | None = None
+) -> Document:
     """The pod that serves the folder of ``deployment`` on the files claim, see :mod:`files_server`.
 
     It has no owner reference, because the folder is emptied through this pod after all other objects are deleted.
 
     Args:
         annotations: the deployment's owner.
+        user: who it runs as: the one who writes the files, or root, who may remove those of any; None: as all tools.
     """
+    pod_context, context = tool_contexts(options.tools_user if user is None else user)
     server = Path(files_server.__file__).read_text()
     shared = [options.kernel_cache_dir] if options.kernel_cache else []
     container = {
@@ -64,6 +69,7 @@ def files_pod(deployment: str, options: ClusterOptions, image: str, annotations:
         "readinessProbe": {"tcpSocket": {"port": FILES_PORT}, "periodSeconds": 1},
         "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}},
         "volumeMounts": [{"name": "files", "mountPath": options.files_mount}],
+        "securityContext": {**context, "readOnlyRootFilesystem": True},
     }
     return {
         "apiVersion": "v1",
@@ -75,7 +81,7 @@ def files_pod(deployment: str, options: ClusterOptions, image: str, annotations:
             "annotations": dict(annotations),
         },
         "spec": _pod_spec(options, container, [_claim("files", options.files_claim)])
-        | {"terminationGracePeriodSeconds": _GRACE_S},
+        | {"terminationGracePeriodSeconds": _GRACE_S, "securityContext": pod_context},
     }
 
 
@@ -88,16 +94,18 @@ def client_job(
     owner: list[Document],
 ) -> Document:
     """A load generator or collector that runs once; retries are up to the caller."""
+    pod_context, context = tool_contexts(options.tools_user)
     container = {
         "name": "main",
         "image": image,
         "command": list(command.argv),
-        "env": [{"name": name, "value": value} for name, value in sorted(command.env.items())],
+        "env": [{"name": name, "value": value} for name, value in sorted({**USER_ENV, **command.env}.items())],
         "resources": {"requests": {"cpu": options.client_cpu, "memory": options.client_memory}},
         "volumeMounts": [
             {"name": "files", "mountPath": options.files_mount},
             {"name": "models", "mountPath": options.model_mount, "readOnly": True},
         ],
+        "securityContext": context,
     }
     volumes = [_claim("files", options.files_claim), _claim("models", options.model_claim)]
     pod_labels = labels(deployment, client=client)
@@ -107,7 +115,7 @@ def client_job(
         "metadata": {
             "name": client_job_name(deployment, client),
             "namespace": options.namespace,
-            "labels": pod_labels,
+            "labels": {**options.queue_labels, **pod_labels},
             "ownerReferences": owner,
         },
         "spec": {
@@ -116,7 +124,11 @@ def client_job(
             "template": {
                 "metadata": {"labels": pod_labels},
                 "spec": _pod_spec(options, container, volumes)
-                | {"restartPolicy": "Never", "terminationGracePeriodSeconds": _CLIENT_GRACE_S},
+                | {
+                    "restartPolicy": "Never",
+                    "terminationGracePeriodSeconds": _CLIENT_GRACE_S,
+                    "securityContext": pod_context,
+                },
             },
         },
     }

@@ -24,6 +24,8 @@ FOLLOWER = "wideloop/follower-"
 FINGERPRINT = "wideloop/fingerprint"
 #: Annotation with the digest of the mounted ConfigMap: pods are replaced when it changes.
 CONFIG_DIGEST = "wideloop/config-digest"
+#: Label by which Kueue finds the queue of an object.
+KUEUE_QUEUE = "kueue.x-k8s.io/queue-name"
 #: Key of the specification as JSON in the ConfigMap; for some readers it is too long as an annotation.
 SPEC_KEY = "spec.json"
 

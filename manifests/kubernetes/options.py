@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from wideloop.manifests.errors import Refused
 from wideloop.manifests.findings import Finding
 from wideloop.manifests.frozen import Frozen
+from wideloop.manifests.kubernetes.labels import KUEUE_QUEUE
 
 #: Environment of the project's own pods on a cluster: the files pod and downloads.
 TOOLS_ENVIRONMENT = "benchmark"
@@ -39,9 +40,29 @@ class ClusterOptions(Frozen):
         tolerations: of workers, beside the toleration of the GPU's resource, e.g. ``nvidia.com/gpu``.
         rdma_resource: overrides the hardware profile's, e.g. ``rdma/ib``; empty: no request.
         rdma_per_gpu: RDMA devices that a pod requests per GPU.
+        rdma_per_pod: RDMA devices that a pod requests, whatever its GPUs; 1 where the resource is only a switch.
+        provider: the provider's overlay (``manifests/kubernetes/providers``) by name, or the path of a YAML file; None:
+            that of the hardware profile; ``none``: none. What is set here goes before what the overlay says.
         pod_annotations: of workers, e.g. the networks that GKE attaches.
-        compute_domain_claim: ResourceClaimTemplate of a ComputeDomain's channels, for workers over several nodes of
-            one NVLink domain.
+        pod_labels: of workers.
+        kueue_queue: Kueue's LocalQueue, named on every object that Kueue may admit.
+        kai_queue: queue of the KAI scheduler that the operator gives the pods to; None: the operator's default.
+        worker_env: environment variables of workers, e.g. ``NCCL_DEBUG``; they replace those of the engine.
+        worker_volumes: volumes of workers, each with ``name``, ``mountPath``, optionally ``readOnly``, and one volume
+            source as in a pod, e.g. ``hostPath``.
+        worker_resources: further limits of a worker's pod, by resource name.
+        worker_user: user of workers; None: root for those that lock memory for RDMA, else the image's own.
+        worker_security_context: fields of the workers' container security context, over those that are rendered.
+        privileged: workers run privileged, e.g. where GPU-initiated RDMA needs it.
+        host_network: workers use their node's network.
+        tools_user: user of load generators, downloads, the files pod and the simulated engine; 0: root, for storage
+            whose folders only root may write.
+        topology_keys: node labels; the pods of a worker over several nodes prefer nodes with equal values, most of all
+            those of the first.
+        required_node_labels: labels that a worker's node must have, whatever their value.
+        compute_domain: workers over several nodes of an NVLink domain get a ComputeDomain of their own; False: the
+            cluster joins these nodes by itself.
+        compute_domain_claim: an existing ComputeDomain's ResourceClaimTemplate, used instead of one of their own.
         shared_memory: size of ``/dev/shm`` in a worker's pod, for NCCL and model loading.
         frontend_cpu, frontend_memory: requests of the frontend.
         client_cpu, client_memory: requests of a load generator.
@@ -83,7 +104,23 @@ class ClusterOptions(Frozen):
     tolerations: tuple[dict[str, Any], ...] = ()
     rdma_resource: str | None = None
     rdma_per_gpu: int = Field(1, ge=0)
+    rdma_per_pod: int | None = Field(None, ge=0)
+    provider: str | None = None
     pod_annotations: dict[str, str] = {}
+    pod_labels: dict[str, str] = {}
+    kueue_queue: str | None = None
+    kai_queue: str | None = None
+    worker_env: dict[str, str] = {}
+    worker_volumes: tuple[dict[str, Any], ...] = ()
+    worker_resources: dict[str, str] = {}
+    worker_user: int | None = Field(None, ge=0)
+    worker_security_context: dict[str, Any] = {}
+    privileged: bool = False
+    host_network: bool = False
+    tools_user: int = Field(1000, ge=0)
+    topology_keys: tuple[str, ...] = ()
+    required_node_labels: tuple[str, ...] = ()
+    compute_domain: bool = True
     compute_domain_claim: str | None = None
     shared_memory: str = "80Gi"
     frontend_cpu: str = "4"
@@ -106,6 +143,21 @@ class ClusterOptions(Frozen):
     autoscaled: bool = False
     hub_endpoint: str | None = None
     model_revisions: dict[str, str] = {}
+
+    @field_validator("worker_volumes")
+    @classmethod
+    def _volumes_of_a_pod(cls, volumes: tuple[dict[str, Any], ...]) -> tuple[dict[str, Any], ...]:
+        for volume in volumes:
+            sources = sorted(volume.keys() - {"name", "mountPath", "readOnly"})
+            if not {"name", "mountPath"} <= volume.keys() or len(sources) != 1:
+                example = '{"name": "scratch", "mountPath": "/scratch", "hostPath": {"path": "/mnt/nvme"}}'
+                raise ValueError(f"a volume has a name, a mountPath and one source, as in {example}: {volume}")
+        return volumes
+
+    @property
+    def queue_labels(self) -> dict[str, str]:
+        """The label by which Kueue finds the queue of an object; empty without a queue."""
+        return {KUEUE_QUEUE: self.kueue_queue} if self.kueue_queue else {}
 
     @property
     def login_secret(self) -> str | None:

@@ -9,14 +9,15 @@ from typing import Any
 from wideloop.manifests.deployment import DeploymentSpec, WorkerSpec
 from wideloop.manifests.engines import get_engine
 from wideloop.manifests.engines.base import Component, Site
+from wideloop.manifests.kubernetes.compute_domain import CHANNEL, channel_template, spans_nvlink
 from wideloop.manifests.kubernetes.config import MOUNT, POD_SPEC_KEY, config_map_name, in_pods
 from wideloop.manifests.kubernetes.labels import CONFIG_DIGEST, labels
 from wideloop.manifests.kubernetes.options import ClusterOptions
+from wideloop.manifests.kubernetes.scheduling import frontend_placement, worker_placement
+from wideloop.manifests.kubernetes.security import USER_ENV, engine_contexts, worker_user
 
 #: Kubernetes expands these references from the variables below, in arguments and in later variables.
 _POD_IP, _POD_NAME = "$(POD_IP)", "$(POD_NAME)"
-#: For GPU direct RDMA (pinned memory) and for mapping other processes' GPU memory inside a node.
-_CAPABILITIES = ("IPC_LOCK", "SYS_PTRACE")
 
 
 def pod_template(
@@ -40,19 +41,37 @@ def pod_template(
     """
     worker = next((w for w in spec.workers if w.role == component.role), None)
     main = _main(spec, options, component, worker, ports, probes)
-    pod: dict[str, Any] = {"containers": [main], "volumes": _volumes(spec, options)}
+    pod: dict[str, Any] = {
+        "securityContext": engine_contexts(spec, options, is_worker=worker is not None)[0],
+        "containers": [main],
+        "volumes": _volumes(spec, options, worker),
+    }
     if options.image_pull_secret:
         pod["imagePullSecrets"] = [{"name": options.image_pull_secret}]
     if options.service_account:
         pod["serviceAccountName"] = options.service_account
     if priority_class:
         pod["priorityClassName"] = priority_class
-    placed = _placed_frontend(spec, options) if worker is None else _placed_worker(spec, options, worker)
+    own_labels, own_annotations = ({}, {}) if worker is None else (options.pod_labels, options.pod_annotations)
     metadata = {
-        "labels": labels(spec.name, component=component.role),
-        "annotations": {CONFIG_DIGEST: _digest(config), **(options.pod_annotations if worker else {})},
+        "labels": {**own_labels, **options.queue_labels, **labels(spec.name, component=component.role)},
+        "annotations": {CONFIG_DIGEST: _digest(config), **own_annotations},
     }
-    return {"metadata": metadata, "spec": pod | placed}
+    if worker is None:
+        return {"metadata": metadata, "spec": pod | frontend_placement(spec, options)}
+    return {
+        "metadata": metadata,
+        "spec": pod | _fabric(spec, options, worker) | worker_placement(spec, options, worker),
+    }
+
+
+def _fabric(spec: DeploymentSpec, options: ClusterOptions, worker: WorkerSpec) -> dict[str, Any]:
+    """What a worker's pod needs to reach other nodes: their network, and the channel of an NVLink domain."""
+    network = {"hostNetwork": True, "dnsPolicy": "ClusterFirstWithHostNet"} if options.host_network else {}
+    claim = channel_template(spec, options) if spans_nvlink(spec, worker) else None
+    if claim is None:
+        return network
+    return {**network, "resourceClaims": [{"name": CHANNEL, "resourceClaimTemplateName": claim}]}
 
 
 def _main(
@@ -82,24 +101,27 @@ def _main(
         # Controllers append the ranks of a worker over several nodes to the arguments of a Python command.
         "command": list(command.argv[:3]),
         "args": list(command.argv[3:]),
-        "env": _env(spec, options, command.env),
-        "volumeMounts": _mounts(spec, options),
+        "env": _env(spec, options, command.env | (options.worker_env if worker else {})),
+        "volumeMounts": _mounts(spec, options, worker),
         "resources": _resources(spec, options, worker),
         # The pod's status keeps the last lines of a failed container, whose log may be deleted before it can be read.
         "terminationMessagePolicy": "FallbackToLogsOnError",
         **probes,
     }
-    if worker is not None and not engine.simulated:
-        container["securityContext"] = {"capabilities": {"add": list(_CAPABILITIES)}}
+    container["securityContext"] = engine_contexts(spec, options, is_worker=worker is not None)[1]
     return container
 
 
 def _cache_dir(spec: DeploymentSpec, options: ClusterOptions) -> str | None:
-    """Folder of compiled kernels on the files claim, one per image: kernels depend on the versions in it."""
+    """Folder of compiled kernels on the files claim, one per image and user.
+
+    Kernels depend on the versions in the image, and what one user writes another could not add to.
+    """
     if not options.kernel_cache:
         return None
     image = hashlib.sha256(options.image(spec.image).encode()).hexdigest()
-    return f"{options.kernel_cache_dir}/{image[:12]}"
+    user = worker_user(spec, options)
+    return f"{options.kernel_cache_dir}/{image[:12]}" + ("" if user is None else f"-{user}")
 
 
 def _env(spec: DeploymentSpec, options: ClusterOptions, own: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -112,7 +134,8 @@ def _env(spec: DeploymentSpec, options: ClusterOptions, own: Mapping[str, str]) 
         if options.hf_token_secret:
             token = {"name": options.hf_token_secret, "key": "HF_TOKEN"}
             env.append({"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": token}})
-    return env + [{"name": name, "value": value} for name, value in own.items()]
+    values = {**(USER_ENV if get_engine(spec.engine).simulated else {}), **own}
+    return env + [{"name": name, "value": value} for name, value in values.items()]
 
 
 def _from_hub(spec: DeploymentSpec) -> bool:
@@ -120,19 +143,29 @@ def _from_hub(spec: DeploymentSpec) -> bool:
     return not spec.model_path.startswith("/")
 
 
-def _mounts(spec: DeploymentSpec, options: ClusterOptions) -> list[dict[str, Any]]:
+def _mounts(spec: DeploymentSpec, options: ClusterOptions, worker: WorkerSpec | None) -> list[dict[str, Any]]:
+    own: list[dict[str, Any]] = [
+        {key: volume[key] for key in ("name", "mountPath", "readOnly") if key in volume}
+        for volume in (options.worker_volumes if worker else ())
+    ]
     return [
         {"name": "model", "mountPath": options.model_mount, "readOnly": not _from_hub(spec)},
         {"name": "files", "mountPath": options.files_mount},
         {"name": "config", "mountPath": MOUNT, "readOnly": True},
+        *own,
     ]
 
 
-def _volumes(spec: DeploymentSpec, options: ClusterOptions) -> list[dict[str, Any]]:
+def _volumes(spec: DeploymentSpec, options: ClusterOptions, worker: WorkerSpec | None) -> list[dict[str, Any]]:
+    own = [
+        {key: value for key, value in volume.items() if key not in ("mountPath", "readOnly")}
+        for volume in (options.worker_volumes if worker else ())
+    ]
     return [
         {"name": "model", "persistentVolumeClaim": {"claimName": options.model_claim, "readOnly": not _from_hub(spec)}},
         {"name": "files", "persistentVolumeClaim": {"claimName": options.files_claim}},
         {"name": "config", "configMap": {"name": config_map_name(spec.name)}},
+        *own,
     ]
 
 
@@ -140,44 +173,20 @@ def _resources(spec: DeploymentSpec, options: ClusterOptions, worker: WorkerSpec
     if worker is None:
         return {"requests": {"cpu": options.frontend_cpu, "memory": options.frontend_memory}}
     gpus = worker.layout.gpus_per_node
-    devices = {spec.hardware.gpu.resource: str(gpus)}
-    rdma = spec.hardware.rdma_resource if options.rdma_resource is None else options.rdma_resource
-    if rdma and spec.hardware.nodes > 1 and options.rdma_per_gpu:
-        devices[rdma] = str(gpus * options.rdma_per_gpu)
+    devices = {spec.hardware.gpu.resource: str(gpus), **options.worker_resources, **_rdma(spec, options, gpus)}
     wanted = {"cpu": options.worker_cpu, "memory": options.worker_memory}
     given = {name: amount for name, amount in wanted.items() if amount is not None}
     resources: dict[str, Any] = {"requests": {**devices, **given}, "limits": devices}
-    if _spans_nvlink(spec, worker) and options.compute_domain_claim:
-        resources["claims"] = [{"name": "compute-domain"}]
+    if spans_nvlink(spec, worker) and channel_template(spec, options):
+        resources["claims"] = [{"name": CHANNEL}]
     return resources
 
 
-def _spans_nvlink(spec: DeploymentSpec, worker: WorkerSpec) -> bool:
-    return worker.layout.nodes > 1 and spec.hardware.fabric == "NVLink"
-
-
-def _placed_worker(spec: DeploymentSpec, options: ClusterOptions, worker: WorkerSpec) -> dict[str, Any]:
-    placed: dict[str, Any] = {
-        "tolerations": [
-            {"key": spec.hardware.gpu.resource, "operator": "Exists", "effect": "NoSchedule"},
-            *options.tolerations,
-        ]
-    }
-    if options.gpu_node_selector:
-        placed["nodeSelector"] = options.gpu_node_selector
-    if _spans_nvlink(spec, worker) and options.compute_domain_claim:
-        claim = {"name": "compute-domain", "resourceClaimTemplateName": options.compute_domain_claim}
-        placed["resourceClaims"] = [claim]
-    return placed
-
-
-def _placed_frontend(spec: DeploymentSpec, options: ClusterOptions) -> dict[str, Any]:
-    """Node selection of the frontend: nodes without GPUs where there are some, to leave CPUs to the workers."""
-    without = {"key": f"{spec.hardware.gpu.resource}.present", "operator": "NotIn", "values": ["true"]}
-    preferred = [{"weight": 100, "preference": {"matchExpressions": [without]}}]
-    affinity = {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": preferred}}
-    selector = {"nodeSelector": options.cpu_node_selector} if options.cpu_node_selector else {}
-    return {"affinity": affinity, **selector}
+def _rdma(spec: DeploymentSpec, options: ClusterOptions, gpus: int) -> dict[str, str]:
+    """The RDMA devices of a pod; a worker that shares its only node with the others needs none."""
+    resource = spec.hardware.rdma_resource if options.rdma_resource is None else options.rdma_resource
+    count = gpus * options.rdma_per_gpu if options.rdma_per_pod is None else options.rdma_per_pod
+    return {resource: str(count)} if resource and count and spec.hardware.nodes > 1 else {}
 
 
 def _digest(config: Mapping[str, str]) -> str:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from wideloop.manifests.kubernetes.labels import MANAGED_BY, MANAGER
 from wideloop.manifests.kubernetes.options import ClusterOptions
+from wideloop.manifests.kubernetes.security import USER_ENV, tool_contexts
 
 Kind = Literal["image", "smoke-test", "weights"]
 #: Label with the kind of a task; deployments and their clients have none.
@@ -34,7 +35,7 @@ class Task(BaseModel):
         files: small files that the command finds in a folder, mounted at ``files_at`` and named by the
             environment variable ``files_variable``.
         secrets: environment variables from a secret, as ``(variable, secret, key)``.
-        security: security context of the container.
+        security: security contexts of pod and container; None: those of every tool, level *restricted*.
         resources: resources of the container.
         volumes, mounts: further volumes and mounts, beside that of ``files``.
         gpu: resource name of the GPU whose driver it needs, so that it runs on the workers' nodes. Empty for none.
@@ -53,7 +54,7 @@ class Task(BaseModel):
     files_at: str = ""
     files_variable: str = ""
     secrets: tuple[tuple[str, str, str], ...] = ()
-    security: Mapping[str, Any] = {}
+    security: tuple[Mapping[str, Any], Mapping[str, Any]] | None = None
     resources: Mapping[str, Any] = {}
     volumes: tuple[Mapping[str, Any], ...] = ()
     mounts: tuple[Mapping[str, Any], ...] = ()
@@ -69,7 +70,7 @@ def task_documents(options: ClusterOptions, task: Task) -> list[dict[str, Any]]:
     metadata = {
         "name": task.name,
         "namespace": options.namespace,
-        "labels": {MANAGED_BY: MANAGER, TASK: task.kind},
+        "labels": {**options.queue_labels, MANAGED_BY: MANAGER, TASK: task.kind},
     }
     job: dict[str, Any] = {
         "apiVersion": "batch/v1",
@@ -92,7 +93,7 @@ def task_documents(options: ClusterOptions, task: Task) -> list[dict[str, Any]]:
 
 
 def _pod(options: ClusterOptions, task: Task) -> dict[str, Any]:
-    volumes, mounts, env = [*task.volumes], [*task.mounts], {RESULT_VARIABLE: _RESULT, **task.env}
+    volumes, mounts, env = [*task.volumes], [*task.mounts], {**USER_ENV, RESULT_VARIABLE: _RESULT, **task.env}
     if task.files:
         volumes.append({"name": "files", "configMap": {"name": task.name}})
         mounts.append({"name": "files", "mountPath": task.files_at, "readOnly": True})
@@ -112,8 +113,8 @@ def _pod(options: ClusterOptions, task: Task) -> dict[str, Any]:
         "terminationMessagePath": _RESULT,
         "terminationMessagePolicy": "FallbackToLogsOnError",
     }
-    if task.security:
-        container["securityContext"] = dict(task.security)
+    pod_context, context = task.security or tool_contexts(options.tools_user)
+    container["securityContext"] = dict(context)
     if task.resources:
         container["resources"] = dict(task.resources)
     pod: dict[str, Any] = {
@@ -121,6 +122,7 @@ def _pod(options: ClusterOptions, task: Task) -> dict[str, Any]:
         # A task saves its progress continuously: a grace period would gain nothing.
         "terminationGracePeriodSeconds": _GRACE_S,
         "automountServiceAccountToken": False,
+        "securityContext": dict(pod_context),
         "containers": [container],
         "volumes": volumes,
     }

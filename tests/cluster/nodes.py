@@ -7,6 +7,8 @@ from typing import Any
 
 from wideloop.manifests import profiles
 from wideloop.manifests.hardware import HardwareProfile
+from wideloop.manifests.kubernetes.options import ClusterOptions
+from wideloop.manifests.kubernetes.providers import NONE, with_overlay
 
 Document = dict[str, Any]
 
@@ -20,7 +22,8 @@ _RDMA_DEVICES = 1000
 
 
 def gpu_nodes(profile: HardwareProfile, prefix: str) -> Iterator[Document]:
-    """The hosts of ``profile``, named ``<prefix>-<n>``, labelled as NVIDIA's GPU feature discovery labels them."""
+    """The hosts of ``profile``, named ``<prefix>-<n>``, labelled by GPU feature discovery and provider."""
+    options = with_overlay(ClusterOptions(), profile.provider or NONE)
     resources = {"nvidia.com/gpu": str(profile.gpus_per_node)}
     if profile.rdma_resource:
         resources[profile.rdma_resource] = str(_RDMA_DEVICES)
@@ -29,6 +32,8 @@ def gpu_nodes(profile: HardwareProfile, prefix: str) -> Iterator[Document]:
         "nvidia.com/gpu.count": str(profile.gpus_per_node),
         "nvidia.com/gpu.product": profile.gpu.name.replace(" ", "-"),
         "nvidia.com/gpu.memory": str(round(profile.gpu.memory_gib * 1024)),
+        "kubernetes.io/arch": profile.gpu.arch,
+        **(options.gpu_node_selector | dict.fromkeys(options.required_node_labels, "domain-0")),
     }
     for number in range(profile.nodes):
         yield node(f"{prefix}-{number}", resources, labels)

@@ -11,6 +11,7 @@ from wideloop.manifests.findings import Finding
 from wideloop.manifests.kubernetes import checks
 from wideloop.manifests.kubernetes.dynamo.names import GROVE_LIMIT, grove_length
 from wideloop.manifests.kubernetes.options import ClusterOptions
+from wideloop.manifests.kubernetes.providers import with_provider
 
 #: An image tag that the operator can read as Dynamo's version.
 _SEMANTIC_TAG = re.compile(r":v?\d+\.\d+\.\d+(?:[-+][0-9A-Za-z.-]+)?(?:@sha256:[0-9a-f]+)?$")
@@ -18,6 +19,7 @@ _SEMANTIC_TAG = re.compile(r":v?\d+\.\d+\.\d+(?:[-+][0-9A-Za-z.-]+)?(?:@sha256:[
 
 def dynamo_findings(spec: DeploymentSpec, options: ClusterOptions) -> list[Finding]:
     """Errors, which stop a launch, and warnings about probable mistakes."""
+    options = with_provider(options, spec)
     return [*_runtime(spec), *_names(spec, options), *_image(options), *checks.cluster_findings(spec, options)]
 
 

@@ -1,4 +1,4 @@
-"""A deployment as documents for Dynamo's operator: a DynamoGraphDeployment and the ConfigMap it mounts.
+"""A deployment as documents for Dynamo's operator: a DynamoGraphDeployment and what its pods mount and claim.
 
 Shapes read in the operator's API types, ``deploy/operator/api/{v1beta1,v1alpha1}`` of ai-dynamo/dynamo 1.6. The
 operator adds the ranks of a worker over several nodes and, where none is set, how components discover each other.
@@ -13,6 +13,7 @@ from typing import Any
 from wideloop.manifests.deployment import DeploymentSpec, WorkerSpec
 from wideloop.manifests.engines import get_engine
 from wideloop.manifests.errors import refuse
+from wideloop.manifests.kubernetes.compute_domain import compute_domain
 from wideloop.manifests.kubernetes.config import config_map
 from wideloop.manifests.kubernetes.demand import Demand, pod_demand
 from wideloop.manifests.kubernetes.dynamo.checks import dynamo_findings
@@ -21,6 +22,7 @@ from wideloop.manifests.kubernetes.dynamo.ports import PORTS, probes
 from wideloop.manifests.kubernetes.labels import FINGERPRINT, labels
 from wideloop.manifests.kubernetes.options import ClusterOptions
 from wideloop.manifests.kubernetes.pods import pod_template
+from wideloop.manifests.kubernetes.providers import with_provider
 from wideloop.manifests.kubernetes.rbac import Grants, read_grants
 
 GROUP = "nvidia.com"
@@ -42,6 +44,7 @@ def render(
     Raises:
         Refused: these options do not allow this deployment, or a placement cannot be read.
     """
+    options = with_provider(options, spec)
     refuse(dynamo_findings(spec, options))
     config = config_map(spec, options)
     templates = _templates(spec, options, config["data"])
@@ -56,15 +59,18 @@ def render(
             "annotations": {
                 FINGERPRINT: spec.fingerprint,
                 **({} if options.grove else {"nvidia.com/enable-grove": "false"}),
+                **({"nvidia.com/kai-scheduler-queue": options.kai_queue} if options.kai_queue else {}),
             },
         },
         "spec": {
             "backendFramework": _FRAMEWORK,
+            # The operator hands them on to everything that it makes, a LeaderWorkerSet among it.
+            **({"labels": options.queue_labels} if options.queue_labels else {}),
             **({"priorityClassName": options.priority_class} if options.priority_class and options.grove else {}),
             **body(spec, options, templates),
         },
     }
-    documents = [graph, config]
+    documents = [graph, config, *compute_domain(spec, options)]
     for document in documents:
         document["metadata"].setdefault("annotations", {}).update(annotations or {})
     return documents

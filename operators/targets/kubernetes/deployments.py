@@ -74,7 +74,7 @@ class Deployments:
             self._require_room(spec.name)
         try:
             # First, for it makes the folder that engines write to.
-            apply(self._cluster.api, files.server(annotations))
+            apply(self._cluster.api, files.server(annotations, spec))
             files.wait_up()
             made = apply(self._cluster.api, root)
             owned_by = documents.owned_by(made)

@@ -12,8 +12,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from wideloop.manifests.deployment import DeploymentSpec
 from wideloop.manifests.errors import ApiRefused, TargetError
 from wideloop.manifests.kubernetes.jobs import FILES, FILES_PORT, files_pod, files_pod_name
+from wideloop.manifests.kubernetes.providers import with_provider
+from wideloop.manifests.kubernetes.security import worker_user
 from wideloop.operators.targets.kubernetes import pod_diagnoses
 from wideloop.operators.targets.kubernetes.cluster import Cluster
 from wideloop.operators.targets.kubernetes.objects import apply, delete
@@ -55,9 +58,16 @@ class Files:
         pod = f"{pods(cluster.options)}/{files_pod_name(deployment)}"
         self._pod, self._proxy = pod, f"{pod}:{FILES_PORT}/proxy"
 
-    def server(self, annotations: dict[str, str]) -> Json:
-        """The document of the pod that serves the folder."""
-        return files_pod(self._deployment, self._cluster.options, self._cluster.files_image, annotations)
+    def server(self, annotations: dict[str, str], spec: DeploymentSpec | None = None) -> Json:
+        """The document of the pod that serves the folder.
+
+        Args:
+            spec: of the deployment, to run as the user of its workers; without it, or where only the image knows that
+                user, the pod runs as root, who may remove what any user wrote.
+        """
+        options = self._cluster.options
+        user = None if spec is None else worker_user(spec, with_provider(options, spec))
+        return files_pod(self._deployment, options, self._cluster.files_image, annotations, user=user or 0)
 
     def fetch(self, folder: str, *suffixes: str) -> list[Path]:
         """Copy the files below ``folder`` that end with one of ``suffixes`` (none: all), oldest first.
@@ -101,7 +111,7 @@ class Files:
         try:
             pod = self._cluster.api.get(self._pod)
             if pod is None:
-                apply(self._cluster.api, self.server({}))
+                apply(self._cluster.api, self.server({}, self._spec()))
                 return True
             if has_ended(pod):
                 return delete(self._cluster.api, self._pod)
@@ -110,6 +120,12 @@ class Files:
                 raise
             return False
         return not _hopeless(pod, _HOPE_S)
+
+    def _spec(self) -> DeploymentSpec | None:
+        try:
+            return self._cluster.spec(self._deployment)
+        except TargetError:
+            return None
 
     def wait_up(self) -> None:
         """Return once the pod serves its folder, or cannot do so soon; the deployment's status gives the reason."""

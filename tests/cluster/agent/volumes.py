@@ -64,7 +64,8 @@ class Volumes:
     async def _one(self, volume: Document) -> Path:
         if "persistentVolumeClaim" in volume:
             return await self._claimed(volume["persistentVolumeClaim"]["claimName"])
-        if not {"emptyDir", "configMap", "secret", "projected", "downwardAPI"} & set(volume):
+        # A host's folder is an empty one of the pod's own: nothing of this machine is handed to pods.
+        if not {"emptyDir", "hostPath", "configMap", "secret", "projected", "downwardAPI"} & set(volume):
             kind = next(key for key in volume if key != "name")
             raise CannotMount(f'MountVolume.SetUp failed for volume "{volume["name"]}" : {kind} is not offered here')
         folder: Path = self._folder / volume["name"]

@@ -32,6 +32,13 @@ def test_a_value_out_of_bounds_is_refused():
         Knobs().changed(eplb_rebalance_iterations=0)
 
 
+def test_a_changed_copy_still_tells_what_was_set_from_what_is_a_default():
+    assert Knobs(redundant_experts=0).changed(cuda_graph_max_bs=64).model_fields_set == {
+        "redundant_experts",
+        "cuda_graph_max_bs",
+    }
+
+
 def test_a_misspelt_field_is_refused():
     with pytest.raises(TypeError, match="Knobs has no field redundant_exprts"):
         Knobs().changed(redundant_exprts=4)

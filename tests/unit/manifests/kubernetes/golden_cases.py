@@ -80,7 +80,11 @@ CASES = (
     Case("r1-16-4x4", "h200-16-4x4"),
     Case("r1-32", "h200-32"),
     Case("r1-104", "h100-104", knobs={"prefill": _PREFILL, "decode": _DECODE}),
-    Case("r1-gb200", "gb200-nvl72", options={"compute_domain_claim": "nvl72-channel"}),
+    Case("r1-gb200", "gb200-nvl72"),
+    Case("r1-dgx-gb200", "dgx-cloud-gb200"),
+    Case("r1-coreweave", "coreweave-h200-32"),
+    Case("r1-gke-h200", "gke-h200-32"),
+    Case("r1-gke-b200", "gke-b200-32"),
     Case("r1-one-worker", "h200-8", layouts={"aggregated": WorkerLayout(nodes=1, gpus_per_node=8, tp=8, dp=8, ep=8)}),
     Case("simulated-8", "h100-8", model="Qwen3-235B-A22B-FP8", engine="simulated",
          options={"engine_image": "wideloop-simulated:0.1.0"}),
@@ -103,6 +107,11 @@ CASES = (
             "tolerations": ({"key": "reserved", "operator": "Exists"},),
             "rdma_resource": "rdma/roce", "rdma_per_gpu": 2,
             "pod_annotations": {"example.com/networks": "rdma-0,rdma-1"}, "hf_token_secret": "hf-token-secret",
+            "pod_labels": {"team": "serving"}, "kueue_queue": "gpus", "kai_queue": "serving", "host_network": True,
+            "worker_env": {"NCCL_NVLS_ENABLE": "0"}, "worker_resources": {"example.com/nic": "8"},
+            "worker_volumes": ({"name": "nvme", "mountPath": "/scratch", "hostPath": {"path": "/mnt/nvme"}},),
+            "worker_security_context": {"readOnlyRootFilesystem": True},
+            "topology_keys": ("topology.kubernetes.io/rack",), "required_node_labels": ("example.com/fabric",),
             "engine_options": ("--disaggregation-ib-device", "mlx5_0,mlx5_1"),
             "worker_cpu": "64", "worker_memory": "1Ti", "shared_memory": "200Gi", "grove": False, "kernel_cache": False,
         },
@@ -114,7 +123,7 @@ CASES = (
 def shown(documents: list[dict[str, Any]]) -> str:
     """Documents as a golden file has them."""
     documents = deepcopy(documents)
-    graph, config = documents
+    graph, config, *_ = documents
     _mask(graph)
     config["data"] = dict.fromkeys(config["data"], "(left out)")
     return yaml.dump_all(documents, Dumper=_Compact, sort_keys=False, width=120, default_flow_style=None)
@@ -140,6 +149,8 @@ def _mask(node: Any) -> None:
 
 
 def main() -> None:
+    import wideloop.tuning  # noqa: F401  It adds the simulated engine.
+
     for case in CASES:
         for api_version in API_VERSIONS:
             case.file(api_version).write_text(shown(case.documents(api_version)))

@@ -28,7 +28,8 @@ def test_a_client_runs_once_and_goes_with_its_deployment() -> None:
     assert (job["spec"]["backoffLimit"], pod["restartPolicy"]) == (0, "Never")
     assert job["spec"]["activeDeadlineSeconds"] > WAIT_TIMEOUT_S
     assert pod["containers"][0]["command"] == ["sh", "-c", "true"]
-    assert [e["name"] for e in pod["containers"][0]["env"]] == ["A", "B"]
+    env = {e["name"]: e["value"] for e in pod["containers"][0]["env"]}
+    assert env == {"A": "1", "B": "2", "HOME": "/tmp", "USER": "wideloop"}
 
 
 def test_pods_beside_the_engines_need_no_gpu_node_and_no_account() -> None:

@@ -21,7 +21,7 @@ PLAIN = re.compile(r"[A-Za-z0-9_./:=@,+-]+|\$\((POD_IP|POD_NAME)\)|/[A-Za-z0-9_.
 
 
 def components(case, version="v1beta1"):
-    graph, _ = case.documents(version)
+    graph, *_ = case.documents(version)
     return {c["name"]: c for c in graph["spec"]["components"]}
 
 
@@ -79,7 +79,7 @@ def test_every_mount_has_its_volume_and_the_image_is_pinned(case):
 
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
 def test_both_versions_say_the_same(case):
-    new, (old, old_config) = components(case), case.documents("v1alpha1")
+    new, (old, old_config, *_) = components(case), case.documents("v1alpha1")
     assert old_config["data"] == case.documents("v1beta1")[1]["data"]
     assert list(old["spec"]["services"]) == list(new)
     for name, service in old["spec"]["services"].items():
@@ -143,8 +143,9 @@ def test_a_model_in_the_cache_is_mounted_read_only_and_needs_no_token():
 
 
 def test_simulated_workers_take_no_rights_of_the_kernel():
-    assert "securityContext" not in main_of(components(SIMULATED)["decode"])
-    assert main_of(components(R1)["decode"])["securityContext"]["capabilities"]["add"] == ["IPC_LOCK", "SYS_PTRACE"]
+    assert main_of(components(SIMULATED)["decode"])["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    added = main_of(components(R1)["decode"])["securityContext"]["capabilities"]["add"]
+    assert added == ["IPC_LOCK", "SYS_PTRACE", "DAC_OVERRIDE"]
 
 
 def test_the_longest_name_still_fits_grove():
@@ -187,12 +188,42 @@ def test_placements_too_large_for_a_config_map_are_refused(tmp_path):
         render(placed, R1.cluster("v1beta1"))
 
 
-def test_workers_across_an_nvlink_domain_without_its_claim_are_warned_of():
-    from wideloop.manifests.kubernetes.checks import cluster_findings
-
+def test_workers_across_an_nvlink_domain_without_a_compute_domain_are_warned_of():
     spec = BY_NAME["r1-gb200"].spec()
-    assert [f.severity for f in cluster_findings(spec, ClusterOptions())] == ["warning"]
-    assert cluster_findings(spec, ClusterOptions(compute_domain_claim="nvl72-channel")) == []
+    without = checks.dynamo_findings(spec, ClusterOptions(compute_domain=False))
+    assert [(f.field, f.severity) for f in without] == [("compute_domain", "warning")]
+    assert checks.dynamo_findings(spec, ClusterOptions()) == []
+
+
+@pytest.mark.parametrize("case", ["r1-gb200", "r1-dgx-gb200"])
+def test_workers_across_an_nvlink_domain_claim_a_channel_of_a_domain_of_their_own(case):
+    *_, domain = BY_NAME[case].documents("v1beta1")
+    template = domain["spec"]["channel"]["resourceClaimTemplate"]["name"]
+    assert domain["kind"] == "ComputeDomain" and is_ours(domain)
+    found = components(BY_NAME[case])
+    for role in ("prefill", "decode"):
+        pod = found[role]["podTemplate"]["spec"]
+        assert pod["resourceClaims"] == [{"name": "compute-domain", "resourceClaimTemplateName": template}]
+        assert main_of(found[role])["resources"]["claims"] == [{"name": "compute-domain"}]
+    assert "resourceClaims" not in found["frontend"]["podTemplate"]["spec"]
+
+
+def test_an_existing_domain_is_claimed_instead_of_a_new_one():
+    case = BY_NAME["r1-gb200"]
+    graph, config = render(case.spec(), ClusterOptions(compute_domain_claim="shared-channel"))
+    assert config["kind"] == "ConfigMap"
+    pod = graph["spec"]["components"][1]["podTemplate"]["spec"]
+    assert pod["resourceClaims"][0]["resourceClaimTemplateName"] == "shared-channel"
+
+
+@pytest.mark.parametrize("role", ["frontend", "prefill", "decode"])
+def test_pods_of_an_arm_image_go_to_arm_nodes(role):
+    pod = components(BY_NAME["r1-gb200"])[role]["podTemplate"]["spec"]
+    assert pod["nodeSelector"]["kubernetes.io/arch"] == "arm64"
+    assert {"key": "kubernetes.io/arch", "operator": "Equal", "value": "arm64", "effect": "NoSchedule"} in pod[
+        "tolerations"
+    ]
+    assert "nodeSelector" not in components(BY_NAME["r1-32"])[role]["podTemplate"]["spec"]
 
 
 def test_a_server_of_its_own_does_not_run_under_dynamo():
