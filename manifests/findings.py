@@ -9,18 +9,28 @@ from typing import Any, Literal
 from pydantic import ValidationError
 from wideloop.manifests.frozen import Frozen
 
+#: ``error``: it cannot work on any account, and stops a launch. ``infeasible``: this configuration runs out of memory,
+#: which stops a run that needs it, and is a result for a sweep. ``warning``: advice; it is shown and stops nothing.
+Severity = Literal["error", "infeasible", "warning"]
+
 
 class Finding(Frozen):
-    """One result of a check. ``error`` findings stop a launch, ``warning`` findings are shown."""
+    """One result of a check. ``id`` is the name under which a warning can be accepted; by default its field."""
 
     field: str
     value: Any
     rule: str
     suggestion: str
-    severity: Literal["error", "warning"] = "error"
+    severity: Severity = "error"
+    id: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.id or self.field
 
     def __str__(self) -> str:
-        return f"{self.severity}: {self.field} = {self.value!r}: {self.rule}. {self.suggestion}"
+        accepts = f" [{self.name}]" if self.severity == "warning" else ""
+        return f"{self.severity}{accepts}: {self.field} = {self.value!r}: {self.rule}. {self.suggestion}"
 
 
 def unknown(field: str, value: str, choices: Iterable[str]) -> Finding:

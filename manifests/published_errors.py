@@ -70,4 +70,5 @@ def _other_total(spec: DeploymentSpec) -> Iterator[Finding]:
             rule=f"says {named[1]} GPUs, and all roles together take {spec.gpus}; a published manifest misleads so",
             suggestion=f"Call it by what it takes: {spec.gpus}gpu",
             severity="warning",
+            id="gpus-in-name",
         )

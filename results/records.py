@@ -182,6 +182,16 @@ class Recommendation(BaseModel):
     created_at: datetime
 
 
+class PlanWarning(BaseModel):
+    """Advice that the first task of a cycle gave. ``accepted``: whoever started it knew of it, by its ``id``."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    text: str
+    accepted: bool = False
+
+
 class Cycle(BaseModel):
     """One run of the whole cycle (or of a part of it started by hand)."""
 
@@ -202,6 +212,7 @@ class Cycle(BaseModel):
     planned_trials: int = 0
     started_at: datetime
     ended_at: datetime | None = None
+    warnings: tuple[PlanWarning, ...] = ()
 
 
 class Recording(BaseModel):

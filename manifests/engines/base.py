@@ -226,6 +226,13 @@ class Engine(ABC):
     def resolve(self, spec: DeploymentSpec) -> DeploymentSpec:
         """``spec`` with every knob that is ``None`` replaced by the engine's own choice."""
 
+    def comparable(self, spec: DeploymentSpec) -> DeploymentSpec:
+        """The resolved ``spec`` as both sides of a comparison of experts in order and placed must be started.
+
+        Default: unchanged, where every spec can be recorded and placed.
+        """
+        return spec
+
     def validate(self, spec: DeploymentSpec) -> list[Finding]:
         """Findings about what this engine would refuse in ``spec``, or would silently do wrong.
 

@@ -95,8 +95,18 @@ class DynamoSglangEngine(SglangFamily):
         return None
 
     def resolve(self, spec: DeploymentSpec) -> DeploymentSpec:
-        workers = tuple(map(sglang_defaults.with_deepep, spec.workers))
+        workers = tuple(sglang_defaults.with_deepep(spec, worker) for worker in spec.workers)
         return super().resolve(spec.changed(workers=workers))
+
+    def comparable(self, spec: DeploymentSpec) -> DeploymentSpec:
+        """Where placing needs DeepEP, aggregated workers use its normal mode: "auto" cannot be recorded."""
+
+        def changed(worker: WorkerSpec) -> WorkerSpec:
+            if worker.role != "aggregated" or not sglang_defaults.tokens_follow_by_deepep(spec, worker):
+                return worker
+            return worker.changed(knobs=worker.knobs.changed(deepep_mode="normal"))
+
+        return spec.changed(workers=tuple(map(changed, spec.workers)))
 
     def validate(self, spec: DeploymentSpec) -> list[Finding]:
         findings = [*super().validate(spec), *sglang_checks.sglang_findings(spec)]
@@ -118,6 +128,7 @@ def _kernels(spec: DeploymentSpec) -> list[Finding]:
                     rule=f"SGLang has no tuned MoE kernel for {kernel.local_experts} local experts{nearest}",
                     suggestion=f"Measure it against another number, or tune {kernel.file}",
                     severity="warning",
+                    id="untuned-kernel",
                 )
             )
     return findings

@@ -93,9 +93,8 @@ def _deepep(worker: WorkerSpec) -> Iterator[Finding]:
         yield _error(f"{role}.deepep_mode", knobs.deepep_mode, rule, "'normal'")
     if role != "prefill" and knobs.deepep_mode == "normal":
         rule = "normal dispatch turns off all CUDA graphs, so that decoding is bound by the host"
-        yield _warning(
-            f"{role}.deepep_mode", knobs.deepep_mode, rule, "'low_latency' for decode, 'auto' for aggregated"
-        )
+        works = "'low_latency' for decode, 'auto' for aggregated"
+        yield _warning("no-decode-graphs", f"{role}.deepep_mode", knobs.deepep_mode, rule, works)
     if knobs.deepep_mode != "normal" and dispatch_tokens(knobs) > MAX_DISPATCH_TOKENS:
         field = "cuda_graph_max_bs" if knobs.deepep_dispatch_tokens is None else "deepep_dispatch_tokens"
         rule = f"DeepEP's low-latency mode dispatches at most {MAX_DISPATCH_TOKENS} tokens per rank"
@@ -133,7 +132,8 @@ def _batches(worker: WorkerSpec) -> Iterator[Finding]:
         yield _error(f"{role}.max_running_requests", running, rule, f"at least {layout.dp}")
     if role == "prefill" and layout.dp > 1 and chunk is not None and chunk // layout.dp < _SMALL_CHUNK:
         rule = f"is divided among the {layout.dp} attention-DP ranks: {chunk // layout.dp} tokens each"
-        yield _warning(f"{role}.chunked_prefill_size", chunk, rule, f"{_SMALL_CHUNK * layout.dp} or more")
+        works = f"{_SMALL_CHUNK * layout.dp} or more"
+        yield _warning("small-prefill-chunk", f"{role}.chunked_prefill_size", chunk, rule, works)
     if role != "decode" and chunk is not None:
         yield from _chunk(worker, chunk)
 
@@ -146,12 +146,12 @@ def _chunk(worker: WorkerSpec, chunk: int) -> Iterator[Finding]:
         yield _error(field, chunk, rule, max(chunk // PAGE_TOKENS, 1) * PAGE_TOKENS)
     elif chunk > most:
         rule = f"a scheduler takes {MAX_PREFILL_TOKENS} prompt tokens into a step at most: more changes nothing"
-        yield _warning(field, chunk, rule, f"at most {most}")
+        yield _warning("large-prefill-chunk", field, chunk, rule, f"at most {most}")
 
 
 def _error(field: str, value: object, rule: str, works: object) -> Finding:
     return Finding(field=field, value=value, rule=rule, suggestion=f"Use {works}")
 
 
-def _warning(field: str, value: object, rule: str, works: object) -> Finding:
-    return Finding(field=field, value=value, rule=rule, suggestion=f"Use {works}", severity="warning")
+def _warning(name: str, field: str, value: object, rule: str, works: object) -> Finding:
+    return Finding(field=field, value=value, rule=rule, suggestion=f"Use {works}", severity="warning", id=name)

@@ -6,7 +6,8 @@ in MiB, and GPU memory is what the driver reports as total.
 
 from __future__ import annotations
 
-from wideloop.manifests.deployment import Knobs, WorkerSpec
+from wideloop.manifests.deployment import DeploymentSpec, Knobs, WorkerSpec
+from wideloop.manifests.engines import sglang_versions
 from wideloop.manifests.hardware import GpuSpec, Role
 
 #: (GPU memory below, GiB; chunked prefill size; decode graph max batch for TP < 4; for TP >= 4)
@@ -30,6 +31,13 @@ MAX_PREFILL_TOKENS = 16384
 #: The largest page of the KV cache that an attention back end for these models sets by itself (CUTLASS MLA); a chunk
 #: must be whole pages.
 PAGE_TOKENS = 128
+#: Model classes that dispatch tokens through DeepEP, of those that are served often (``srt/models``, 0.5.17 to 0.5.23).
+DEEPEP_ARCHITECTURES = frozenset(
+    {
+        *("DeepseekV2ForCausalLM", "DeepseekV3ForCausalLM", "DeepseekV32ForCausalLM", "Glm4MoeForCausalLM"),
+        *("Qwen2MoeForCausalLM", "Qwen3MoeForCausalLM", "BailingMoeV2ForCausalLM", "MiniMaxM2ForCausalLM"),
+    }
+)
 _MIN_TOKENS = 2048
 MIN_FRACTION = 0.01
 
@@ -79,17 +87,29 @@ def mem_fraction_static(gpu: GpuSpec, worker: WorkerSpec) -> float:
     return max(round((total - reserved) / total, 3), MIN_FRACTION)
 
 
-def with_deepep(worker: WorkerSpec) -> WorkerSpec:
-    """``worker`` with DeepEP in the mode of its role where it spans nodes; a mode that is set already stays.
+def with_deepep(spec: DeploymentSpec, worker: WorkerSpec) -> WorkerSpec:
+    """``worker`` with DeepEP in the mode of its role where it needs it; a mode that is set already stays.
 
-    Inside a node ranks sum their parts over NVLink; between nodes only what a token's experts need is sent. Prefill
-    sends many tokens at once ("normal"), decode sends few tokens under CUDA graphs ("low_latency"); an
-    aggregated worker needs "auto".
+    It is needed between nodes, where only what a token's experts need is sent; inside a node ranks could sum their
+    parts over NVLink. It is also needed where tokens follow placed experts with DeepEP only. Prefill sends many tokens
+    at once ("normal"), decode sends few tokens under CUDA graphs ("low_latency"). An aggregated worker needs "auto",
+    which cannot be recorded, so that inside a node it goes without.
     """
-    if worker.layout.nodes == 1 or worker.knobs.deepep_mode is not None:
+    follows = worker.role != "aggregated" and tokens_follow_by_deepep(spec, worker)
+    if worker.knobs.deepep_mode is not None or (worker.layout.nodes == 1 and not follows):
         return worker
     mode = _DEEPEP_MODES[worker.role]
     return worker.changed(knobs=worker.knobs.changed(deepep_mode=mode))
+
+
+def tokens_follow_by_deepep(spec: DeploymentSpec, worker: WorkerSpec) -> bool:
+    """Whether DeepEP can send the worker's tokens after placed experts, and nothing else in this version does."""
+    version = spec.engine_version or sglang_versions.DEFAULT_VERSION
+    if worker.layout.ep == 1 or worker.layout.ep != worker.layout.tp or sglang_versions.version_finding(version):
+        return False
+    # The experts' kernels behind DeepEP are DeepGEMM's, for block-scaled FP8.
+    dispatches = spec.model.architecture in DEEPEP_ARCHITECTURES and bool(spec.model.scale_block)
+    return dispatches and not sglang_versions.flag_table(version).remaps
 
 
 def resolve(gpu: GpuSpec, worker: WorkerSpec) -> Knobs:

@@ -109,7 +109,12 @@ def deploy_and_measure(stage: Stage, image: Any, model_path: Any, after: Sequenc
     def group() -> Any:
         name = tasks.name_deployment.override(task_id="name_deployment")(stage.name)
         applied = tasks.apply_deployment.override(task_id="apply_deployment")(
-            stage.name, image, model_path, record=wanted.record, placed=wanted.placed
+            stage.name,
+            image,
+            model_path,
+            record=wanted.record,
+            placed=wanted.placed,
+            compared=wanted.compared,
         )
         # Nothing runs, not even the setup, before the earlier stages have ended well.
         [model_path, *after] >> name >> applied

@@ -95,14 +95,17 @@ def name_deployment(kind: str) -> str:
 
 
 @task(**RETRIES)
-def apply_deployment(kind: str, image: str, model_path: str, *, record: bool = False, placed: bool = False) -> str:
+def apply_deployment(
+    kind: str, image: str, model_path: str, *, record: bool = False, placed: bool = False, compared: bool = False
+) -> str:
     """Start the deployment of the form's configuration; returns its name. Another task waits for it."""
     from wideloop.manifests.errors import Refused, TargetBusy
     from wideloop.operators.steps import launch
 
     context = get_current_context()
     try:
-        return launch.launch(params_of(context), run_of(context), kind, image, model_path, record=record, placed=placed)
+        wanted = {"record": record, "placed": placed, "compared": compared}
+        return launch.launch(params_of(context), run_of(context), kind, image, model_path, **wanted)
     except Refused as refused:
         raise fail_at_once(refused) from refused
     except TargetBusy as busy:

@@ -43,7 +43,7 @@ def preflight(
         params = {"target": target_name, "engine": engine, "model": model, "hardware": hardware}
         request = Request.from_params(params)
         findings = cluster_target(settings()).preflight(request.spec("preflight"), request.generator)
-    raise typer.Exit(any(f.severity == "error" for f in findings))
+    raise typer.Exit(any(f.severity != "warning" for f in findings))
 
 
 def _cluster_target(name: str) -> type[KubernetesTarget]:

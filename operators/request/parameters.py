@@ -75,6 +75,16 @@ PLACE = (
         _Name,
         "aiperf",
     ),
+    Parameter(
+        "accept",
+        "Accepted warnings",
+        "Names of warnings that this run need not repeat, e.g. untuned-kernel: the log and the page have them in "
+        "brackets. Warnings stop nothing; what is certain to fail cannot be accepted.",
+        _WHERE,
+        tuple[_Name, ...],
+        [],
+        form={"items": {"type": "string"}},
+    ),
 )
 WORKLOAD = (
     Parameter("isl", "Input length (ISL)", "Tokens per prompt.", _LOAD, field_type(Workload, "isl"), 2048),

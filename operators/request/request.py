@@ -23,6 +23,7 @@ from wideloop.manifests.model import ModelSpec
 from wideloop.manifests.parameters import parse_all
 from wideloop.manifests.workload import Slo, Workload
 from wideloop.operators.request.parameters import KNOBS, RUN_OPTIONS, defaults, request_parameters
+from wideloop.operators.request.placing import why_not_placed
 from wideloop.tuning.space import SearchSpace
 
 #: Placeholder in specs that are only judged, before an image or a model cache exists.
@@ -52,6 +53,7 @@ class Request(Frozen):
     trials: int
     repeats: int
     seed: int
+    accept: tuple[str, ...] = ()
 
     @classmethod
     def from_params(cls, params: Mapping[str, Any]) -> Request:
@@ -78,7 +80,7 @@ class Request(Frozen):
     def from_values(cls, values: Mapping[str, Any]) -> Request:
         """A request of parsed parameters."""
         same = ("target", "engine", "model", "hardware", "recorder", "recorded_passes", "eplb",
-                "eplb_rebalance_iterations", "trials", "repeats", "seed")  # fmt: skip
+                "eplb_rebalance_iterations", "trials", "repeats", "seed", "accept")  # fmt: skip
         load = ("isl", "osl", "requests_per_slot", "warmup_requests", "seed")
         return cls(
             **{name: values[name] for name in same},
@@ -149,10 +151,14 @@ class Request(Frozen):
         return spec.with_knobs(spec.name, knobs)
 
     def recorded(self, spec: DeploymentSpec) -> DeploymentSpec:
-        """``spec`` with the recorder that was asked for, as it is where the engine has none."""
-        if get_engine(spec.engine).recorder is None:
+        """``spec`` with the recorder that was asked for; unchanged where no placement can follow from a recording."""
+        if why_not_placed(spec) is not None:
             return spec
         return spec.changed(record_experts=self.recorder, recorded_passes=self.recorded_passes)
+
+    def comparable(self, spec: DeploymentSpec) -> DeploymentSpec:
+        """``spec`` as both sides of a comparison of experts in order and placed are started."""
+        return spec if self.eplb == "online" else get_engine(spec.engine).comparable(spec)
 
 
 def as_stored(request: Mapping[str, Any]) -> dict[str, Any]:

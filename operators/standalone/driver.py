@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from wideloop.manifests.errors import TargetError
-from wideloop.operators.request import Request
+from wideloop.operators.request import Request, why_not_placed
 from wideloop.operators.standalone.budget import Budget
 from wideloop.operators.standalone.deployer import Deployer
 from wideloop.operators.standalone.trials import Trials
@@ -39,7 +39,7 @@ class Driver:
         self._warm_up = warm_up
         self._request = Request.from_params(params)
         self._stages = {stage.name: stage for stage in cycle_stages(proves=True)}
-        self._why_not_placed = experts.why_not_placed(self._request.engine)
+        self._why_not_placed = why_not_placed(self._request.spec("plan"))
         self._image = self._model_path = ""
         self._recordings: dict[str, dict[str, str]] = {}
         self._recommendation: Recommendation | None = None
@@ -83,7 +83,7 @@ class Driver:
 
     def _check_request(self, _stage: Stage) -> None:
         self.clean_up()
-        for warning in plan.plan(self._params, self._run, must_run=True, sweeps=True):
+        for warning in plan.plan(self._params, self._run, sweeps=True, records=True):
             log.warning(warning)
 
     def _prepare_image(self, _stage: Stage) -> None:

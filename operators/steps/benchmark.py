@@ -108,7 +108,7 @@ def begin(subject: Subject) -> None:
             refusal = next(filter(None, map(engine.refusal, answers)), None)
             if refusal is not None:
                 raise TargetError(f"{worker} of {subject.deployment} did not flush its cache: {refusal}")
-        if subject.record and engine.recorder is not None:
+        if subject.record and engine.recorder is not None and spec.record_experts is not None:
             for worker in workers:
                 target.call_all(subject.deployment, worker, engine.recorder.start_path)
     except TargetError:

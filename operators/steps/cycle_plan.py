@@ -39,6 +39,7 @@ class MeasuredDeployment:
         purpose, label, repeat: what its measurements are filed under.
         record: the engine records expert distributions while it is benchmarked.
         placed: experts are balanced as the request wants it, by the recording of an earlier stage or online.
+        compared: one side of a comparison of experts in order and placed, for which both are started alike.
         collect: what is taken of it after the benchmark: the recordings, or all that can be compared.
     """
 
@@ -46,6 +47,7 @@ class MeasuredDeployment:
     label: str
     record: bool = True
     placed: bool = False
+    compared: bool = False
     repeat: int = 0
     collect: Literal["recordings", "examination"] | None = None
 
@@ -111,7 +113,12 @@ def experts_stages(pairs: int) -> tuple[Stage, ...]:
     for pair, side in interleaved((IN_ORDER, PLACED), pairs):
         name = f"{side.replace(' ', '-')}-{pair}" if pair else {IN_ORDER: "recorded", PLACED: "placed"}[side]
         deployment = MeasuredDeployment(
-            "experts", side, placed=side == PLACED, repeat=pair, collect="examination" if pair == 0 else None
+            "experts",
+            side,
+            placed=side == PLACED,
+            compared=True,
+            repeat=pair,
+            collect="examination" if pair == 0 else None,
         )
         needs = [stages[-1].name]
         if name == "placed":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -9,9 +10,11 @@ from wideloop.manifests.clients.base import LoadGenerator
 from wideloop.manifests.deployment import DeploymentSpec
 from wideloop.manifests.diagnosis import Diagnosis
 from wideloop.manifests.errors import DeploymentFailed, refuse
-from wideloop.operators.steps.plan import check
+from wideloop.operators.steps.configurations import check
 from wideloop.operators.targets import open_target
 from wideloop.operators.targets.base import Owner
+
+log = logging.getLogger(__name__)
 
 
 class Outcome(BaseModel):
@@ -33,7 +36,10 @@ def apply(spec: DeploymentSpec, owner: Owner, generator: LoadGenerator) -> None:
     """
     target = open_target(spec.target)
     # A target's preflight may repeat findings of the check.
-    refuse({str(f): f for f in check(spec) + target.preflight(spec, generator)}.values())
+    findings = {str(f): f for f in check(spec) + target.preflight(spec, generator)}
+    refuse(findings.values())
+    for text in findings:
+        log.warning("%s: %s", spec.name, text)
     target.apply(spec, owner)
 
 

@@ -17,7 +17,15 @@ from wideloop.results.records import Purpose
 
 
 def launch(
-    params: Mapping[str, Any], run: Run, kind: str, image: str, model_path: str, *, record: bool, placed: bool
+    params: Mapping[str, Any],
+    run: Run,
+    kind: str,
+    image: str,
+    model_path: str,
+    *,
+    record: bool,
+    placed: bool,
+    compared: bool = False,
 ) -> str:
     """Apply the form's configuration; returns the deployment's name, which is this run's.
 
@@ -27,6 +35,7 @@ def launch(
         kind: first part of the name, and the timeline stage that begins here.
         record: start the engine such that it can record expert distributions.
         placed: with the cycle's recorded expert placement instead of the engine's own order.
+        compared: it is one side of a comparison of experts in order and placed.
     """
     if params.get("deployment"):
         begin_stage(run, kind)
@@ -34,6 +43,8 @@ def launch(
     request = Request.from_params(params)
     name = run.deployment(kind)
     spec = request.spec(name, image, model_path)
+    if compared:
+        spec = request.comparable(spec)
     if placed:
         spec = placed_spec(request, spec, run)
     # An engine that rebalances online resets its recorder each time.

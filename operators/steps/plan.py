@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,41 +10,20 @@ from wideloop.manifests.deployment import DeploymentSpec
 from wideloop.manifests.engines import engine_names, get_engine
 from wideloop.manifests.errors import Refused, StoreUnavailable, refuse
 from wideloop.manifests.findings import Finding, unknown
-from wideloop.operators.request import Request, as_stored
+from wideloop.operators.request import Request, as_stored, is_placed, why_not_placed
 from wideloop.operators.settings import settings
+from wideloop.operators.steps.configurations import Scope, check, configuration_findings
 from wideloop.operators.steps.run import Run, artefacts, open_store
 from wideloop.operators.targets import open_target
-from wideloop.operators.targets.base import Target
-from wideloop.results.records import Cycle
+from wideloop.results.records import Cycle, PlanWarning
 from wideloop.results.store import Store
-from wideloop.tuning import memory
-from wideloop.tuning.placement.findings import placement_findings
 from wideloop.tuning.space import decoder, space_findings
 from wideloop.tuning.study import TuningStudy
 
+__all__ = ["check", "goes_on_with", "gpus", "open_study", "plan"]
+
 #: Fields of a request in which a run may differ from the cycle that it continues.
-_MAY_DIFFER = ("trials", "repeats")
-
-
-def check(spec: DeploymentSpec) -> list[Finding]:
-    """Findings about ``spec`` that need no access to the target."""
-    engine, target = get_engine(spec.engine), open_target(spec.target)
-    if engine.runtime not in target.runtimes:
-        return [_other_runtime(spec, target)]
-    findings = engine.validate(spec)
-    # Arithmetic on a layout that is wrong in itself would only confuse.
-    wrong = any(f.severity == "error" for f in findings)
-    return findings if wrong else findings + memory.memory_findings(spec) + placement_findings(spec)
-
-
-def _other_runtime(spec: DeploymentSpec, target: Target) -> Finding:
-    runs = [name for name in engine_names() if get_engine(name).runtime in target.runtimes]
-    return Finding(
-        field="engine",
-        value=spec.engine,
-        rule=f"its workers run {get_engine(spec.engine).runtime}, which target {target.name} cannot provide",
-        suggestion=f"Use {' or '.join(runs)}",
-    )
+_MAY_DIFFER = ("trials", "repeats", "accept")
 
 
 def plan(
@@ -57,55 +36,63 @@ def plan(
     records: bool = False,
     compares_placed: bool = False,
 ) -> list[str]:
-    """Check the request and the stores; record the cycle as running. Returns the warnings.
+    """Check the request and the stores; record the cycle as running. Returns the warnings that were not accepted.
 
-    A run with a ``cycle_id`` continues that cycle.
-
-    Args:
-        deploys: the run will start the form's configuration (image and weights alone do not depend on it).
-        must_run: the run needs that configuration, so it is refused when it would run out of memory; a sweep
-            without a baseline would record that as an infeasible trial.
-        sweeps: the run will use a study.
-        records: the run will record expert distributions, where the engine can.
-        compares_placed: the run compares experts in order with placed ones, which is pointless without a placement.
+    A run with a ``cycle_id`` continues that cycle. What the run will do is said as the fields of a
+    :class:`~wideloop.operators.steps.configurations.Scope`.
 
     Raises:
-        Refused: the request cannot work; says which fields and what would.
+        Refused: the request is certain to fail; says which fields and what would work.
         StoreUnavailable: a database or the artefact store cannot be used.
     """
+    scope = Scope(deploys, must_run, sweeps, records, compares_placed)
     request = Request.from_params(params)
     open_target(request.target)  # Refuses an unknown one.
     spec = request.spec("plan")
-    findings = _deployment_findings(request, spec, records) if deploys else []
-    if sweeps:
+    findings = configuration_findings(request, spec, scope)
+    if scope.sweeps:
         findings += space_findings(request.space, spec)
-    if compares_placed:
-        findings += _placement_source_findings(request)
-    refuse([f.changed(severity="error") for f in findings] if must_run else findings)
+    if scope.compares_placed:
+        findings += _placement_source_findings(request, request.comparable(spec))
+    refuse(f.changed(severity="error") for f in findings if scope.must_run and f.severity != "warning")
+    refuse(findings)
     with open_store() as store:
         earlier = goes_on_with(request, run, store)
-        if sweeps:
+        if scope.sweeps:
             open_study(request, run)
         _keep_request(request, run)
+        warnings = _warnings(findings, request.accept, earlier)
         if earlier is None:
-            store.put(_new_cycle(request, spec, run))
+            store.put(_new_cycle(request, spec, run, warnings))
         else:
-            resumed = {"state": "running", "planned_trials": request.trials, "ended_at": None}
+            resumed = {"state": "running", "planned_trials": request.trials, "ended_at": None, "warnings": warnings}
             store.put(Cycle(**{**dict(earlier), **resumed}))
-    return [str(f) for f in findings]
+    return [*(str(f) for f in findings if f.name not in request.accept), *_accepted_in_vain(request, findings)]
 
 
-def _deployment_findings(request: Request, spec: DeploymentSpec, records: bool) -> list[Finding]:
-    """Findings about every form of ``spec`` that the run will start, each once."""
-    forms = [request.recorded(spec) if records else spec]
-    if request.eplb == "online":
-        forms.append(request.online(spec))
-    return list({str(f): f for form in forms for f in check(form)}.values())
+def _warnings(findings: list[Finding], accept: Collection[str], earlier: Cycle | None) -> tuple[PlanWarning, ...]:
+    """The warnings for the cycle's page: those of ``findings``, and those that an earlier run of the cycle had."""
+    kept = {w.text: w for w in (earlier.warnings if earlier else ())}
+    now = {str(f): PlanWarning(id=f.name, text=str(f), accepted=f.name in accept) for f in findings}
+    return tuple({**kept, **now}.values())
 
 
-def _placement_source_findings(request: Request) -> list[Finding]:
+def _accepted_in_vain(request: Request, findings: list[Finding]) -> Iterator[str]:
+    """A line for each accepted name that no warning has: it may be misspelt."""
+    names = {f.name for f in findings}
+    for name in request.accept:
+        if name not in names:
+            occurring = ", ".join(sorted(names)) or "there are none"
+            yield f"accept names {name!r}, and no warning of this run is called so: {occurring}"
+
+
+def _placement_source_findings(request: Request, spec: DeploymentSpec) -> list[Finding]:
     """An error where experts can be placed neither by a recording nor online."""
     engine, target = get_engine(request.engine), open_target(request.target)
+    if engine.recorder is not None and not any(map(is_placed, spec.workers)):
+        rule = str(why_not_placed(spec))
+        works = "Use a hardware profile whose workers have a larger EP, e.g. h200-16"
+        return [Finding(field="hardware", value=request.hardware, rule=rule, suggestion=works)]
     if engine.recorder is not None or request.eplb == "online":
         return []
     others = {name: get_engine(name) for name in engine_names()}
@@ -157,7 +144,7 @@ def goes_on_with(request: Request, run: Run, store: Store) -> Cycle | None:
     return cycle
 
 
-def _new_cycle(request: Request, spec: DeploymentSpec, run: Run) -> Cycle:
+def _new_cycle(request: Request, spec: DeploymentSpec, run: Run, warnings: tuple[PlanWarning, ...]) -> Cycle:
     return Cycle(
         cycle_id=run.cycle_id,
         dag_id=run.dag_id,
@@ -173,6 +160,7 @@ def _new_cycle(request: Request, spec: DeploymentSpec, run: Run) -> Cycle:
         study=run.cycle_id,
         planned_trials=request.trials,
         started_at=datetime.now(UTC),
+        warnings=warnings,
     )
 
 

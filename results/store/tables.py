@@ -88,6 +88,7 @@ cycle = Table(
     Column("planned_trials", Integer, nullable=False),
     Column("started_at", UtcDateTime, nullable=False, index=True),
     Column("ended_at", UtcDateTime),
+    Column("warnings", JSON, nullable=False, server_default="[]"),
 )
 
 stage = Table(

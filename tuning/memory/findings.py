@@ -29,10 +29,10 @@ def worker_memory(spec: DeploymentSpec, worker: WorkerSpec) -> WorkerMemory:
 
 
 def memory_findings(spec: DeploymentSpec) -> list[Finding]:
-    """Errors for workers that no knobs can make fit, warnings for the others; ``spec`` must be resolved.
+    """Findings for workers that do not fit, whatever their knobs or because of them; ``spec`` must be resolved.
 
     A model whose weights leave no memory is an error, with hardware that would fit. A worker that runs out of memory
-    only because of its knobs is a warning, because a sweep may try such points on purpose.
+    only because of its knobs is infeasible: a sweep may try such points on purpose.
     """
     return [f for worker in spec.workers for f in _worker_findings(spec, worker)]
 
@@ -71,7 +71,7 @@ def _knob_finding(spec: DeploymentSpec, worker: WorkerSpec, memory: WorkerMemory
         value=worker.knobs.mem_fraction_static,
         rule=f"{_RULES[memory.oom_stage or 'capture']}: {memory.deficit_gib:.2f} GiB per GPU missing",
         suggestion=suggestion,
-        severity="warning",
+        severity="infeasible",
     )
 
 

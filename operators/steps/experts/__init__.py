@@ -7,7 +7,7 @@ In the order of a run: :func:`dump` (or :func:`examine`, which also asks and rea
 from wideloop.operators.steps.experts.collect import dump, kept_recordings
 from wideloop.operators.steps.experts.compare import compare
 from wideloop.operators.steps.experts.examination import Examined, examine
-from wideloop.operators.steps.experts.place import analyse, placed_spec, placements, why_not_placed
+from wideloop.operators.steps.experts.place import analyse, placed_spec, placements
 from wideloop.operators.steps.experts.proof import prove
 
 __all__ = [
@@ -20,5 +20,4 @@ __all__ = [
     "placed_spec",
     "placements",
     "prove",
-    "why_not_placed",
 ]

@@ -31,7 +31,7 @@ _DUMP_S = 300.0
 def dump(target_name: str, name: str, run: Run) -> dict[str, str]:
     """Stop recording, have every worker write, and store it; returns the URI of the recording by component.
 
-    A worker that has written is not called again: writing resets its counts. An engine without a recorder writes none.
+    A worker that has written is not called again: writing resets its counts. Empty for a deployment without recorder.
 
     Raises:
         TargetError: a worker wrote no recording, or not all of its ranks did.
@@ -40,8 +40,8 @@ def dump(target_name: str, name: str, run: Run) -> dict[str, str]:
     target = open_target(target_name)
     spec = target.spec(name)
     recorder = get_engine(spec.engine).recorder
-    if recorder is None:
-        log.info("%s: engine %s has no recorder, so no expert recording is collected", name, spec.engine)
+    if recorder is None or spec.record_experts is None:
+        log.info("%s records no experts: nothing is collected", name)
         return {}
     return {component: _keep(target, spec, component, recorder, run) for component in target.endpoints(name).control}
 

@@ -13,7 +13,7 @@ from wideloop.manifests.deployment import DeploymentSpec, Knobs, WorkerSpec
 from wideloop.manifests.engines import get_engine
 from wideloop.manifests.errors import TargetError
 from wideloop.manifests.hardware import Role
-from wideloop.operators.request import Request
+from wideloop.operators.request import Request, is_placed, why_not_placed
 from wideloop.operators.settings import settings
 from wideloop.operators.steps.plan import open_study
 from wideloop.operators.steps.run import Run, artefacts, open_store, skip_stage, stage
@@ -35,11 +35,11 @@ _CHOSEN = "redundancy.json"
 def analyse(params: Mapping[str, Any], recordings: Mapping[str, str], run: Run) -> Placements:
     """Analyse the recordings of each role and make a placement for every redundancy of the sweep.
 
-    The stage is skipped where the engine has no recorder: experts stay in the engine's own order.
+    The stage is skipped where nothing can be placed: experts stay in the engine's own order.
     """
     request = Request.from_params(params)
     spec = request.spec("analyse")
-    cannot_place = why_not_placed(spec.engine)
+    cannot_place = why_not_placed(spec)
     if cannot_place is not None:
         skip_stage(run, "experts", cannot_place)
         return Placements()
@@ -54,17 +54,13 @@ def analyse(params: Mapping[str, Any], recordings: Mapping[str, str], run: Run) 
             keep.put_json(judged.model_dump(mode="json"), "cycles", run.cycle_id, "experts", f"{worker.role}.json")
             for report in (judged, *judged.phases):
                 log.info("%s: %s", report.role, _summary(report))
-            chosen[worker.role] = judged.redundant
-            files.update(_place(request, worker, recording, judged.redundant, run))
+            if is_placed(worker):
+                chosen[worker.role] = judged.redundant
+                files.update(_place(request, worker, recording, judged.redundant, run))
             _record(spec, worker, recording, judged, uris[0], run)
         keep.put_json(files, "cycles", run.cycle_id, _INDEX)
         keep.put_json(chosen, "cycles", run.cycle_id, _CHOSEN)
     return placements(run)
-
-
-def why_not_placed(engine: str) -> str | None:
-    """The reason why there is no placement by a recording; None where the engine can record."""
-    return None if get_engine(engine).recorder is not None else f"engine {engine} cannot record experts: no placement"
 
 
 def _summary(report: RoleReport) -> str:
@@ -145,14 +141,14 @@ def placements(run: Run) -> Placements:
 def placed_spec(request: Request, spec: DeploymentSpec, run: Run) -> DeploymentSpec:
     """``spec`` with experts placed as the request wants it: by the cycle's recording, or by the engine as it serves.
 
-    Where the engine has no recorder, ``spec`` as it is.
+    Workers whose experts cannot be placed stay as they are.
 
     Raises:
         TargetError: nothing was recorded to place by.
     """
     if request.eplb == "online":
         return request.online(spec)
-    if get_engine(spec.engine).recorder is None:
+    if why_not_placed(spec) is not None:
         return spec
     kept = placements(run)
     uri = _uri(run, _CHOSEN)
@@ -164,9 +160,9 @@ def placed_spec(request: Request, spec: DeploymentSpec, run: Run) -> DeploymentS
         if file is None:
             raise TargetError(f"no placement of {redundant} redundant experts was made for {worker.role}")
         changed: dict[str, Any] = {"eplb": "static", "redundant_experts": redundant, "expert_placement": file}
-        return worker.knobs.model_copy(update=changed)
+        return worker.knobs.changed(**changed)
 
-    return spec.with_knobs(spec.name, {worker.role: knobs(worker) for worker in spec.workers})
+    return spec.with_knobs(spec.name, {worker.role: knobs(worker) for worker in spec.workers if is_placed(worker)})
 
 
 def _uri(run: Run, name: str) -> str | None:

@@ -21,6 +21,7 @@ from tests.unit.results import factory
 _MIGRATIONS = Path(sys.modules["wideloop.results.store.migrate"].__file__ or "").parent / "migrations"
 #: Columns that a migration after the first added, by table.
 _ADDED_LATER = {
+    "wideloop_cycle": {"warnings"},
     "wideloop_trial": {"concurrency"},
     "wideloop_measurement": {"output_tok_s_se", "gpu_power_w", "output_tok_per_joule", "telemetry"},
 }

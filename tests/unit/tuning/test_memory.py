@@ -145,7 +145,7 @@ def test_the_published_104_gpu_configuration_fits():
 def test_a_fraction_that_kills_is_a_warning_that_names_one_that_works():
     spec = deployment("Qwen3-30B-A3B-FP8", "l4-8", mem_fraction_static=0.97)
     (finding,) = memory_findings(spec)
-    assert finding.severity == "warning"
+    assert finding.severity == "infeasible"
     low, high = (float(w) for w in finding.suggestion.split() if w.replace(".", "").isdigit())
     for fraction in (low + 0.01, high - 0.01):
         assert memory_findings(deployment("Qwen3-30B-A3B-FP8", "l4-8", mem_fraction_static=fraction)) == []

@@ -28,10 +28,11 @@ class CheckResult:
 
     @property
     def state(self) -> str:
-        """``ok``, ``warning``, ``error``; ``not checked``."""
+        """``ok``, ``warning``, ``infeasible``, ``error``; ``not checked``."""
         severities = {f.severity for f in self.findings}
-        if "error" in severities:
-            return "error"
+        for worst in ("error", "infeasible"):
+            if worst in severities:
+                return worst
         return "warning" if severities else "ok" if self.made else "not checked"
 
 

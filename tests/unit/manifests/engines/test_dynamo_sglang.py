@@ -32,7 +32,7 @@ def test_a_worker_over_nodes_uses_deepep_in_the_mode_of_its_role():
         ("decode", "low_latency"),
     ]
     assert ENGINE.resolve(resolved) == resolved
-    single = ENGINE.resolve(spec(hardware="h200-16"))
+    single = ENGINE.resolve(spec(hardware="h200-16", version="0.5.23"))
     assert [w.knobs.deepep_mode for w in single.workers] == [None, None]
     kept = ENGINE.resolve(spec(hardware="h200-32", knobs={"decode": Knobs(deepep_mode="auto")}))
     assert kept.worker("decode").knobs.deepep_mode == "auto"

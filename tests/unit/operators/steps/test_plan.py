@@ -187,13 +187,13 @@ def test_a_database_that_is_unreachable_leaves_no_page_that_looks_as_if_it_ran(
         assert store.cycles() == []
 
 
-def test_a_default_that_runs_out_of_memory_is_refused_where_it_must_run_and_a_warning_where_not(
+def test_a_default_that_runs_out_of_memory_is_refused_where_it_must_run_and_told_where_not(
     wideloop_home: Path,
 ) -> None:
     with pytest.raises(Refused, match=r"between 0\.\d+ and 0\.\d+ works"):
         plan({"mem_fraction_static": 0.99}, RUN)
     warnings = plan({"mem_fraction_static": 0.99}, RUN, must_run=False, sweeps=True)
-    assert warnings and all(w.startswith("warning: decode.mem_fraction_static") for w in warnings)
+    assert warnings and all(w.startswith("infeasible: decode.mem_fraction_static") for w in warnings)
 
 
 def test_an_image_does_not_depend_on_what_would_be_deployed(wideloop_home: Path) -> None:
