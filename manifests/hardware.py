@@ -79,9 +79,18 @@ class HardwareProfile(Frozen):
     fabric: str = Field(description="between nodes: InfiniBand, RoCE, NVLink, none")
     fabric_gb_s: float = Field(ge=0, description="between nodes, per GPU, one direction, 1e9 bytes/s")
     rdma_resource: str | None = Field(None, description="Kubernetes resource name of the RDMA device")
+    replicas: dict[Role, int] = Field({}, description="workers of each role; one where a role is not named")
     provider: str | None = Field(None, description="overlay of manifests/kubernetes/providers, or its path")
     workers: dict[Role, WorkerLayout]
     notes: str = ""
+
+    @model_serializer(mode="wrap")
+    def _without_usual(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out the field that profiles did not have before, where it says nothing, for their fingerprints."""
+        fields: dict[str, Any] = handler(self)
+        if not self.replicas:
+            del fields["replicas"]
+        return fields
 
     @property
     def gpus(self) -> int:

@@ -7,20 +7,23 @@ files call them to fill trigger forms, and parsing YAML there would be paid ever
 
 from __future__ import annotations
 
+import os
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import yaml
 from wideloop.manifests.errors import Refused
 from wideloop.manifests.findings import unknown
 from wideloop.manifests.hardware import GpuSpec, HardwareProfile
 from wideloop.manifests.model import ModelSpec
+from wideloop.manifests.own_profiles import read_profile
 
 _HERE = Path(__file__).parent
 _MODELS = _HERE / "models"
 _HARDWARE = _HERE / "hardware"
 _GPUS = _HARDWARE / "gpus.yaml"
+#: Variable that names a folder of hardware profiles of one's own; also a setting, which refuses misspelt ones.
+OWN_FOLDER = "WIDELOOP_PROFILES"
 
 
 def model_names() -> tuple[str, ...]:
@@ -30,7 +33,21 @@ def model_names() -> tuple[str, ...]:
 
 def hardware_names() -> tuple[str, ...]:
     """Names that :func:`hardware` accepts, sorted."""
-    return tuple(sorted(p.stem for p in _HARDWARE.glob("*.yaml") if p != _GPUS))
+    return tuple(sorted({*_shipped(), *_own()}))
+
+
+def hardware_titles() -> dict[str, str]:
+    """The title of each hardware profile by its name, without parsing the files."""
+    files = {**{name: _HARDWARE / f"{name}.yaml" for name in _shipped()}, **_own()}
+    return {name: _title(files[name]) or name for name in sorted(files)}
+
+
+def _title(file: Path) -> str:
+    try:
+        lines = file.read_text().splitlines()
+    except (OSError, UnicodeDecodeError):
+        return ""
+    return next((line.partition(":")[2].strip(" '\"") for line in lines if line.startswith("title:")), "")
 
 
 def model_config_path(name_or_path: str) -> Path:
@@ -60,30 +77,36 @@ def model(name_or_path: str) -> ModelSpec:
 
 
 def hardware(name_or_path: str) -> HardwareProfile:
-    """A hardware profile by name, or one of the user's own by the path of its YAML file.
-
-    ``gpu`` is a key of ``hardware/gpus.yaml``, or a GPU's own fields.
+    """A hardware profile by name, or one of the user's own by the path of its YAML file; see :mod:`own_profiles`.
 
     Raises:
-        Refused: unknown name; the finding names the nearest one.
+        Refused: unknown name, or the file is no profile; the findings name field, value, rule, and what works.
     """
-    path = _HARDWARE / f"{name_or_path}.yaml" if name_or_path in hardware_names() else Path(name_or_path)
-    if path.suffix != ".yaml" or not path.is_file():
+    return read_profile(_hardware_path(name_or_path), gpus())
+
+
+def _hardware_path(name_or_path: str) -> Path:
+    if name_or_path in _shipped():
+        return _HARDWARE / f"{name_or_path}.yaml"
+    if name_or_path in _own():
+        return _own()[name_or_path]
+    if "/" not in name_or_path:
         raise Refused([unknown("hardware", name_or_path, hardware_names())])
-    document = _load(path)
-    gpu = document["gpu"]
-    return HardwareProfile.model_validate({**document, "gpu": _gpu(gpu) if isinstance(gpu, str) else gpu})
+    return Path(name_or_path)
+
+
+def _shipped() -> tuple[str, ...]:
+    return tuple(sorted(p.stem for p in _HARDWARE.glob("*.yaml") if p != _GPUS))
+
+
+def _own() -> dict[str, Path]:
+    """Profiles of the folder that ``WIDELOOP_PROFILES`` names; a shipped profile keeps its name."""
+    folder = os.environ.get(OWN_FOLDER)
+    files = sorted(Path(folder).glob("*.yaml")) if folder else []
+    return {path.stem: path for path in files if path.stem not in _shipped()}
 
 
 @cache
-def _gpus() -> dict[str, GpuSpec]:
-    return {key: GpuSpec.model_validate(value) for key, value in _load(_GPUS).items()}
-
-
-def _gpu(key: str) -> GpuSpec:
-    return _gpus()[key]
-
-
-def _load(path: Path) -> dict[str, Any]:
-    document: dict[str, Any] = yaml.safe_load(path.read_text())
-    return document
+def gpus() -> dict[str, GpuSpec]:
+    """The GPUs of ``hardware/gpus.yaml``, by their keys."""
+    return {key: GpuSpec.model_validate(value) for key, value in yaml.safe_load(_GPUS.read_text()).items()}

@@ -13,20 +13,22 @@ from airflow.sdk import Param
 from wideloop.manifests.clients import load_generator_names
 from wideloop.manifests.engines import engine_names
 from wideloop.manifests.parameters import Parameter
-from wideloop.manifests.profiles import hardware_names
+from wideloop.manifests.profiles import hardware_titles
 from wideloop.operators.request import parameters
 from wideloop.operators.targets import target_names
 
 
 def where() -> dict[str, Param]:
     """Target, engine, model, hardware and load generator."""
-    names = {
-        "target": target_names(),
-        "engine": engine_names(),
-        "hardware": hardware_names(),
-        "client": load_generator_names(),
+    titles = hardware_titles()
+    choices: dict[str, dict[str, Any]] = {
+        "target": {"enum": list(target_names())},
+        "engine": {"enum": list(engine_names())},
+        # Proposals only: a profile of one's own is a path.
+        "hardware": {"examples": list(titles), "values_display": titles},
+        "client": {"enum": list(load_generator_names())},
     }
-    return {p.name: _param(p, enum=list(names[p.name])) if p.name in names else _param(p) for p in parameters.PLACE}
+    return {p.name: _param(p, **choices.get(p.name, {})) for p in parameters.PLACE}
 
 
 def workload() -> dict[str, Param]:

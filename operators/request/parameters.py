@@ -62,7 +62,8 @@ PLACE = (
     Parameter(
         "hardware",
         "Hardware profile",
-        "GPU type, nodes, fabric, and how prefill and decode workers share them.",
+        "GPU type, nodes, fabric, and how prefill and decode workers share them: a profile's name, one in the folder "
+        "WIDELOOP_PROFILES, or the path of a YAML file.",
         _WHERE,
         _Name,
         "h100-8",

@@ -130,7 +130,7 @@ class Request(Frozen):
         workers = []
         for role, layout in hardware.workers.items():
             knobs = self.knobs if role != "prefill" else Knobs(redundant_experts=self.knobs.redundant_experts)
-            workers.append(WorkerSpec(role=role, layout=layout, knobs=knobs))
+            workers.append(WorkerSpec(role=role, layout=layout, replicas=hardware.replicas.get(role, 1), knobs=knobs))
         spec = DeploymentSpec(
             name=name,
             target=self.target,
