@@ -9,6 +9,7 @@ from wideloop.manifests.diagnosis import Diagnosis
 from wideloop.manifests.engines.base import Engine
 from wideloop.manifests.kubernetes.jobs import FILES
 from wideloop.operators.targets.kubernetes import pod_diagnoses, pod_start, terminations
+from wideloop.operators.targets.kubernetes import pods as pod_facts
 from wideloop.operators.targets.kubernetes.events import about_one
 from wideloop.operators.targets.kubernetes.pod_start import creation_failure, pending_s, start_failure
 from wideloop.operators.targets.kubernetes.pods import (
@@ -85,6 +86,7 @@ def _all(view: View, engine: Engine, roles: Collection[str], read_log: ReadLog) 
         diagnosis = _lost(view, role(pod) or "?", pod)
         if diagnosis is not None:
             yield diagnosis
+    yield from _disrupted(view)
     if view.files_pod is not None and not view.ready_record:
         diagnosis = _stuck(view, FILES, view.files_pod)
         if diagnosis is not None:
@@ -113,6 +115,16 @@ def _lost(view: View, component: str, pod: Json) -> Diagnosis | None:
     if wrong == "" and overdue >= pod_start.LONG_GRACE_S:
         return pod_diagnoses.does_not_end(component, pod, pod["metadata"]["deletionTimestamp"])
     return None
+
+
+def _disrupted(view: View) -> Iterator[Diagnosis]:
+    """Pods that were ended from outside after the deployment had served: whatever was measured on them is lost."""
+    if not view.ready_record or view.available:
+        return
+    for pod in (*view.engine_pods, *view.deleted_pods, *view.gone_pods):
+        disruption = pod_facts.disruption(pod)
+        if disruption is not None:
+            yield pod_diagnoses.disrupted(role(pod) or "?", pod, *disruption)
 
 
 def _replaced(view: View, pod: Json) -> bool:

@@ -10,11 +10,24 @@ from wideloop.operators.targets.kubernetes.pods import parse_time
 
 Json = dict[str, Any]
 
-_UNMOUNTED = ("FailedMount", "FailedAttachVolume")
-#: Events of a pod that follow only once its volumes are mounted.
-_MOUNTED = ("Pulling", "Pulled", "Created", "Started")
+#: Events of a pod that follow only once its volumes, devices and network are there.
+_BEGINS = ("Pulling", "Pulled", "Created", "Started")
+#: Reasons of warnings that say nothing about a pod's start: its scheduling and its image have states of their own, and
+#: probes and back-offs concern containers that have started.
+_ELSEWHERE = (
+    "FailedScheduling",
+    "Failed",
+    "BackOff",
+    "Unhealthy",
+    "Preempted",
+    "NodeNotReady",
+    "FailedToRetrieveImage",
+)
 #: A node tries to mount again at least every 122 s; this long after its last complaint it has succeeded.
 _STILL_S = 180.0
+#: A node reports the same complaint 25 times, then once in five minutes.
+_STILL_AFTER_MANY_S = 360.0
+_MANY = 20
 #: Grove's reason differs from that of Kubernetes' own controllers, and changed between its versions.
 _REFUSED = ("FailedCreate", "PodCreationFailed", "PodCreateFailed")
 _REFUSALS = ("exceeded quota", "forbidden")
@@ -22,7 +35,8 @@ _REFUSALS = ("exceeded quota", "forbidden")
 
 def happened(event: Json) -> str:
     """When an event last happened; the times of the API server sort as text."""
-    return str(event.get("lastTimestamp") or event.get("eventTime") or event["metadata"]["creationTimestamp"])
+    series = (event.get("series") or {}).get("lastObservedTime")
+    return str(series or event.get("lastTimestamp") or event.get("eventTime") or event["metadata"]["creationTimestamp"])
 
 
 def about_one(events: Iterable[Json], name: str) -> list[Json]:
@@ -35,14 +49,25 @@ def last(events: Sequence[Json], *reasons: str) -> str:
     return next((str(e.get("message") or "") for e in reversed(events) if e.get("reason") in reasons), "")
 
 
-def unmounted(events: Iterable[Json], now: datetime) -> str:
-    """Why the volumes of a pod are still not mounted, by the events about it; empty once they are."""
+def complaint(events: Iterable[Json], now: datetime) -> Json | None:
+    """What a node last complained of while it made a pod's containers, whatever the reason; None once they are made."""
     by_time = sorted(events, key=happened)
-    failed = [e for e in by_time if e.get("reason") in _UNMOUNTED]
-    if not failed or (now - parse_time(happened(failed[-1]))).total_seconds() > _STILL_S:
-        return ""
-    mounted = any(e.get("reason") in _MOUNTED and happened(e) >= happened(failed[-1]) for e in by_time)
-    return "" if mounted else str(failed[-1].get("message") or "")
+    complaints = [e for e in by_time if _complains(e)]
+    if not complaints:
+        return None
+    newest = complaints[-1]
+    still_s = _STILL_AFTER_MANY_S if int(newest.get("count") or 1) >= _MANY else _STILL_S
+    if (now - parse_time(happened(newest))).total_seconds() > still_s:
+        return None
+    begun = any(e.get("reason") in _BEGINS and happened(e) >= happened(newest) for e in by_time)
+    return None if begun else newest
+
+
+def _complains(event: Json) -> bool:
+    reason = str(event.get("reason") or "")
+    if reason in _ELSEWHERE:
+        return False
+    return event.get("type") == "Warning" or reason.startswith("Failed") or reason.endswith("NotReady")
 
 
 def pods_refused(events: Sequence[Json]) -> str:

@@ -17,7 +17,7 @@ from wideloop.manifests.errors import ApiRefused, TargetError
 from wideloop.manifests.kubernetes.jobs import FILES, FILES_PORT, files_pod, files_pod_name
 from wideloop.manifests.kubernetes.providers import with_provider
 from wideloop.manifests.kubernetes.security import worker_user
-from wideloop.operators.targets.kubernetes import pod_diagnoses
+from wideloop.operators.targets.kubernetes import container_failures
 from wideloop.operators.targets.kubernetes.cluster import Cluster
 from wideloop.operators.targets.kubernetes.objects import apply, delete
 from wideloop.operators.targets.kubernetes.pods import age_s, has_ended, is_being_deleted, ready, scheduled, waiting
@@ -202,5 +202,5 @@ def _hopeless(pod: Json, after_s: float) -> bool:
     if is_being_deleted(pod) or age_s(pod, datetime.now(UTC)) < after_s:
         return False
     wait = waiting(pod)
-    stuck = bool(wait) and pod_diagnoses.not_started(FILES, wait, patient=False) is not None
+    stuck = bool(wait) and container_failures.not_started(FILES, wait, patient=False) is not None
     return stuck or has_ended(pod) or scheduled(pod).get("status") == "False"

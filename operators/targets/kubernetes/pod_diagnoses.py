@@ -2,120 +2,36 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
-from wideloop.manifests.diagnosis import Diagnosis, FailureKind
+from wideloop.manifests.diagnosis import Diagnosis
 from wideloop.operators.targets.kubernetes.platform import Platform
 
 Json = dict[str, Any]
 
 TAIL = 15
-#: Waiting reasons of a container whose image cannot be had.
-_IMAGE = ("ImagePullBackOff", "ErrImagePull", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable")
-_NEVER = re.compile(
-    r"not found|manifest unknown|unauthorized|denied|forbidden|InvalidImageName|invalid reference", re.I
-)
-
-#: Of the scheduler's message: pattern, kind, and what to do; the first that matches, in this order.
-_UNSCHEDULABLE: tuple[tuple[str, FailureKind, str], ...] = (
-    (
-        r"persistentvolumeclaim .* not found|unbound immediate PersistentVolumeClaims",
-        "storage_unavailable",
-        "Run wideep_weights, which makes the claims, and check their storage class with `kubectl get pvc`",
+#: By the reason of a pod's condition ``DisruptionTarget``: what happened, and what to do.
+_DISRUPTED = {
+    "PreemptionByScheduler": (
+        "was preempted by a pod of higher priority",
+        "Try again, or give the pods a priority class that is not preempted (WIDELOOP_CLUSTER__PRIORITY_CLASS)",
     ),
-    (
-        r"Insufficient nvidia\.com/gpu",
-        "unschedulable",
-        "Free GPUs, choose a smaller hardware profile, or wait: `kubectl describe nodes` shows who holds them",
+    "EvictionByEvictionAPI": (
+        "was evicted through the API: its node is drained, by hand or by an autoscaler, or is a spot node taken back",
+        "Try again on nodes that stay; `kubectl get nodes` shows which are cordoned",
     ),
-    (
-        r"Insufficient (?P<resource>\S*(?:rdma|roce|efa|infiniband|/ib)\S*?)(?:[,.]|$)",
-        "unschedulable",
-        "No node offers that many RDMA devices: install the device plugin, or set WIDELOOP_CLUSTER__RDMA_RESOURCE "
-        "to the name that `kubectl describe node` shows",
+    "DeletionByTaintManager": (
+        "was ended because its node got a taint that it does not tolerate (not ready, maintenance, or spot taken back)",
+        "Look at the node's taints, and try again",
     ),
-    (
-        r"Insufficient (cpu|memory|ephemeral-storage)",
-        "unschedulable",
-        "Lower WIDELOOP_CLUSTER__WORKER_CPU or __WORKER_MEMORY, or free nodes",
+    "TerminationByKubelet": (
+        "was ended by its node, which is being shut down or is under pressure",
+        "Nodes that may be taken back (spot) end measurements: try again, or select nodes that stay",
     ),
-    (
-        r"untolerated taint",
-        "unschedulable",
-        "Add the taint to WIDELOOP_CLUSTER__TOLERATIONS, or remove it from the nodes",
-    ),
-    (
-        r"didn't match Pod's node affinity/selector",
-        "unschedulable",
-        "Correct WIDELOOP_CLUSTER__GPU_NODE_SELECTOR: no node carries these labels",
-    ),
-)
-
-
-def unschedulable(component: str, condition: Json) -> Diagnosis:
-    """A pod that the scheduler has refused, or was told to hold back, for longer than nodes take to appear."""
-    message = condition.get("message") or ""
-    if condition.get("reason") == "SchedulingGated":
-        return Diagnosis(
-            kind="unschedulable",
-            component=component,
-            message=f"its scheduling is held back by a gate: {message}",
-            action="A gang scheduler (Grove, Kueue) waits for room or quota, or is not running: look at its workload, "
-            "or set WIDELOOP_CLUSTER__GROVE=false",
-        )
-    matching = [
-        (re.search(rf"(\d+ )?(?:{pattern})", message), kind, action) for pattern, kind, action in _UNSCHEDULABLE
-    ]
-    causes = [(match, kind, action) for match, kind, action in matching if match]
-    if not causes:
-        return Diagnosis(
-            kind="unschedulable",
-            component=component,
-            message=f"cannot be scheduled: {message or condition.get('reason')}",
-            action="See `kubectl describe pod`",
-        )
-    # A node may lack several things, and one without GPUs lacks those too: what most nodes lack is what is missing.
-    lacking = [cause for cause in causes if "Insufficient" in cause[0][0]]
-    decisive = max(lacking, key=lambda cause: int(cause[0][1] or 0)) if causes[0] in lacking else causes[0]
-    return Diagnosis(
-        kind=decisive[1], component=component, message=f"cannot be scheduled: {message}", action=decisive[2]
-    )
-
-
-def not_started(component: str, wait: Json, *, patient: bool) -> Diagnosis | None:
-    """A container that cannot be made. ``patient``: what may pass is given time."""
-    reason, message = wait["reason"], wait.get("message") or ""
-    if reason in _IMAGE:
-        if patient and not _NEVER.search(f"{reason} {message}"):
-            return None
-        return Diagnosis(
-            kind="image_unavailable",
-            component=component,
-            message=f"{reason}: {message}",
-            action="Check that the image was built and pushed (run wideep_image), its name, and "
-            "WIDELOOP_CLUSTER__IMAGE_PULL_SECRET",
-        )
-    if reason in ("CreateContainerConfigError", "CreateContainerError", "RunContainerError"):
-        return Diagnosis(
-            kind="bad_configuration",
-            component=component,
-            message=f"{reason}: {message}",
-            action="A secret, ConfigMap, command or mount of the pod is not there: make it, then apply again",
-        )
-    return None
-
-
-def not_mounted(component: str, message: str) -> Diagnosis | None:
-    """A pod that waits for its volumes."""
-    if not message:
-        return None
-    return Diagnosis(
-        kind="storage_unavailable",
-        component=component,
-        message=f"its volumes are not mounted: {message}",
-        action="Check the claims with `kubectl get pvc`, and that their class can be mounted by many nodes at once",
-    )
+    "DeletionByPodGC": ("was removed because its node is gone", "Try again; see why the node left the cluster"),
+}
+#: Reasons of a pod that failed because its node was shut down.
+_SHUTDOWN = ("Terminated", "NodeShutdown", "Shutdown")
 
 
 def refused_by_node(component: str, pod: Json) -> Diagnosis:
@@ -130,12 +46,31 @@ def refused_by_node(component: str, pod: Json) -> Diagnosis:
             action="Free the node's disk or memory, or give the pods a priority class "
             "(WIDELOOP_CLUSTER__PRIORITY_CLASS)",
         )
+    if status["reason"] in _SHUTDOWN:
+        return Diagnosis(
+            kind="node_lost",
+            component=component,
+            message=f"node {node} was shut down while it ran: {status['reason']}: {message}",
+            action=_DISRUPTED["TerminationByKubelet"][1],
+        )
     return Diagnosis(
         kind="node_lost",
         component=component,
         message=f"node {node} did not run it: {status['reason']}: {message}",
         action="A device of that node may be lost: look at it with `nvidia-smi` and at its device plugin, cordon the "
         "node and try again",
+    )
+
+
+def disrupted(component: str, pod: Json, reason: str, message: str) -> Diagnosis:
+    """A pod that something outside of it has ended while the deployment served."""
+    what, action = _DISRUPTED.get(reason, (f"was ended from outside ({reason})", "Try again"))
+    node, name = pod["spec"].get("nodeName"), pod["metadata"]["name"]
+    return Diagnosis(
+        kind="node_lost",
+        component=component,
+        message=f"{name} on {node} {what}" + (f": {message}" if message else ""),
+        action=action,
     )
 
 

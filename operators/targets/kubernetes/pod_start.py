@@ -7,16 +7,20 @@ from datetime import UTC, datetime
 from typing import Any
 
 from wideloop.manifests.diagnosis import Diagnosis
-from wideloop.operators.targets.kubernetes import pod_diagnoses
-from wideloop.operators.targets.kubernetes.events import last, pods_refused, unmounted
-from wideloop.operators.targets.kubernetes.pods import age_s, parse_time, scheduled, waiting
+from wideloop.operators.targets.kubernetes import container_failures, pod_diagnoses, scheduling
+from wideloop.operators.targets.kubernetes.events import complaint, last, pods_refused
+from wideloop.operators.targets.kubernetes.pods import age_s, parse_time, scheduled, scheduling_gates, waiting
 
 Json = dict[str, Any]
 
 #: Seconds that a condition may last which often passes by itself: nodes being added, claims being bound.
 GRACE_S = 60.0
+#: Seconds for what is made anew for each pod: its network, its devices.
+CREATE_GRACE_S = 120.0
 #: Seconds for what takes minutes even when it works: pulling from a busy registry, attaching volumes.
 LONG_GRACE_S = 180.0
+#: Seconds that a gate may hold a pod back: a queue is meant to be waited for, and gated pods hold no GPU.
+GATE_S = 3600.0
 #: Events of an autoscaler that adds a node for a pod.
 _NODE_IS_ADDED = ("TriggeredScaleUp", "Nominated")
 
@@ -34,16 +38,32 @@ def start_failure(
     """
     condition = scheduled(pod)
     if condition.get("status") == "False":
-        if waited_s < GRACE_S or last(events, *_NODE_IS_ADDED):
+        gates = scheduling_gates(pod)
+        if waited_s < (GATE_S if gates else GRACE_S) or last(events, *_NODE_IS_ADDED):
             return None
-        return pod_diagnoses.unschedulable(component, condition)
+        return scheduling.gated(component, gates) if gates else scheduling.unschedulable(component, condition)
     wait = waiting(pod)
-    if not wait:
+    if wait:
+        diagnosis = container_failures.not_started(component, wait, patient=waited_s < LONG_GRACE_S)
+        if diagnosis is not None:
+            return diagnosis
+    elif not _is_bound_and_new(pod):
         return None
-    diagnosis = pod_diagnoses.not_started(component, wait, patient=waited_s < LONG_GRACE_S)
-    if diagnosis is not None or waited_s < GRACE_S:
+    event = complaint(events, now or datetime.now(UTC)) if waited_s >= GRACE_S else None
+    if event is None:
+        return None
+    diagnosis = container_failures.not_created(component, event)
+    if diagnosis.kind == "storage_unavailable":
         return diagnosis
-    return pod_diagnoses.not_mounted(component, unmounted(events, now or datetime.now(UTC)))
+    grace_s = LONG_GRACE_S if container_failures.may_pass(diagnosis.message) else CREATE_GRACE_S
+    return diagnosis if waited_s >= grace_s else None
+
+
+def _is_bound_and_new(pod: Json) -> bool:
+    """Whether a node has the pod and has not reported a state of any container yet."""
+    status = pod.get("status", {})
+    bound = scheduled(pod).get("status") == "True"
+    return bound and status.get("phase", "Pending") == "Pending" and not status.get("containerStatuses")
 
 
 def creation_failure(component: str, events: Sequence[Json]) -> Diagnosis | None:

@@ -96,6 +96,19 @@ def scheduled(pod: Json) -> Json:
     return next((c for c in conditions if c["type"] == "PodScheduled"), {})
 
 
+def scheduling_gates(pod: Json) -> tuple[str, ...]:
+    """The gates that hold a pod back from scheduling; ``unknown`` where the pod does not name them."""
+    names = tuple(str(gate.get("name")) for gate in pod.get("spec", {}).get("schedulingGates") or ())
+    return names or (("unknown",) if scheduled(pod).get("reason") == "SchedulingGated" else ())
+
+
+def disruption(pod: Json) -> tuple[str, str] | None:
+    """Reason and message where something outside of a pod ends it: a drain, a preemption, its node's shutdown."""
+    conditions = pod.get("status", {}).get("conditions") or ()
+    targets = (c for c in conditions if c["type"] == "DisruptionTarget" and c["status"] == "True")
+    return next(((str(c.get("reason") or ""), str(c.get("message") or "")) for c in targets), None)
+
+
 def waiting(pod: Json) -> Json:
     """``reason`` and ``message`` of the first container that waits, but for one that waits for its next start."""
     states = [s.get("state", {}).get("waiting") or {} for s in _statuses(pod)]
@@ -166,7 +179,9 @@ def in_words(pod: Json) -> str:
     if wait:
         state = f"{wait['reason']} {wait.get('message', '')}"
     elif condition.get("status") == "False":
-        state = f"{condition.get('reason', 'not scheduled')}: {condition.get('message', '')}"
+        gates = scheduling_gates(pod)
+        message = f"waits for {', '.join(gates)}" if gates else condition.get("message", "")
+        state = f"{condition.get('reason', 'not scheduled')}: {message}"
     elif is_being_deleted(pod):
         state = "is being deleted"
     else:

@@ -22,7 +22,7 @@ from wideloop.manifests.kubernetes.options import ClusterOptions
 from wideloop.operators.targets.kubernetes import view
 from wideloop.operators.targets.kubernetes.api import Api
 from wideloop.operators.targets.kubernetes.platform import Platform
-from wideloop.operators.targets.kubernetes.pods import ended
+from wideloop.operators.targets.kubernetes.pods import disruption, ended
 from wideloop.operators.targets.kubernetes.view import View, deployment_of
 
 Json = dict[str, Any]
@@ -199,11 +199,11 @@ class Watch:
         return version
 
     def _forget(self, kind: str, thing: Json) -> None:
-        """Keep a deleted pod whose container had ended: that may not have been looked at since."""
+        """Keep a deleted pod that had ended, or was ended from outside: that may not have been looked at since."""
         name = deployment_of(thing)
         if kind == "roots":
             self._gone.pop(thing["metadata"]["name"], None)
-        elif kind == "pods" and name is not None and ended(thing) is not None:
+        elif kind == "pods" and name is not None and (ended(thing) or disruption(thing)):
             self._gone[name].append(thing)
 
     def _tell(self, names: set[str | None]) -> None:

@@ -10,7 +10,7 @@ from wideloop.manifests.engines import get_engine
 from wideloop.operators.targets.kubernetes.api import Api
 from wideloop.operators.targets.kubernetes.diagnosis import client_looks_stuck, diagnose, diagnose_client, looks_stuck
 from wideloop.operators.targets.kubernetes.pod_start import start_failure
-from wideloop.operators.targets.kubernetes.view import View, with_nodes
+from wideloop.operators.targets.kubernetes.view import READY, View, with_nodes
 
 from tests.unit.operators.targets.kubernetes.cluster_objects import (
     NAME,
@@ -123,7 +123,7 @@ def found(seen: View, log: tuple[str, ...] = ()) -> Diagnosis | None:
         ),
         pytest.param(
             unscheduled_pod(
-                "Scheduling is blocked due to non-empty scheduling gates", since=120, reason="SchedulingGated"
+                "Scheduling is blocked due to non-empty scheduling gates", since=3700, reason="SchedulingGated"
             ),
             "unschedulable",
             "gate",
@@ -407,6 +407,47 @@ def test_a_node_that_does_not_answer_is_named(lost: dict[str, Any]) -> None:
 def test_a_silence_that_may_pass_is_waited_for(pods: list[dict[str, Any]], nodes: dict[str, str]) -> None:
     seen = view(running_pod("frontend"), running_pod(name="other"), *pods, events=[])
     assert found(replace(seen, nodes=nodes)) is None
+
+
+DRAINED = {"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI", "message": "evicting"}
+
+
+def disrupted_pod(**condition: str) -> dict[str, Any]:
+    ended = pod(state={"running": {}}, phase="Running", deletionTimestamp=at(5), deletionGracePeriodSeconds=30)
+    ended["status"]["conditions"] = [DRAINED | {"lastTransitionTime": at(5)} | condition]
+    return ended
+
+
+@pytest.mark.parametrize(
+    ("condition", "word"),
+    [
+        ({}, "drained"),
+        ({"reason": "PreemptionByScheduler"}, "preempted by a pod of higher priority"),
+        (
+            {"reason": "TerminationByKubelet", "message": "Pod was terminated in response to imminent node shutdown."},
+            "shut",
+        ),
+        ({"reason": "DeletionByTaintManager"}, "taint"),
+        ({"reason": "SomethingNew"}, "SomethingNew"),
+    ],
+)
+def test_a_pod_that_was_ended_from_outside_says_by_what(condition: dict[str, str], word: str) -> None:
+    served = graph(age=900, annotations={READY: '{"pods": "x", "seconds": 60}'})
+    diagnosis = found(view(running_pod("frontend"), disrupted_pod(**condition), of=served, events=[]))
+    assert diagnosis is not None and diagnosis.kind == "node_lost" and word in diagnosis.message
+    gone = replace(view(running_pod("frontend"), of=served), gone=[disrupted_pod(**condition)])
+    told = found(gone)
+    assert told is not None and (told.kind, told.action) == (diagnosis.kind, diagnosis.action)
+
+
+def test_a_pod_that_is_drained_while_it_loads_may_load_elsewhere() -> None:
+    assert found(view(running_pod("frontend"), running_pod("decode"), disrupted_pod(), events=[])) is None
+
+
+def test_a_node_that_was_shut_down_is_named_as_such() -> None:
+    ended = pod() | {"status": {"phase": "Failed", "reason": "Terminated", "message": "imminent node shutdown"}}
+    diagnosis = found(view(running_pod("frontend"), ended))
+    assert diagnosis is not None and diagnosis.kind == "node_lost" and "shut down" in diagnosis.message
 
 
 def test_a_pod_whose_place_was_taken_elsewhere_is_no_trouble() -> None:
