@@ -77,6 +77,9 @@ class RunTrials(BaseOperator):
                 sweep.prepare_study(params, run)
             planned, states = self._planned(context)
             waiting = [t for t in planned if states.get(t.run_id) not in dag_runs.FINISHED]
+            if self.what == "repeats":
+                due = sweep.due_repeats(params, run, waiting)
+                waiting = [t for t in waiting if t in due or states.get(t.run_id) is not None]
             sweep.settle(params, run, [run_id for run_id, state in states.items() if state == "failed"])
             self._stop_after_failures(planned, states)
             self.log.info(sweep.progress(params, run))

@@ -13,6 +13,7 @@ from wideloop.manifests.deployment import MAX_NAME, NAME_PATTERN, DeploymentSpec
 from wideloop.manifests.parameters import Parameter, field_type
 from wideloop.manifests.profiles import model_names
 from wideloop.manifests.workload import Slo, Workload
+from wideloop.results.statistics import LEAST_PAIRS, MOST_PAIRS
 from wideloop.tuning.dimensions import DEFAULT_NAMES, DIMENSIONS
 from wideloop.tuning.dimensions.form import SWEEP
 
@@ -209,13 +210,20 @@ _SWEEP = (
         8,
     ),
     Parameter(
-        "repeats",
-        "Repeats",
-        "How often the best and the default are measured again, interleaved, before anything is "
-        "recommended. The interval of the gain needs at least 2.",
+        "min_repeats",
+        "Fewest pairs",
+        "How often the best and the default are measured again at least, alternately, before anything is recommended.",
         SWEEP,
-        Annotated[int, Field(ge=0, le=20)],
-        2,
+        Annotated[int, Field(ge=LEAST_PAIRS, le=MOST_PAIRS)],
+        LEAST_PAIRS,
+    ),
+    Parameter(
+        "repeats",
+        "Most pairs",
+        "Pairs are measured until the gain is decided, but not more than this. 0: none, and nothing is recommended.",
+        SWEEP,
+        Annotated[int, Field(ge=0, le=MOST_PAIRS)],
+        MOST_PAIRS,
     ),
 )
 #: Of a run, not of its request: what it works on, for and with. None of them is part of a cycle's identity.

@@ -51,6 +51,7 @@ class Request(Frozen):
     eplb_rebalance_iterations: int
     space: SearchSpace
     trials: int
+    min_repeats: int
     repeats: int
     seed: int
     accept: tuple[str, ...] = ()
@@ -80,7 +81,8 @@ class Request(Frozen):
     def from_values(cls, values: Mapping[str, Any]) -> Request:
         """A request of parsed parameters."""
         same = ("target", "engine", "model", "hardware", "recorder", "recorded_passes", "eplb",
-                "eplb_rebalance_iterations", "trials", "repeats", "seed", "accept")  # fmt: skip
+                "eplb_rebalance_iterations", "trials", "min_repeats", "repeats", "seed",
+                "accept")  # fmt: skip
         load = ("isl", "osl", "requests_per_slot", "warmup_requests", "seed")
         return cls(
             **{name: values[name] for name in same},

@@ -71,7 +71,8 @@ class Trials:
         measured = {(m.trial_number, m.repeat) for m in repeats}
         also = ("placement", "redundancy")
         planned = sweep.repeat_runs(self._params, self._run, failed_runs, also=also)
-        return [p for p in planned if (p.extra["repeat_of"], p.extra["repeat"]) not in measured]
+        waiting = [p for p in planned if (p.extra["repeat_of"], p.extra["repeat"]) not in measured]
+        return sweep.due_repeats(self._params, self._run, waiting)
 
     def _run_all(self, planned: Planned) -> None:
         failed: dict[str, bool] = {}

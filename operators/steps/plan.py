@@ -23,7 +23,7 @@ from wideloop.tuning.study import TuningStudy
 __all__ = ["check", "goes_on_with", "gpus", "open_study", "plan"]
 
 #: Fields of a request in which a run may differ from the cycle that it continues.
-_MAY_DIFFER = ("trials", "repeats", "accept")
+_MAY_DIFFER = ("trials", "min_repeats", "repeats", "accept")
 
 
 def plan(

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from wideloop.manifests.deployment import DeploymentSpec
 from wideloop.manifests.errors import WideloopError
 from wideloop.operators.request import Request
+from wideloop.operators.steps.confirmation import read_confirmation, rounds_wanted
 from wideloop.operators.steps.cycle_plan import interleaved
 from wideloop.operators.steps.experts import placements
 from wideloop.operators.steps.plan import open_study
@@ -18,6 +19,7 @@ from wideloop.operators.steps.trial import DEFAULT, highest, violations
 from wideloop.results.records import Measurement, Trial
 from wideloop.tuning.seeds import seed_points
 from wideloop.tuning.space import Point, knobs_shown, point_of
+from wideloop.tuning.study import TuningStudy
 
 #: Trial runs beyond the planned ones that may replace failed ones.
 _SPARE_RUNS = 4
@@ -98,17 +100,47 @@ def trial_runs(params: Mapping[str, Any], run: Run, failed_runs: int) -> list[Tr
 
 
 def repeat_runs(params: Mapping[str, Any], run: Run, failed_runs: int, *, also: Sequence[str] = ()) -> list[TrialRun]:
-    """Repeats of the default and the best trial, interleaved so that drift cancels.
+    """All repeats that may be measured: of the default and the best, interleaved so that drift cancels; then of others.
 
-    A failed run breaks its pair, so each brings one more pair.
+    A failed run breaks its pair, so each brings one more pair. :func:`due_repeats` says which of them are wanted.
 
     Args:
-        also: kinds of further seeds to repeat between the two; one that could not run is left out.
+        also: kinds of further seeds to repeat beside the default afterwards; one that could not run is left out.
 
     Raises:
         SweepFailed: no configuration met the objectives, so there is nothing to compare.
     """
     request = Request.from_params(params)
+    study, best, default = _compared(request, run)
+    could_run = {result.number for result in study.results() if result.outcome == "measured"}
+    others = [
+        number for kind in also if (number := study.number_of(kind)) in could_run and number not in (best, default)
+    ]
+    labels = {default: "default", best: "best"}
+    most = request.repeats + min(failed_runs, _SPARE_RUNS)
+    pairs = interleaved((default, best), most if best != default else 0)
+    of_others = interleaved(others, min(request.min_repeats, request.repeats))
+    return [
+        TrialRun(
+            run_id=f"{run.cycle_id}__repeat_{repeat:02d}_{labels.get(number, number)}",
+            extra={"repeat_of": number, "repeat": repeat},
+        )
+        for repeat, number in (*pairs, *of_others)
+    ]
+
+
+def due_repeats(params: Mapping[str, Any], run: Run, waiting: Sequence[TrialRun]) -> list[TrialRun]:
+    """Those of the ``waiting`` repeats that are wanted now: none of the best once its gain is decided."""
+    request = Request.from_params(params)
+    _, best, default = _compared(request, run)
+    wanted = rounds_wanted(request, read_confirmation(request, run, best, default))
+    pair = [w for w in waiting if w.extra["repeat_of"] in (best, default)]
+    rounds = list(dict.fromkeys(w.extra["repeat"] for w in pair))[:wanted]
+    return [w for w in waiting if w not in pair or w.extra["repeat"] in rounds]
+
+
+def _compared(request: Request, run: Run) -> tuple[TuningStudy, int, int]:
+    """The study, the number of its best trial and that of the default."""
     study = open_study(request, run)
     best, default = study.best(), study.number_of(DEFAULT)
     if best is None:
@@ -118,20 +150,7 @@ def repeat_runs(params: Mapping[str, Any], run: Run, failed_runs: int, *, also: 
         )
     if default is None:
         raise SweepFailed("the default configuration was never measured, so there is nothing to compare with")
-    could_run = {result.number for result in study.results() if result.outcome == "measured"}
-    between = [number for kind in also if (number := study.number_of(kind)) in could_run]
-    numbers: list[int] = list(dict.fromkeys([default, *between, best.number]))
-    if len(numbers) < 2:
-        return []
-    labels = {best.number: "best", default: "default"}
-    rounds = request.repeats + min(failed_runs, _SPARE_RUNS)
-    return [
-        TrialRun(
-            run_id=f"{run.cycle_id}__repeat_{repeat:02d}_{labels.get(number, number)}",
-            extra={"repeat_of": number, "repeat": repeat},
-        )
-        for repeat, number in interleaved(numbers, rounds)
-    ]
+    return study, best.number, default
 
 
 def settle(params: Mapping[str, Any], run: Run, failed_runs: Sequence[str]) -> None:

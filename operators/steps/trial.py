@@ -16,7 +16,8 @@ from wideloop.operators.steps.benchmark import Measured, Subject
 from wideloop.operators.steps.deployment import Outcome
 from wideloop.operators.steps.experts import placements
 from wideloop.operators.steps.plan import goes_on_with, open_study
-from wideloop.operators.steps.run import Run, open_store
+from wideloop.operators.steps.run import Run, artefacts, open_store
+from wideloop.results.failed_repeats import FailedRepeat, keep_failed_repeat
 from wideloop.results.records import Measurement, Trial
 from wideloop.tuning.space import Placements, Point, knobs_at, knobs_shown
 from wideloop.tuning.study import OUT_OF_MEMORY, TuningStudy
@@ -134,7 +135,7 @@ def tell(
         TrialFailed: nothing was learned; the run fails, so that its grid shows it.
     """
     if trial.repeat is not None:
-        _check_repeat(trial, benchmark_result)
+        _check_repeat(trial, run, start_outcome, benchmark_result)
         return None
     request = Request.from_params(params)
     update = _tell_study(open_study(request, run), trial, request.slo, start_outcome, benchmark_result)
@@ -157,7 +158,13 @@ def tell(
     return record
 
 
-def _check_repeat(trial: AskedTrial, result: Measured | None) -> None:
+def _check_repeat(trial: AskedTrial, run: Run, start_outcome: Outcome | None, result: Measured | None) -> None:
+    diagnosis = _diagnosis(start_outcome, result)
+    if diagnosis is not None:
+        reason = f"{diagnosis.kind.replace('_', ' ')}: {diagnosis.message}"
+        failed = FailedRepeat(trial_number=trial.number, repeat=trial.repeat or 0, reason=reason)
+        keep_failed_repeat(artefacts(), run.cycle_id, failed)
+        raise TrialFailed(f"repeat {trial.repeat} of {trial.label}: {reason}")
     if result is None or result.outcome != "measured":
         raise TrialFailed(f"repeat {trial.repeat} of {trial.label} was not measured")
     if not result.top.valid:
@@ -171,7 +178,7 @@ def _tell_study(
     diagnosis = _diagnosis(start_outcome, result)
     if diagnosis is not None:
         return _tell_infeasible(study, trial, diagnosis)
-    if result is not None and (result.top.valid or _fails_requests(result.top, slo)):
+    if result is not None and (result.top.valid or fails_requests(result.top, slo)):
         top = result.top
         constraints = violations(top, slo)
         study.tell_measured(trial.number, top.output_tok_s_per_gpu, constraints)
@@ -199,7 +206,7 @@ def _seconds_by_part(start_outcome: Outcome | None, result: Measured | None) -> 
     return seconds
 
 
-def _fails_requests(measurement: Measurement, slo: Slo) -> bool:
+def fails_requests(measurement: Measurement, slo: Slo) -> bool:
     """Whether the engine failed requests though the client kept up: then the error rate is a missed objective."""
     client = next((g for g in measurement.gates if g.name == "client_delay"), None)
     return measurement.error_rate > slo.error_rate and (client is None or client.ok)

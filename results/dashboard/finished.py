@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from wideloop.results.airflow_names import DEPLOY, IMAGE, WEIGHTS
@@ -10,7 +11,7 @@ from wideloop.results.dashboard.kinds import Kind
 from wideloop.results.dashboard.levels import LevelRow
 from wideloop.results.dashboard.trials import TrialRow
 from wideloop.results.records import Cycle, Recording, Stage
-from wideloop.results.statistics import paired_gain
+from wideloop.results.statistics import mean_and_interval
 
 _DONE = {
     IMAGE: "The image is ready",
@@ -79,12 +80,11 @@ def _experts(measured: Sequence[LevelRow], recordings: Sequence[Recording]) -> t
     if not gains:
         return "The placements could not be compared", balance
     level = gains[-1].concurrency
-    pairs = [1 + row.gain for row in gains if row.concurrency == level and row.gain is not None]
-    certainty, gain = _ONCE, pairs[0] - 1
+    pairs = [row.gain for row in gains if row.concurrency == level and row.gain is not None]
+    gain, half = mean_and_interval(pairs) or (0.0, math.inf)
+    certainty = _ONCE
     if len(pairs) > 1:
-        paired = paired_gain(pairs, [1.0] * len(pairs))
-        gain = paired.gain
-        chance = "" if paired.low > 0 or paired.high < 0 else ", so the difference may be chance"
-        certainty = f"95 % interval {percent(paired.low)} to {percent(paired.high)}, {paired.pairs} pairs{chance}"
+        chance = "" if abs(gain) > half else ", so the difference may be chance"
+        certainty = f"95 % interval {percent(gain - half)} to {percent(gain + half)}, {len(pairs)} pairs{chance}"
     sentence = f"Experts placed: {percent(gain)} output tok/s at concurrency {level}"
     return sentence, ". ".join(part for part in (balance, certainty) if part)

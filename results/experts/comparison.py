@@ -10,7 +10,7 @@ from wideloop.results.experts.outputs import Outputs
 from wideloop.results.experts.rebalances import Rebalances
 from wideloop.results.experts.sides import IN_ORDER, PLACED
 from wideloop.results.records import Measurement
-from wideloop.results.statistics import paired_gain
+from wideloop.results.statistics import only_look, paired_gain
 
 _MEASURES = ("output_tok_s", "input_tok_s", "ttft_ms_p50", "tpot_ms_p50", "tpot_ms_p99")
 
@@ -18,7 +18,7 @@ _MEASURES = ("output_tok_s", "input_tok_s", "ttft_ms_p50", "tpot_ms_p50", "tpot_
 class Change(BaseModel):
     """A measure on both sides, the mean over pairs, and its relative change, 0.1 for 10 %.
 
-    ``low`` and ``high`` bound the change at 95 % (Student's t over the pairs); None with a single pair.
+    ``low`` and ``high`` bound the change at 95 % (Student's t over the runs); None with a single pair.
     """
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
@@ -116,11 +116,11 @@ def changes(measurements: Sequence[Measurement]) -> tuple[Level, ...]:
 def _change(name: str, after: Sequence[Measurement], before: Sequence[Measurement]) -> Change:
     ours, theirs = ([float(getattr(m, name)) for m in side] for side in (after, before))
     means: dict[str, Any] = {"before": sum(theirs) / len(theirs), "after": sum(ours) / len(ours), "pairs": len(ours)}
-    if min(theirs) <= 0:
+    if min(*ours, *theirs) <= 0:
         return Change(**means, change=0.0)
     if len(ours) < 2:
         return Change(**means, change=ours[0] / theirs[0] - 1)
-    gain = paired_gain(ours, theirs)
+    gain = paired_gain(ours, theirs, only_look(len(ours)))
     return Change(**means, change=gain.gain, low=gain.low, high=gain.high)
 
 

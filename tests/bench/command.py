@@ -15,7 +15,7 @@ from wideloop.manifests.errors import WideloopError
 from wideloop.operators.bootstrap import PROJECT
 from wideloop.operators.settings import settings
 
-from tests.bench import ask, client, cluster, demo, experts, machine, parse, placement, preflight, table
+from tests.bench import ask, client, cluster, demo, experts, machine, parse, placement, power, preflight, table
 from tests.bench.figure import Figure
 from tests.bench.workspace import BenchError, Workspace
 
@@ -23,6 +23,7 @@ from tests.bench.workspace import BenchError, Workspace
 GROUPS: dict[str, Callable[[Workspace], list[Figure]]] = {
     "placement": placement.measure,
     "experts": experts.measure,
+    "power": power.measure,
     "parse": parse.measure,
     "ask": ask.measure,
     "client": client.measure,

@@ -36,7 +36,7 @@ class PrefillChunk(Choices):
             "Sizes of a prefill chunk to choose from, tokens of the whole worker, e.g. [8192, 16384]; the default's "
             "own is one of them. Empty: it stays what the engine chooses.",
             SWEEP,
-            tuple[value_type, ...],
+            tuple[value_type, ...] | None,
             [],
             example=[8192, 16384],
         ),

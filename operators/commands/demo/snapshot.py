@@ -64,11 +64,11 @@ class Snapshot:
         return text
 
     def repeats_line(self) -> str:
-        """E.g. ``repeat 3/4 of the best and the default``, once the first has been measured."""
+        """E.g. ``repeat 3 of at most 16 of the best and the default``, once the first has been measured."""
         if not self.repeats or self.cycle is None:
             return ""
-        planned = max(2 * int(self.cycle.request.get("repeats", 0)), self.repeats)
-        return f"repeat {self.repeats}/{planned} of the best and the default measured"
+        most = max(2 * int(self.cycle.request.get("repeats", 0)), self.repeats)
+        return f"repeat {self.repeats} of at most {most} of the best and the default measured"
 
 
 def _feasible(trial: Trial) -> bool:

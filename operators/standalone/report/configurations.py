@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,7 +9,7 @@ from wideloop.operators.standalone.report.balancedness import Balancedness
 from wideloop.operators.standalone.report.rows import Row
 from wideloop.operators.steps.trial import DEFAULT
 from wideloop.results.records import Measurement
-from wideloop.results.statistics import paired_gain
+from wideloop.results.statistics import mean_and_interval, only_look, paired_gain
 from wideloop.tuning.space import values_shown
 
 _NAMES = {DEFAULT: "default", "placement": "placement only", "redundancy": "redundancy only"}
@@ -47,7 +46,7 @@ def _entry(
     gain = None
     if visits is not default and len(pairs) > 1:
         own = [values[k].output_tok_s for k in pairs]
-        gain = paired_gain(own, [of_default[k].output_tok_s for k in pairs])._asdict()
+        gain = paired_gain(own, [of_default[k].output_tok_s for k in pairs], only_look(len(pairs)))._asdict()
     return {
         "name": f"tuned ({name})" if number == best and name == f"trial {number}" else name,
         "trial_number": number,
@@ -74,18 +73,6 @@ def _entry(
         "client_delay": [_gate(m, "client_delay") for m in values.values()],
         "valid": all(m.valid for m in values.values()),
     }
-
-
-def mean_and_interval(values: Sequence[float]) -> tuple[float, float] | None:
-    """Mean and half-width of its Student-t interval at 95 %; infinite for a single value, None for none."""
-    if not values:
-        return None
-    mean = statistics.fmean(values)
-    if len(values) == 1:
-        return mean, float("inf")
-    from scipy.stats import t
-
-    return mean, float(t.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / len(values) ** 0.5
 
 
 def _placed(row: Row) -> bool:

@@ -43,6 +43,10 @@ def test_an_unknown_param_is_refused_with_the_nearest_name(name: str, nearest: s
     assert f"Did you mean {nearest!r}?" in finding.suggestion
 
 
+def test_an_emptied_list_of_choices_is_null_in_airflows_form_and_not_searched() -> None:
+    assert Request.from_params({"prefill_chunks": None}) == Request.from_params({"prefill_chunks": []})
+
+
 def test_levels_of_concurrency_are_put_in_order() -> None:
     assert Request.from_params({"concurrency": [32, 1, 8]}).workload.concurrency == (1, 8, 32)
 

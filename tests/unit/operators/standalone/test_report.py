@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from wideloop.manifests import profiles
 from wideloop.operators.standalone.report.balancedness import balancedness
-from wideloop.operators.standalone.report.configurations import mean_and_interval
 from wideloop.operators.standalone.report.markdown import interval, markdown, number
 from wideloop.operators.standalone.report.models import memory_errors, performance_errors
 from wideloop.operators.standalone.report.rows import Row, rows
 from wideloop.operators.steps.run import Run
+from wideloop.results.statistics import mean_and_interval
 
 DOCS = Path(__file__).parents[4] / "docs" / "gpu"
 

@@ -5,11 +5,25 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from wideloop.operators.steps import trial
+from wideloop.operators.steps.benchmark import Measured
 from wideloop.operators.steps.recommend import recommend
 from wideloop.operators.steps.run import artefacts, open_store
 from wideloop.operators.steps.sweep import prepare_study
+from wideloop.results.records import Gate
 
-from tests.unit.operators.steps.measured import CYCLE, PARAMS, baseline, gate, repeated, tried
+from tests.unit.operators.steps.measured import (
+    CYCLE,
+    PARAMS,
+    READY,
+    baseline,
+    gate,
+    measured,
+    out_of_memory,
+    repeated,
+    trial_run,
+    tried,
+)
 
 
 @pytest.fixture
@@ -26,18 +40,18 @@ def pairs(best: int, ours: list[float], theirs: list[float]) -> None:
         repeated(0, k, b)
 
 
-def test_a_clear_gain_in_two_pairs_is_adopted_with_its_interval(best: int) -> None:
-    pairs(best, [1002.0, 1004.0], [800.0, 802.0])
+def test_a_clear_gain_in_three_pairs_is_adopted_with_its_interval(best: int) -> None:
+    pairs(best, [1002.0, 1004.0, 1003.0], [800.0, 802.0, 801.0])
     found = recommend(PARAMS, CYCLE)
-    assert (found.verdict, found.trial_number, found.pairs, found.slo_met) == ("adopt", best, 2, True)
-    assert found.gain == pytest.approx((1002 / 800 + 1004 / 802) / 2 - 1)
+    assert (found.verdict, found.trial_number, found.pairs, found.slo_met) == ("adopt", best, 3, True)
+    assert found.gain == pytest.approx(1003 / 801 - 1, rel=1e-4)
     assert 0 < found.gain_low < found.gain < found.gain_high
     assert (found.confidence, found.simulated) == (0.95, True)
     assert found.knobs and found.default_knobs and found.knobs != found.default_knobs
 
 
 def test_it_is_kept_in_the_store_and_among_the_artefacts(best: int) -> None:
-    pairs(best, [1002.0, 1004.0], [800.0, 802.0])
+    pairs(best, [1002.0, 1004.0, 1003.0], [800.0, 802.0, 801.0])
     found = recommend(PARAMS, CYCLE)
     with open_store() as store:
         assert store.recommendation(CYCLE.cycle_id) == found
@@ -48,7 +62,7 @@ def test_it_is_kept_in_the_store_and_among_the_artefacts(best: int) -> None:
 
 def test_recommending_again_with_more_pairs_replaces_the_conclusion(best: int) -> None:
     assert recommend(PARAMS, CYCLE).verdict == "inconclusive"
-    pairs(best, [1002.0, 1004.0], [800.0, 802.0])
+    pairs(best, [1002.0, 1004.0, 1003.0], [800.0, 802.0, 801.0])
     recommend(PARAMS, CYCLE)
     with open_store() as store:
         kept = store.recommendation(CYCLE.cycle_id)
@@ -56,14 +70,14 @@ def test_recommending_again_with_more_pairs_replaces_the_conclusion(best: int) -
 
 
 def test_a_gain_within_the_scatter_is_inconclusive(best: int) -> None:
-    pairs(best, [1000.0, 700.0], [800.0, 900.0])
+    pairs(best, [1000.0, 700.0, 800.0], [800.0, 900.0, 700.0])
     found = recommend(PARAMS, CYCLE)
     assert found.verdict == "inconclusive"
     assert found.gain_low < 0 < found.gain_high
 
 
-@pytest.mark.parametrize("count", [0, 1])
-def test_fewer_than_two_pairs_give_no_interval(best: int, count: int) -> None:
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_fewer_than_three_pairs_give_no_interval(best: int, count: int) -> None:
     pairs(best, [1000.0] * count, [800.0] * count)
     found = recommend(PARAMS, CYCLE)
     assert (found.verdict, found.pairs, found.confidence) == ("inconclusive", 0, 0.0)
@@ -72,16 +86,16 @@ def test_fewer_than_two_pairs_give_no_interval(best: int, count: int) -> None:
 
 
 def test_measurements_not_to_be_believed_and_halves_of_pairs_do_not_count(best: int) -> None:
-    pairs(best, [1002.0, 1004.0], [800.0, 802.0])
-    repeated(best, 2, 9000.0, gates=(gate(False),))
-    repeated(0, 2, 800.0)
-    repeated(best, 3, 9000.0)
-    assert recommend(PARAMS, CYCLE).pairs == 2
+    pairs(best, [1002.0, 1004.0, 1003.0], [800.0, 802.0, 801.0])
+    repeated(best, 3, 9000.0, gates=(gate(False),))
+    repeated(0, 3, 800.0)
+    repeated(best, 4, 9000.0)
+    assert recommend(PARAMS, CYCLE).pairs == 3
 
 
 def test_only_the_highest_level_is_compared(best: int) -> None:
-    pairs(best, [1002.0, 1004.0], [800.0, 802.0])
-    for k in range(2):
+    pairs(best, [1002.0, 1004.0, 1003.0], [800.0, 802.0, 801.0])
+    for k in range(3):
         repeated(best, k, 10.0, concurrency=8)
         repeated(0, k, 700.0, concurrency=8)
     assert recommend(PARAMS, CYCLE).gain > 0.2
@@ -94,6 +108,38 @@ def test_one_that_misses_the_slo_in_its_repeats_is_not_adopted(best: int) -> Non
     repeated(0, 1, 802.0)
     found = recommend(PARAMS, CYCLE)
     assert (found.verdict, found.slo_met) == ("keep default", False)
+
+
+def fail_repeat(best: int, repeat: int, kind: str) -> None:
+    """A repeat of the best that ends by its own fault, as its run tells it."""
+    asked = trial.ask({**PARAMS, "repeat_of": best, "repeat": repeat}, trial_run(f"best-{repeat}"))
+    if kind == "out of memory":
+        result = Measured(outcome="infeasible", diagnosis=out_of_memory())
+    else:
+        failed = Gate(name="errors", value=0.09, limit=0.01, ok=False, meaning="")
+        repeated(best, repeat, 1000.0, errors=9, gates=(failed,))
+        result = measured(1000.0, errors=9, gates=(failed,))
+    with pytest.raises(trial.TrialFailed):
+        trial.tell({**PARAMS, "repeat_of": best, "repeat": repeat}, asked, trial_run(f"best-{repeat}"), READY, result)
+
+
+@pytest.mark.parametrize(("kind", "reason"), [("out of memory", "out of memory"), ("errors", "9.4% of its requests")])
+def test_a_best_that_fails_a_repeat_is_not_adopted_whatever_its_other_repeats_show(
+    best: int, kind: str, reason: str
+) -> None:
+    pairs(best, [1002.0, 1004.0, 1003.0], [800.0, 802.0, 801.0])
+    fail_repeat(best, 3, kind)
+    found = recommend(PARAMS, CYCLE)
+    assert (found.verdict, found.slo_met, found.pairs) == ("keep default", False, 3)
+    assert "1 of 4 repeats of the best configuration failed" in found.reason
+    assert reason in found.reason
+
+
+def test_a_repeat_that_the_client_spoiled_does_not_count_against_the_best(best: int) -> None:
+    pairs(best, [1002.0, 1004.0, 1003.0], [800.0, 802.0, 801.0])
+    late = Gate(name="client_delay", value=0.5, limit=0.1, ok=False, meaning="")
+    repeated(best, 3, 500.0, errors=9, gates=(late,))
+    assert recommend(PARAMS, CYCLE).verdict == "adopt"
 
 
 def test_when_the_default_is_best_it_is_kept(cycle: Path) -> None:

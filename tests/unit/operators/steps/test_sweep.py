@@ -12,7 +12,17 @@ from wideloop.operators.steps.plan import plan
 from wideloop.operators.steps.run import Run, open_store
 from wideloop.tuning.space import knobs_shown, point_of
 
-from tests.unit.operators.steps.measured import CYCLE, PARAMS, READY, baseline, measured, study, trial_run, tried
+from tests.unit.operators.steps.measured import (
+    CYCLE,
+    PARAMS,
+    READY,
+    baseline,
+    measured,
+    repeated,
+    study,
+    trial_run,
+    tried,
+)
 
 
 def run_ids(runs: list[sweep.TrialRun]) -> list[str]:
@@ -90,6 +100,53 @@ def test_repeats_alternate_so_that_drift_cancels(cycle: Path) -> None:
     assert len(set(run_ids(runs))) == 6
     assert run_ids(sweep.repeat_runs({**PARAMS, "repeats": 3}, CYCLE, 1))[:6] == run_ids(runs)
     assert len(sweep.repeat_runs({**PARAMS, "repeats": 3}, CYCLE, 1)) == 8  # a broken pair brings a whole one
+
+
+def test_best_and_default_are_confirmed_before_further_seeds(cycle: Path) -> None:
+    baseline(800.0)
+    sweep.prepare_study(PARAMS, CYCLE)
+    tried("one", 900.0)
+    best = tried("two", 1000.0).number
+    also = [seed_kind for seed_kind in ("placement", "slots", "redundancy") if study().number_of(seed_kind) is not None]
+    order = [r.extra["repeat_of"] for r in sweep.repeat_runs({**PARAMS, "repeats": 3}, CYCLE, 0, also=also)]
+    assert set(order[:6]) == {0, best}
+    assert set(order[6:]).isdisjoint({0, best})
+
+
+def due(repeats: int = 8) -> list[tuple[int, int]]:
+    """The repeats that are wanted now, of those that were not measured."""
+    params = {**PARAMS, "repeats": repeats}
+    with open_store() as store:
+        measured = {(m.repeat, m.trial_number) for m in store.measurements(cycle_id=CYCLE.cycle_id, purpose="repeat")}
+    runs = sweep.repeat_runs(params, CYCLE, 0)
+    waiting = [r for r in runs if (r.extra["repeat"], r.extra["repeat_of"]) not in measured]
+    return [(r.extra["repeat"], r.extra["repeat_of"]) for r in sweep.due_repeats(params, CYCLE, waiting)]
+
+
+def test_pairs_are_measured_until_the_gain_is_decided(cycle: Path) -> None:
+    baseline(800.0)
+    sweep.prepare_study(PARAMS, CYCLE)
+    best = tried("one", 1000.0).number
+    assert [repeat for repeat, _ in due()] == [0, 0, 1, 1, 2, 2]  # As many as one look needs.
+    for repeat, (ours, theirs) in enumerate([(900.0, 800.0), (760.0, 790.0), (880.0, 810.0)]):
+        repeated(best, repeat, ours)
+        repeated(0, repeat, theirs)
+    assert due() == [(3, best), (3, 0)]  # One pair at a time afterwards.
+    assert due(repeats=3) == []
+    repeated(0, 3, 800.0)
+    assert due() == [(3, best)]
+    for repeat in range(4):
+        repeated(best, repeat, 1000.0 + repeat)
+    assert due() == []
+
+
+def test_a_best_that_misses_the_slo_in_a_repeat_is_not_measured_further(cycle: Path) -> None:
+    baseline(800.0)
+    sweep.prepare_study(PARAMS, CYCLE)
+    best = tried("one", 1000.0).number
+    repeated(0, 0, 800.0)
+    repeated(best, 0, 1000.0, ttft_ms_p99=10_000_000)
+    assert due() == []
 
 
 def test_no_repeats_are_none(cycle: Path) -> None:
