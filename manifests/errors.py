@@ -92,6 +92,7 @@ class ApiRefused(TargetError):
 
 #: Pattern of the API server's answer, and the user's next step. The first pattern that matches counts.
 _API_ACTIONS = (
+    (r"NoApi", "Log in again, or give WIDELOOP_KUBECONFIG the address of the API server itself. "),
     (r"^401", "The credentials are not, or no longer, valid: log in again, or give WIDELOOP_KUBECONFIG another file. "),
     (r"namespaces \S+ not found", "Make it with `kubectl create namespace`, or set WIDELOOP_CLUSTER__NAMESPACE. "),
     (r"being terminated", "Wait until the namespace is gone and make it again, or set WIDELOOP_CLUSTER__NAMESPACE. "),

@@ -27,6 +27,9 @@ MERGE = "application/merge-patch+json"
 _JSON = "application/json"
 _CONNECT_S = 10.0
 _PAGE = 500
+#: Status of a list, or a watch, that began too long ago; and how often one list is begun anew.
+_EXPIRED = 410
+_RESTARTS = 5
 #: Waits between two tries, in seconds; the last one repeats.
 _BACKOFF_S = (0.25, 0.5, 1.0, 2.0, 4.0)
 #: Answers of a load balancer without an API server behind it, and of an API server that starts, stops or is busy.
@@ -93,10 +96,24 @@ class Api:
         return items, version
 
     def pages(self, path: str, query: Mapping[str, Any] | None = None) -> Iterator[Json]:
-        """A collection in pieces of at most ``limit`` objects, for those that would not fit in memory."""
+        """A collection in pieces of at most ``limit`` objects, for those that would not fit in memory.
+
+        A list that is read slowly expires (410): it is begun anew, and what was given before is left out.
+        """
         more: dict[str, Any] = {}
+        given: set[tuple[str, str]] = set()
+        restarts = 0
         while True:
-            page = self.request("GET", path, {"limit": _PAGE, **(query or {}), **more})
+            try:
+                page = self.request("GET", path, {"limit": _PAGE, **(query or {}), **more})
+            except ApiRefused as error:
+                if error.status != _EXPIRED or not more or restarts == _RESTARTS:
+                    raise
+                more, restarts = {}, restarts + 1
+                continue
+            if restarts:
+                page["items"] = [item for item in page["items"] if _identity(item) not in given]
+            given.update(map(_identity, page["items"]))
             yield page
             if not page["metadata"].get("continue"):
                 return
@@ -118,8 +135,26 @@ class Api:
             ApiUnreachable: it did not answer for ``outage_s``.
         """
         with self.stream(method, path, query, body, content_type=content_type, timeout_s=30.0) as answer:
-            document: Json = json.loads(answer.read())
+            text, kind = answer.read(), answer.headers.get("Content-Type", "")
+        try:
+            document = json.loads(text)
+        except ValueError as error:
+            raise self._no_api(method, path, answer.status, kind) from error
+        if not isinstance(document, dict):
+            raise self._no_api(method, path, answer.status, kind)
         return document
+
+    def _no_api(self, method: str, path: str, status: int, kind: str) -> ApiRefused:
+        """The error for an answer of something in front of the API server, such as a sign-in page."""
+        what = kind.partition(";")[0] or "no JSON"
+        return ApiRefused(
+            method=method,
+            path=path,
+            status=status,
+            reason="NoApi",
+            message=f"the answer is {what} of something in front of the API server, such as a sign-in page",
+            source=self.source,
+        )
 
     @contextlib.contextmanager
     def stream(
@@ -227,6 +262,11 @@ class Api:
             if self._connection is None:
                 self._connection = connect(*self._named)
             return self._connection
+
+
+def _identity(item: Json) -> tuple[str, str]:
+    metadata = item["metadata"]
+    return metadata.get("namespace") or "", metadata["name"]
 
 
 def _refusal(method: str, path: str, answer: BaseHTTPResponse, source: str) -> ApiRefused:

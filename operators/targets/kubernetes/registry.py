@@ -7,8 +7,10 @@ authentication that Docker's registry documents.
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import re
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -29,15 +31,22 @@ _MANIFESTS = ", ".join(
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 _HUB = "docker.io"
 _TIMEOUT_S = 10.0
+#: Seconds between tries of a request that a registry had no time for, and the longest that it may ask to wait.
+_PAUSES_S = (0.5, 1.0, 2.0)
+_LONGEST_WAIT_S = 10.0
+_LIMITED = 429
+_FAILED = 500
+#: Bytes of a manifest; the specification recommends a limit of 4 MiB.
+_LARGEST = 4 << 20
 _CHALLENGE = re.compile(r'(\w+)="([^"]*)"')
 
 
 class RegistryRefused(TargetError):
-    """A registry refused a request: wrong credentials, no permission, or an internal error."""
+    """A registry refused a request: wrong credentials, or no permission."""
 
 
 class RegistryUnreachable(TargetError):
-    """A registry does not answer from here. Nodes of the cluster may reach it all the same."""
+    """A registry does not answer from here, or has no time. Nodes may reach it all the same, or have the image."""
 
 
 class Reference(NamedTuple):
@@ -83,21 +92,28 @@ class Registry:
         """``sha256:...`` of what ``image`` names now; None when the registry has nothing of that name.
 
         Raises:
-            RegistryRefused: it wants other credentials, or fails.
-            RegistryUnreachable: it does not answer.
+            RegistryRefused: it wants other credentials.
+            RegistryUnreachable: it does not answer, limits the rate of requests, or fails by itself.
         """
         reference = Reference.parse(image)
         url = f"{self._base(reference.host)}/v2/{reference.name}/manifests/{reference.digest or reference.tag}"
         headers = {"Accept": _MANIFESTS}
-        status, answer = self._head(url, headers, reference)
+        status, answer, _ = self._ask("HEAD", url, headers, reference)
         if status == 401:
             headers |= self._authorization(answer.get("WWW-Authenticate", ""), reference)
-            status, answer = self._head(url, headers, reference)
+            status, answer, _ = self._ask("HEAD", url, headers, reference)
         if status == 404:
             return None
         if status != 200:
             raise RegistryRefused(_refusal(reference, status, has_login=reference.host in self._logins))
-        return answer.get("Docker-Content-Digest") or reference.digest or None
+        return answer.get("Docker-Content-Digest") or reference.digest or self._computed(url, headers, reference)
+
+    def _computed(self, url: str, headers: Mapping[str, str], reference: Reference) -> str:
+        """The digest of a manifest whose registry does not say it: that of its bytes."""
+        status, answer, body = self._ask("GET", url, headers, reference)
+        if status != 200:
+            raise RegistryUnreachable(f"the registry {reference.host} has {reference} and does not say its digest")
+        return answer.get("Docker-Content-Digest") or f"sha256:{hashlib.sha256(body).hexdigest()}"
 
     def _base(self, host: str) -> str:
         if host == _HUB:
@@ -105,16 +121,28 @@ class Registry:
         plain = host in self._plain_http or host.rpartition(":")[0] in _LOOPBACK or host in _LOOPBACK
         return f"{'http' if plain else 'https'}://{host}"
 
-    def _head(self, url: str, headers: Mapping[str, str], reference: Reference) -> tuple[int, Message]:
-        request = urllib.request.Request(url, headers=dict(headers), method="HEAD")
-        try:
-            with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:
-                return answer.status, answer.headers
-        except urllib.error.HTTPError as error:
-            error.close()
-            return error.code, error.headers
-        except OSError as error:
-            raise RegistryUnreachable(f"the registry {reference.host} does not answer from here: {error}") from error
+    def _ask(
+        self, method: str, url: str, headers: Mapping[str, str], reference: Reference
+    ) -> tuple[int, Message, bytes]:
+        """Status, headers and body of an answer; what passes within seconds is tried again."""
+        request = urllib.request.Request(url, headers=dict(headers), method=method)
+        for pause_s in (*_PAUSES_S, None):
+            try:
+                with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:
+                    return answer.status, answer.headers, answer.read(_LARGEST)
+            except urllib.error.HTTPError as error:
+                error.close()
+                if error.code != _LIMITED and error.code < _FAILED:
+                    return error.code, error.headers, b""
+                wait_s = _retry_after_s(error.headers)
+                if pause_s is None or wait_s > _LONGEST_WAIT_S:
+                    raise RegistryUnreachable(_busy(reference, error.code, wait_s)) from error
+                time.sleep(max(pause_s, wait_s))
+            except OSError as error:
+                raise RegistryUnreachable(
+                    f"the registry {reference.host} does not answer from here: {error}"
+                ) from error
+        raise AssertionError("the last try returns or raises")
 
     def _authorization(self, challenge: str, reference: Reference) -> dict[str, str]:
         """The header that answers a 401: a token where the registry names who issues them, else the login itself."""
@@ -130,10 +158,24 @@ class Registry:
                 issued = json.load(answer)
         except urllib.error.HTTPError as error:
             error.close()
+            if error.code == _LIMITED or error.code >= _FAILED:
+                raise RegistryUnreachable(_busy(reference, error.code, _retry_after_s(error.headers))) from error
             raise RegistryRefused(_refusal(reference, error.code, has_login=bool(login))) from error
         except (OSError, ValueError) as error:
             raise RegistryUnreachable(f"the token service of {reference.host} does not answer: {error}") from error
         return {"Authorization": f"Bearer {issued.get('token') or issued.get('access_token', '')}"}
+
+
+def _retry_after_s(headers: Message) -> float:
+    """Seconds that an answer asks to wait; a date, which the header may be as well, counts as long."""
+    text = headers.get("Retry-After", "").strip()
+    return 0.0 if not text else float(text) if text.isdigit() else 2 * _LONGEST_WAIT_S
+
+
+def _busy(reference: Reference, status: int, wait_s: float) -> str:
+    why = "limits the rate of requests" if status == _LIMITED else "fails by itself"
+    when = f"; it asks to wait {wait_s:.0f} s" if wait_s else ""
+    return f"the registry {reference.host} {why} ({status}){when}. Log in to it, use a mirror, or try again later"
 
 
 def _refusal(reference: Reference, status: int, *, has_login: bool) -> str:

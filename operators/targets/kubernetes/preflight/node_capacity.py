@@ -17,6 +17,9 @@ from wideloop.operators.targets.kubernetes.api import Api, Json
 
 #: Objects per page: those of a real node are some 20 kB each.
 _PAGE = 250
+#: Begin of the taints that Kubernetes sets for a node's state, and the effects that keep pods away.
+_STATE = "node.kubernetes.io/"
+_SHUTS = ("NoSchedule", "NoExecute")
 
 
 @dataclass
@@ -25,18 +28,27 @@ class Node:
 
     Attributes:
         gpu: resource name of its GPUs; GPU feature discovery's labels begin with it.
+        taints: as in the node's spec, but for those that Kubernetes sets for the node's state.
         devices: allocatable whole devices by resource. held: those that pods have. holders: pods with GPUs.
-        ready: takes pods at all. taints: as in the node's spec.
+        problem: why it takes no pods now, e.g. ``cordoned``, ``not ready``; empty when it does.
+        lost: GPUs that it has and does not offer, because they are unhealthy.
+        shared_by: pods that one GPU is shared by, where its devices are shares (time slicing, MPS); else 1.
     """
 
     name: str
     labels: Mapping[str, str]
     taints: Sequence[Mapping[str, Any]]
-    ready: bool
     devices: Mapping[str, int]
     gpu: str
+    problem: str = ""
+    lost: int = 0
+    shared_by: int = 1
     held: Counter[str] = field(default_factory=Counter)
     holders: list[str] = field(default_factory=list)
+
+    @property
+    def ready(self) -> bool:
+        return not self.problem
 
     @property
     def product(self) -> str:
@@ -62,8 +74,7 @@ class Node:
         return [
             f"{taint['key']}={taint.get('value', '')}:{taint['effect']}"
             for taint in self.taints
-            if taint["effect"] in ("NoSchedule", "NoExecute")
-            and not any(_tolerates(toleration, taint) for toleration in demand.tolerations)
+            if taint["effect"] in _SHUTS and not any(_tolerates(toleration, taint) for toleration in demand.tolerations)
         ]
 
 
@@ -116,17 +127,40 @@ def _items(api: Api, path: str, query: Mapping[str, str]) -> Iterator[Json]:
 
 def _node(item: Json, gpu: str) -> Node:
     metadata, spec, status = item["metadata"], item["spec"], item.get("status") or {}
-    conditions = status.get("conditions") or ()
-    ready = any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
-    allocatable = status.get("allocatable") or {}
+    labels = metadata.get("labels") or {}
+    devices = _devices(status.get("allocatable") or {})
+    shared_by = _shared_by(labels, gpu)
+    whole = {name: amount // shared_by if name == gpu else amount for name, amount in devices.items()}
+    capacity = _devices(status.get("capacity") or {}).get(gpu, 0) // shared_by
+    taints = spec.get("taints") or ()
     return Node(
         name=metadata["name"],
-        labels=metadata.get("labels") or {},
-        taints=spec.get("taints") or (),
-        ready=ready and not spec.get("unschedulable"),
-        devices=_devices(allocatable),
+        labels=labels,
+        taints=[taint for taint in taints if not taint["key"].startswith(_STATE)],
+        devices=whole,
         gpu=gpu,
+        problem=_problem(spec, status, taints),
+        lost=max(0, capacity - whole.get(gpu, 0)),
+        shared_by=shared_by,
     )
+
+
+def _problem(spec: Json, status: Json, taints: Sequence[Mapping[str, Any]]) -> str:
+    """Why a node takes no pods now. Kubernetes adds taints for each of these states, also for a cordon."""
+    if not any(c["type"] == "Ready" and c["status"] == "True" for c in status.get("conditions") or ()):
+        return "not ready"
+    states = [t["key"].removeprefix(_STATE) for t in taints if t["key"].startswith(_STATE) and t["effect"] in _SHUTS]
+    if spec.get("unschedulable") or "unschedulable" in states:
+        return "cordoned"
+    return ", ".join(states)
+
+
+def _shared_by(labels: Mapping[str, str], gpu: str) -> int:
+    """By how many pods a GPU is shared, as GPU feature discovery labels a node with time slicing or MPS."""
+    strategy = labels.get(f"{gpu}.sharing-strategy", "none")
+    shared = strategy != "none" or labels.get(f"{gpu}.product", "").endswith("-SHARED")
+    replicas = labels.get(f"{gpu}.replicas", "")
+    return max(1, int(replicas)) if shared and replicas.isdigit() else 1
 
 
 def _devices(amounts: Mapping[str, str]) -> dict[str, int]:

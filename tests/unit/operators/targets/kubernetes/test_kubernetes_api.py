@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from wideloop.manifests.errors import ApiRefused, ApiUnreachable, Refused, TargetError
@@ -12,6 +13,7 @@ from wideloop.operators.targets.kubernetes.api import Api
 from wideloop.operators.targets.kubernetes.objects import apply, delete
 
 from tests.unit.operators.targets.kubernetes.scripted_api import (
+    Reply,
     Script,
     answer,
     hang_up,
@@ -147,9 +149,50 @@ def test_an_answer_that_breaks_off_is_an_error(api: Api, script: Script) -> None
 
 
 def test_lists_come_page_by_page(api: Api, script: Script) -> None:
-    first = {"items": [1, 2], "metadata": {"continue": "more", "resourceVersion": "7"}}
-    script.on("GET", THINGS, answer(200, first), answer(200, {"items": [3], "metadata": {"resourceVersion": "7"}}))
-    assert api.list(THINGS) == ([1, 2, 3], "7")
+    script.on("GET", THINGS, piece("ab", more="more"), piece("c"))
+    assert api.list(THINGS) == (things("abc"), "7")
+
+
+def things(names: str) -> list[dict[str, Any]]:
+    return [{"metadata": {"name": name, "namespace": "ns"}} for name in names]
+
+
+def piece(names: str, more: str = "") -> Reply:
+    """A piece of a list of things."""
+    metadata = {"resourceVersion": "7"} | ({"continue": more} if more else {})
+    return answer(200, {"items": things(names), "metadata": metadata})
+
+
+EXPIRED = refusal(410, "Expired", "The provided continue parameter is too old")
+
+
+@pytest.mark.parametrize(
+    ("replies", "names"),
+    [
+        ([piece("ab", "t"), EXPIRED, piece("abc")], "abc"),
+        ([piece("ab", "t"), EXPIRED, piece("bx", "u"), EXPIRED, piece("xyz")], "abxyz"),
+    ],
+)
+def test_a_list_that_expires_on_its_way_is_begun_anew_and_gives_nothing_twice(
+    api: Api, script: Script, replies: list[Reply], names: str
+) -> None:
+    script.on("GET", THINGS, *replies)
+    assert [thing["metadata"]["name"] for thing in api.list(THINGS)[0]] == list(names)
+
+
+def test_a_list_that_expires_again_and_again_is_given_up(api: Api, script: Script) -> None:
+    script.on("GET", THINGS, *[reply for _ in range(9) for reply in (piece("ab", "t"), EXPIRED)])
+    with pytest.raises(ApiRefused, match="410"):
+        api.list(THINGS)
+
+
+@pytest.mark.parametrize("body", [b"<html>sign in</html>", b"", b'"a string"'])
+def test_an_answer_of_something_in_front_of_the_api_server_is_told_as_such(
+    api: Api, script: Script, body: bytes
+) -> None:
+    script.on("GET", THINGS, answer(200, body, **{"Content-Type": "text/html; charset=utf-8"}))
+    with pytest.raises(ApiRefused, match=r"text/html of something in front of the API server.* Log in again"):
+        api.list(THINGS)
 
 
 def test_what_is_missing_is_made_and_what_is_ours_is_brought_up_to_date(api: Api, script: Script) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -110,8 +111,7 @@ def test_the_login_is_given_to_whom_the_registry_sends_us_and_the_token_to_the_r
     [
         (401, "the login in the registry secret is not accepted"),
         (403, "the login in the registry secret is not accepted"),
-        (500, "an error of its own"),
-        (503, "an error of its own"),
+        (400, "an error of its own"),
     ],
 )
 def test_a_registry_that_refuses(status: int, said: str) -> None:
@@ -120,6 +120,40 @@ def test_a_registry_that_refuses(status: int, said: str) -> None:
         pytest.raises(RegistryRefused, match=rf"refused {host}/x:1 with {status}: {said}"),
     ):
         Registry(login(host)).digest(f"{host}/x:1")
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wideloop.operators.targets.kubernetes.registry._PAUSES_S", (0.01, 0.01))
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_registry_that_has_no_time_for_a_moment_is_asked_again(impatient: None, status: int) -> None:
+    replies = [(status, {"Retry-After": "0"}, b"")] * 2 + [(200, {"Docker-Content-Digest": DIGEST}, b"")]
+    with answering(lambda *_: replies.pop(0)) as host:
+        assert Registry().digest(f"{host}/x:1") == DIGEST
+
+
+@pytest.mark.parametrize("wait", ["600", "Wed, 21 Oct 2026 07:28:00 GMT", ""])
+def test_a_registry_that_stays_without_time_is_not_reached_and_refuses_nothing(impatient: None, wait: str) -> None:
+    asked: list[str] = []
+
+    def limited(method: str, *_: str) -> Answer:
+        asked.append(method)
+        return 429, {"Retry-After": wait} if wait else {}, b""
+
+    with answering(limited) as host, pytest.raises(RegistryUnreachable, match="limits the rate of requests"):
+        Registry().digest(f"{host}/x:1")
+    assert len(asked) == (1 if wait else 3)
+
+
+def test_a_digest_that_the_registry_does_not_say_is_that_of_the_manifest() -> None:
+    body = b'{"schemaVersion": 2}'
+    with answering(lambda method, *_: (200, {}, body if method == "GET" else b"")) as host:
+        assert Registry().digest(f"{host}/x:1") == f"sha256:{hashlib.sha256(body).hexdigest()}"
+    silent = answering(lambda method, *_: (200 if method == "HEAD" else 404, {}, b""))
+    with silent as host, pytest.raises(RegistryUnreachable, match="does not say its digest"):
+        Registry().digest(f"{host}/x:1")
 
 
 def test_an_image_that_is_not_there_and_a_registry_that_is_not() -> None:

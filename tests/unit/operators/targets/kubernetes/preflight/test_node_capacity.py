@@ -14,7 +14,7 @@ GPU = "nvidia.com/gpu"
 
 
 def node(name: str, gpus: int, held: int = 0, **more: object) -> Node:
-    values = {"labels": {}, "taints": (), "ready": True, "devices": {GPU: gpus, "rdma/ib": 1000}} | more
+    values = {"labels": {}, "taints": (), "devices": {GPU: gpus, "rdma/ib": 1000}} | more
     return Node(name=name, gpu=GPU, held=Counter({GPU: held}), **values)  # type: ignore[arg-type]
 
 
@@ -43,7 +43,7 @@ def test_selectors_taints_and_nodes_that_are_not_ready() -> None:
     assert unplaced([demand("d", 1, 8, tolerations=tolerates)], nodes) == []
     assert unplaced([demand("d", 1, 8, tolerations=tolerates, selector={"pool": "x"})], nodes) == []
     assert unplaced([demand("d", 1, 8, tolerations=tolerates, selector={"pool": "y"})], nodes) != []
-    assert unplaced([demand("d", 1, 8)], [node("a", 8, ready=False)]) != []
+    assert unplaced([demand("d", 1, 8)], [node("a", 8, problem="cordoned")]) != []
     soft = {"key": "team", "effect": "PreferNoSchedule"}
     assert unplaced([demand("d", 1, 8)], [node("a", 8, taints=(soft,))]) == []
 
