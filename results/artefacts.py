@@ -55,11 +55,18 @@ class Artefacts:
         Raises:
             ValueError: a part leaves the root, or ``document`` holds a NaN or an infinity.
         """
-        text = json.dumps(document, indent=1, allow_nan=False)
+        return self.put_bytes(json.dumps(document, indent=1, allow_nan=False).encode(), *parts)
+
+    def put_bytes(self, content: bytes, *parts: str) -> str:
+        """Write ``content`` to ``parts`` and return its URI.
+
+        Raises:
+            ValueError: a part is empty, absolute or leaves the root.
+        """
         target = self._at(parts)
         target.parent.mkdir(parents=True, exist_ok=True)
         with target.open("wb") as sink:
-            sink.write(text.encode())
+            sink.write(content)
         return str(target)
 
     def read_json(self, uri: str) -> Any:

@@ -86,7 +86,7 @@ class Measurement(LevelFigures):
     gpus: int
     decode_gpus: int
     gates: tuple[Gate, ...] = ()
-    artefact: str = Field("", description="URI of the folder with the load generator's files, logs and manifests")
+    artefact: str = Field("", description="URI of the folder with the load generator's files")
     gpu_power_w: float | None = Field(
         None, description="of all GPUs of the deployment; None: not known of each of them"
     )

@@ -144,9 +144,10 @@ def delete_deployment(deployment: str) -> None:
     """Delete the deployment, which frees its accelerators. One that the form named existed before, and stays."""
     from wideloop.operators.steps import deployment as step
 
-    params = params_of(get_current_context())
+    context = get_current_context()
+    params = params_of(context)
     if deployment != params.get("deployment"):
-        step.delete(params["target"], deployment)
+        step.delete(params["target"], deployment, run_of(context))
 
 
 @task(trigger_rule="one_failed", **FREES_ACCELERATORS)
@@ -159,7 +160,7 @@ def delete_failed_deployment(deployment: str | None) -> None:
     # The name is missing where applying failed or was killed; what that left behind has this name.
     name = deployment or run_of(context).deployment("deploy")
     if name != params.get("deployment"):
-        step.delete(params["target"], name)
+        step.delete(params["target"], name, run_of(context))
 
 
 @task.branch(**RETRIES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -15,14 +16,17 @@ class TargetTrigger(BaseTrigger):
     Carries names only: specs, logs and results stay on the target.
     """
 
-    def __init__(self, target: str, deployment: str, client: str | None = None) -> None:
+    def __init__(self, target: str, deployment: str, client: str | None = None, since: float | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.target = target
         self.deployment = deployment
         self.client = client
+        #: When the wait began, seconds since the epoch; what an earlier version stored has none.
+        self.since = time.time() if since is None else since
+        self._logged = ""
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        names = {"target": self.target, "deployment": self.deployment, "client": self.client}
+        names = {"target": self.target, "deployment": self.deployment, "client": self.client, "since": self.since}
         return f"{type(self).__module__}.{type(self).__qualname__}", names
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
@@ -48,10 +52,20 @@ class TargetTrigger(BaseTrigger):
         from wideloop.operators.targets import open_target
 
         target = open_target(self.target)
-        state = target.status(self.deployment).state
+        status = target.status(self.deployment)
         if self.client is None:
-            return state == "pending"
-        return state != "failed" and target.client_status(self.deployment, self.client).state == "running"
+            self._log_change(f"{self.deployment} is {status.state}", status.reason)
+            return status.state == "pending"
+        client = target.client_status(self.deployment, self.client)
+        self._log_change(f"{self.deployment} is {status.state}, its load generator {client.state}", status.reason)
+        return status.state != "failed" and client.state == "running"
+
+    def _log_change(self, state: str, reason: str) -> None:
+        """One line for each change of what is waited for, and none while nothing changes."""
+        line = f"{state}: {reason}" if reason else state
+        if line != self._logged:
+            self._logged = line
+            self.log.info("%s (after %.0f s)", line, time.time() - self.since)
 
     async def on_kill(self) -> None:
         """The user ended the task: end the client. The deployment itself is the teardown's business."""

@@ -76,15 +76,14 @@ class Deployer:
             collect()
             figures.update(deployment_log.engine_figures(self._request.target, name))
 
-        def keep_log() -> None:
+        def note_spec() -> None:
             applied.append(target.spec(name))
-            deployment_log.keep_log(self._request.target, name, self._run)
 
         def keep_entry() -> None:
             if applied:
                 deployment_log.keep_entry(self._run, deployment_run, subject, applied[0], figures)
 
-        hooks = Hooks(stand_by, read, keep_log, keep_entry)
+        hooks = Hooks(stand_by, read, note_spec, keep_entry)
         run_deployment(self._request.target, run or self._run, apply, subjects, deployment_run, hooks)
         if deployment_run.last is not None:
             log.info(

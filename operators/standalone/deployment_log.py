@@ -1,8 +1,7 @@
-"""What the driver keeps of each deployment besides its measurements: engine figures, timings and component logs."""
+"""What the driver keeps of each deployment besides its measurements and logs: engine figures and timings."""
 
 from __future__ import annotations
 
-import gzip
 import logging
 from datetime import UTC, datetime
 from typing import Any
@@ -11,7 +10,6 @@ from wideloop.manifests.deployment import DeploymentSpec
 from wideloop.manifests.diagnosis import Diagnosis
 from wideloop.manifests.engines import get_engine
 from wideloop.manifests.errors import TargetError
-from wideloop.operators.settings import settings
 from wideloop.operators.standalone.deployment_run import DeploymentRun
 from wideloop.operators.steps.benchmark import Subject
 from wideloop.operators.steps.run import Run, artefacts
@@ -23,8 +21,6 @@ log = logging.getLogger(__name__)
 
 #: Folder of the entries in the artefact store; its name is part of what is stored.
 _ENTRIES = "visits"
-#: Lines of a log that are kept.
-_LOG_LINES = 4000
 
 
 def engine_figures(target_name: str, name: str) -> dict[str, Any]:
@@ -46,18 +42,6 @@ def engine_figures(target_name: str, name: str) -> dict[str, Any]:
         figures[component] = read.model_dump(exclude_none=True)
     figures["gpu_used_mib"] = [g.used_mib for g in gpus.read()]
     return figures
-
-
-def keep_log(target_name: str, name: str, run: Run) -> None:
-    """Keep the end of each component's log, compressed."""
-    target = open_target(target_name)
-    scratch = settings().home / "scratch" / run.cycle_id
-    scratch.mkdir(parents=True, exist_ok=True)
-    for component in get_engine(target.spec(name).engine).components(target.spec(name)):
-        lines = target.logs(name, component.name, _LOG_LINES)
-        local = scratch / f"{name}-{component.name}.log.gz"
-        local.write_bytes(gzip.compress("\n".join(lines).encode(), mtime=0))
-        artefacts().put_file(local, "cycles", run.cycle_id, "logs", local.name)
 
 
 def keep_entry(

@@ -99,7 +99,7 @@ def run_deployment(
                 hooks.at_teardown()
         finally:
             with deployment_run.timed("delete"):
-                deployment.delete(target_name, deployment_run.name)
+                deployment.delete(target_name, deployment_run.name, run)
             hooks.after_teardown()
 
 

@@ -119,7 +119,9 @@ class Driver:
                 next_name=self._next_deployment(stage),
             )  # fmt: skip
         if not self._is_measured(measured):
-            raise TargetError(f"{name} could not be measured; logs/ in the cycle's artefacts has its components' logs")
+            raise TargetError(
+                f"{name} could not be measured; its logs are in deployments/{name}/logs of the cycle's artefacts"
+            )
 
     def _place_experts(self, stage: Stage) -> None:
         if not experts.placements(self._run).files:

@@ -14,7 +14,7 @@ from wideloop.manifests.errors import ClientFailed, DeploymentFailed, TargetErro
 from wideloop.manifests.telemetry import FOLDER as TELEMETRY
 from wideloop.manifests.telemetry import SUFFIXES, with_sampler
 from wideloop.manifests.workload import Workload
-from wideloop.operators.steps.evidence import telemetry_figures, telemetry_sources
+from wideloop.operators.steps.evidence import keep_deployment, keep_pages, telemetry_figures, telemetry_sources
 from wideloop.operators.steps.plan import gpus
 from wideloop.operators.steps.run import Run, artefacts, end_stage, open_store
 from wideloop.operators.targets import open_target
@@ -140,6 +140,7 @@ def finish(subject: Subject, run: Run) -> Measured:
     target = open_target(subject.target)
     client = target.client_status(subject.deployment, subject.client)
     health = target.status(subject.deployment)
+    keep_deployment(subject.target, subject.deployment, run)
     if health.state == "failed" and health.diagnosis is not None:
         target.stop_client(subject.deployment, subject.client)
         if health.diagnosis.lies_in_configuration:
@@ -172,6 +173,7 @@ def _measurements(subject: Subject, run: Run, target: Target, client: ClientStat
     if client.state != "succeeded":
         log_tail = "\n".join(client.log_tail)
         raise ClientFailed(f"{subject.workload.client} ended with status {client.exit_code}:\n{log_tail}")
+    keep_pages(target, subject.deployment, subject.client, levels, folder, run)
     keep = artefacts()
     parts = ("cycles", run.cycle_id, "benchmarks", subject.deployment)
     uris = [

@@ -11,6 +11,8 @@ from wideloop.manifests.deployment import DeploymentSpec
 from wideloop.manifests.diagnosis import Diagnosis
 from wideloop.manifests.errors import DeploymentFailed, refuse
 from wideloop.operators.steps.configurations import check
+from wideloop.operators.steps.evidence import keep_deployment
+from wideloop.operators.steps.run import Run
 from wideloop.operators.targets import open_target
 from wideloop.operators.targets.base import Owner
 
@@ -62,6 +64,8 @@ def outcome(target_name: str, name: str) -> Outcome | None:
     raise DeploymentFailed(name, diagnosis)
 
 
-def delete(target_name: str, name: str) -> None:
-    """Remove a deployment; there need not be one."""
+def delete(target_name: str, name: str, run: Run | None = None) -> None:
+    """Remove a deployment; there need not be one. Its logs are kept with the cycle of ``run``."""
+    if run is not None:
+        keep_deployment(target_name, name, run)
     open_target(target_name).delete(name)

@@ -24,6 +24,9 @@ from wideloop.manifests.frozen import Frozen
 from wideloop.manifests.telemetry import TelemetrySources
 from wideloop.operators.settings import Settings
 
+#: A log line of an engine is rarely longer on average.
+_BYTES_PER_LINE = 100
+
 
 class Owner(BaseModel):
     """The DAG run that is responsible for a deployment.
@@ -88,6 +91,23 @@ class ClientStatus(BaseModel):
     log_tail: tuple[str, ...] = ()
 
 
+class Rank(Frozen):
+    """One process or pod of a deployment, as it is described for whoever looks at a measurement later.
+
+    Attributes:
+        name: unique in the deployment. component: as in ``Component.name``, or its role where it has several pods.
+        node: where it runs; empty on this host.
+        image: the digest that it runs, by the word of the node; empty where there is none.
+        previous: the run of its container that ended before the present one.
+    """
+
+    name: str
+    component: str
+    node: str = ""
+    image: str = ""
+    previous: bool = False
+
+
 class Endpoints(BaseModel):
     """URLs of a deployment.
 
@@ -126,6 +146,24 @@ class Weights(Frozen):
     bytes: int
     has_weights: bool
     reused: bool
+
+
+def first_and_last(text: bytes, size: int) -> bytes:
+    """``text``, or its first and last ``size`` bytes where it is longer than both.
+
+    Example:
+        >>> first_and_last(b"abcdefgh", 2)
+        b'ab\\n[... 4 bytes left out ...]\\ngh'
+    """
+    if len(text) <= 2 * size:
+        return text
+    return text[:size] + left_out(len(text) - 2 * size) + text[-size:]
+
+
+def left_out(size: int | None) -> bytes:
+    """What stands in a log for ``size`` bytes of it that were left out; None: unknown how many."""
+    count = "more" if size is None else f"{size} bytes"
+    return f"\n[... {count} left out ...]\n".encode()
 
 
 def components_with(frontend: Component | None, spec: DeploymentSpec) -> tuple[Component, ...]:
@@ -319,6 +357,18 @@ class Target(ABC):
     @abstractmethod
     def logs(self, name: str, component: str, lines: int = 50) -> tuple[str, ...]:
         """The last log lines of one component."""
+
+    def ranks(self, name: str) -> tuple[Rank, ...]:
+        """Every process of a deployment, those that have ended among them."""
+        return tuple(Rank(name=c.name, component=c.name) for c in self.components(self.spec(name)))
+
+    def whole_log(self, name: str, rank: Rank, size: int) -> bytes:
+        """The log of one rank: its first and its last ``size`` bytes where it is longer than both."""
+        return first_and_last("\n".join(self.logs(name, rank.component, size // _BYTES_PER_LINE)).encode(), size)
+
+    def manifest(self, name: str) -> str:  # noqa: ARG002
+        """What was applied, as YAML: documents of a cluster, command lines of a host; empty where it is not known."""
+        return ""
 
     @abstractmethod
     def recordings(self, name: str, component: str) -> list[Path]:

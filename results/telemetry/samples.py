@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -71,6 +71,20 @@ def read_pages(folder: Path) -> list[Page]:
         return []
     documents = _parsed(_unpacked(file).decode(errors="replace"))
     return [Page(d["t"], d["component"], d["index"], d["page"]) for d in documents if "page" in d]
+
+
+def pages_around(pages: Sequence[Page], begin: float, end: float) -> list[dict[str, Any]]:
+    """By server, the last page before ``begin`` and the first after ``end`` (None where there is none)."""
+    servers = dict.fromkeys((page.component, page.server) for page in pages)
+    around = []
+    for component, server in servers:
+        own = [page for page in pages if (page.component, page.server) == (component, server)]
+        before = max((p for p in own if p.t <= begin), key=lambda p: p.t, default=None)
+        after = min((p for p in own if p.t >= end), key=lambda p: p.t, default=None)
+        moments = {"before": before, "after": after}
+        kept = {name: p and {"t": p.t, "page": p.text} for name, p in moments.items()}
+        around.append({"component": component, "server": server, **kept})
+    return around
 
 
 def _of_aiperf(record: dict[str, Any]) -> dict[str, Any]:

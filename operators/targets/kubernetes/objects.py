@@ -147,20 +147,27 @@ def wait_gone(api: Api, path: str, timeout_s: float, *, uid: str = "") -> bool:
 
 
 def log_lines(
-    api: Api, namespace: str, pod: str, *, container: str = "", tail: int | None = None, previous: bool = False
+    api: Api,
+    namespace: str,
+    pod: str,
+    *,
+    container: str = "",
+    tail: int | None = None,
+    previous: bool = False,
+    first_bytes: int | None = None,
 ) -> tuple[str, ...]:
-    """The log of a pod's container so far; nothing when there is none (yet).
+    """The log of a pod's container so far, or its first bytes; nothing when there is none (yet).
 
     Where the node does not answer, the log is one line that starts with :data:`UNREADABLE`: callers report other facts
     about the pod as well, and must not wait.
     """
-    query: dict[str, Any] = {}
-    if container:
-        query["container"] = container
-    if tail is not None:
-        query["tailLines"] = tail
-    if previous:
-        query["previous"] = "true"
+    wanted = {
+        "container": container or None,
+        "tailLines": tail,
+        "previous": "true" if previous else None,
+        "limitBytes": first_bytes,
+    }
+    query = {key: value for key, value in wanted.items() if value is not None}
     path = f"/api/v1/namespaces/{namespace}/pods/{pod}/log"
     deadline = time.monotonic() + _LOG_S
     while True:

@@ -12,6 +12,8 @@ from wideloop.manifests.kubernetes.labels import COMPONENT
 Json = dict[str, Any]
 
 _MAIN = "main"
+#: What a pod that does not serve yet may be doing, in this order; see :func:`start_step`.
+START_STEPS = ("not scheduled", "pulling or creating", "loading")
 #: Reason of the condition of pods that are deleted because their node does not answer.
 _TAINTED = "DeletionByTaintManager"
 
@@ -170,6 +172,16 @@ def age_s(thing: Json, now: datetime) -> float:
 def parse_time(text: str) -> datetime:
     """A time as the API server writes it."""
     return datetime.fromisoformat(text.replace("Z", "+00:00"))
+
+
+def start_step(pod: Json) -> str:
+    """How far a pod has come on its way to serve; its container runs for as long as the engine loads."""
+    if ready(pod):
+        return "ready"
+    if "nodeName" not in pod.get("spec", {}):
+        return "not scheduled"
+    containers = pod.get("status", {}).get("containerStatuses") or ()
+    return "loading" if any("running" in (s.get("state") or {}) for s in containers) else "pulling or creating"
 
 
 def in_words(pod: Json) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Literal, NamedTuple
 
 from wideloop.manifests.deployment import DeploymentSpec
@@ -9,7 +10,7 @@ from wideloop.manifests.diagnosis import Diagnosis
 from wideloop.manifests.engines import get_engine
 from wideloop.operators.targets.base import Status
 from wideloop.operators.targets.kubernetes.diagnosis import diagnose
-from wideloop.operators.targets.kubernetes.pods import in_words, ready
+from wideloop.operators.targets.kubernetes.pods import START_STEPS, in_words, ready, start_step
 from wideloop.operators.targets.kubernetes.terminations import ReadLog
 from wideloop.operators.targets.kubernetes.view import View
 
@@ -95,4 +96,6 @@ def _progress(view: View) -> str:
     if not late:
         return f"every pod is ready; {view.platform.controller} does not report it yet"
     more = f" and {len(late) - 2} more" if len(late) > 2 else ""
-    return f"{len(pods) - len(late)} of {len(pods)} pods ready; {'; '.join(late[:2])}{more}"
+    steps = Counter(start_step(p) for p in pods if not ready(p))
+    counts = ", ".join(f"{steps[step]} {step}" for step in START_STEPS if steps[step])
+    return f"{len(pods) - len(late)} of {len(pods)} pods ready, {counts}; {'; '.join(late[:2])}{more}"

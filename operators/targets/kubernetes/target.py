@@ -27,12 +27,13 @@ from wideloop.operators.targets.base import (
     Owned,
     Owner,
     Preparation,
+    Rank,
     Status,
     Target,
     Weights,
 )
 from wideloop.operators.targets.generation import unanswered
-from wideloop.operators.targets.kubernetes import preparations, terminations, view
+from wideloop.operators.targets.kubernetes import evidence, preparations, terminations, view
 from wideloop.operators.targets.kubernetes.api import MERGE
 from wideloop.operators.targets.kubernetes.clients import Clients
 from wideloop.operators.targets.kubernetes.cluster import cluster
@@ -256,6 +257,17 @@ class KubernetesTarget(Target):
     def logs(self, name: str, component: str, lines: int = 50) -> tuple[str, ...]:
         pod = self._pod(name, component)
         return log_lines(self._cluster.api, self._cluster.options.namespace, pod, container="main", tail=lines)
+
+    def ranks(self, name: str) -> tuple[Rank, ...]:
+        snapshot = view.look(self._cluster.api, self._cluster.options, self.platform, name)
+        return evidence.ranks(snapshot.engine_pods)
+
+    def whole_log(self, name: str, rank: Rank, size: int) -> bytes:  # noqa: ARG002
+        return evidence.whole_log(self._cluster.api, self._cluster.options.namespace, rank, size)
+
+    def manifest(self, name: str) -> str:
+        """The objects as the API server has them, without what it keeps for itself."""
+        return evidence.manifest(self._cluster.api, self._cluster.options, self.platform, name)
 
     def recordings(self, name: str, component: str) -> list[Path]:
         snapshot, leader = self._leader(name, component)

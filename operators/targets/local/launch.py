@@ -128,14 +128,17 @@ class Launch:
         _ = self._gpu_shares
         # Written before anything runs: whatever happens next, the janitor knows the owner.
         self._write(deployment)
-        for component in self.components:
-            site = self._site(deployment, component)
-            command = self.engine.command(self._spec, component, site)
-            if component.name in standing_by:
+        for name, command in self.commands(deployment).items():
+            if name in standing_by:
+                site = self._site(deployment, next(c for c in self.components if c.name == name))
                 path, order = self.engine.hand_over(site, command)
                 write_whole(Path(path), order)
             else:
-                self._process(component.name).start(command.argv, self._environment(component.name, command))
+                self._process(name).start(command.argv, self._environment(name, command))
+
+    def commands(self, deployment: Deployment) -> dict[str, Command]:
+        """By component, the command line of the deployment's engine and the variables that it adds."""
+        return {c.name: self.engine.command(self._spec, c, self._site(deployment, c)) for c in self.components}
 
     @cached_property
     def _gpu_shares(self) -> dict[str, dict[str, str]]:

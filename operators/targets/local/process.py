@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import psutil
+from wideloop.operators.targets.base import left_out
 from wideloop.operators.targets.files import write_whole
 
 #: Environment variable that marks every started process with the folder of its deployment.
@@ -90,6 +91,19 @@ class ProcessRecord:
         except (OSError, ValueError):
             return None
         return 128 - code if 128 < code <= 128 + signal.NSIG else code
+
+    def first_and_last(self, size: int) -> bytes:
+        """The log, or its first and last ``size`` bytes where it is longer than both."""
+        try:
+            with self.log.open("rb") as log:
+                length = self.log.stat().st_size
+                if length <= 2 * size:
+                    return log.read()
+                first = log.read(size)
+                log.seek(length - size)
+                return first + left_out(length - 2 * size) + log.read(size)
+        except OSError:
+            return b""
 
     def tail(self, lines: int) -> tuple[str, ...]:
         """The last ``lines`` lines of the log."""

@@ -19,7 +19,17 @@ from wideloop.manifests.errors import TargetBusy, TargetError
 from wideloop.manifests.findings import Finding
 from wideloop.manifests.telemetry import TelemetrySources
 from wideloop.operators.settings import Settings
-from wideloop.operators.targets.base import ClientStatus, Endpoints, Image, Owned, Owner, Status, Target, Weights
+from wideloop.operators.targets.base import (
+    ClientStatus,
+    Endpoints,
+    Image,
+    Owned,
+    Owner,
+    Rank,
+    Status,
+    Target,
+    Weights,
+)
 from wideloop.operators.targets.files import write_whole
 from wideloop.operators.targets.generation import unanswered
 from wideloop.operators.targets.http import request
@@ -262,6 +272,17 @@ class LocalTarget(Target):
 
     def logs(self, name: str, component: str, lines: int = 50) -> tuple[str, ...]:
         return self._state.component(name, component).tail(lines)
+
+    def whole_log(self, name: str, rank: Rank, size: int) -> bytes:
+        return self._state.component(name, rank.component).first_and_last(size)
+
+    def manifest(self, name: str) -> str:
+        """The command lines as they were started, by component."""
+        import yaml
+
+        deployment = self._require(name)
+        commands = Launch(self._settings, self._state, deployment.spec).commands(deployment)
+        return yaml.safe_dump({c: {"argv": list(x.argv), "env": x.env} for c, x in commands.items()}, sort_keys=False)
 
     def recordings(self, name: str, component: str) -> list[Path]:
         recorder = get_engine(self.spec(name).engine).recorder

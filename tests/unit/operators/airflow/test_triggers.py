@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import structlog.testing
 import wideloop.operators.targets
 from wideloop.manifests.deployment import DeploymentSpec
 from wideloop.manifests.errors import ApiUnreachable
@@ -34,7 +36,7 @@ class Scripted:
         state = self._states.pop(0) if len(self._states) > 1 else self._states[0]
         if isinstance(state, Exception):
             raise state
-        return Status(state=state)
+        return state if isinstance(state, Status) else Status(state=state)
 
     def spec(self, name: str) -> DeploymentSpec:
         return Request.from_params(DEFAULTS).spec(name)
@@ -70,6 +72,30 @@ def test_it_fires_when_the_deployment_is_no_longer_pending(use: Any, end: str) -
     target = use(Scripted("pending", "pending", end))
     assert asyncio.run(fire(TargetTrigger("dynamo", "one"))) == {"deployment": "one"}
     assert target.looks == 3
+
+
+def test_a_wait_writes_one_line_for_each_change_of_state(use: Any) -> None:
+    loading = Status(state="pending", reason="1 of 3 pods ready, 2 loading")
+    pulling = Status(state="pending", reason="0 of 3 pods ready, 3 pulling or creating")
+    use(Scripted(pulling, pulling, loading, loading, loading, "ready"))
+    trigger = TargetTrigger("dynamo", "one", since=time.time() - 90)
+    with structlog.testing.capture_logs() as logged:
+        asyncio.run(fire(trigger))
+    lines = [entry["event"] for entry in logged]
+    assert [line.split(" (after")[0] for line in lines] == [
+        "one is pending: 0 of 3 pods ready, 3 pulling or creating",
+        "one is pending: 1 of 3 pods ready, 2 loading",
+        "one is ready",
+    ]
+    assert "(after 90 s)" in lines[0]
+
+
+def test_a_deferred_wait_goes_on_counting_and_takes_what_an_earlier_version_stored() -> None:
+    trigger = TargetTrigger("dynamo", "one", "bench-1", since=5.0)
+    _, stored = trigger.serialize()
+    assert TargetTrigger(**stored).serialize()[1] == stored
+    del stored["since"]
+    assert TargetTrigger(**stored).since == pytest.approx(time.time(), abs=60)
 
 
 def test_a_cluster_that_cannot_be_asked_has_not_ended_anything(use: Any) -> None:

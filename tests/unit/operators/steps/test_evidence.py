@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import functools
+import gzip
 import http.server
 import itertools
+import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from wideloop.manifests.clients import LOAD_GENERATORS
 from wideloop.manifests.engines import ENGINES
 from wideloop.manifests.workload import Workload
 from wideloop.operators.settings import settings
-from wideloop.operators.steps import benchmark, deployment
+from wideloop.operators.steps import benchmark, deployment, evidence
 from wideloop.operators.steps.run import artefacts, open_store
 from wideloop.operators.targets import open_target
 from wideloop.operators.targets.local.process import end_marked
@@ -90,6 +93,68 @@ def measure(model: Path) -> benchmark.Measured:
     return benchmark.finish(SUBJECT, CYCLE)
 
 
+def kept(*folder: str) -> dict[str, str]:
+    """URIs by their names below a folder of the cycle."""
+    uris = artefacts().list("cycles", CYCLE.cycle_id, *folder)
+    return {uri.split(f"{'/'.join(folder)}/", 1)[1]: uri for uri in uris}
+
+
+def text(uri: str, folder: Path) -> str:
+    content = artefacts().get_file(uri, folder / uri.rsplit("/", 1)[1]).read_bytes()
+    return gzip.decompress(content).decode() if uri.endswith(".gz") else content.decode()
+
+
+def test_a_measurement_leaves_what_it_ran_as_and_on(model: Path, tmp_path: Path) -> None:
+    measure(model)
+    files = kept("deployments", "one")
+    assert set(files) == {"deployment.json", "manifest.yaml", "logs/frontend.log.gz", "logs/decode-0.log.gz"}
+    described = artefacts().read_json(files["deployment.json"])
+    assert described["fingerprint"] == fake_engine.spec("one", model).fingerprint
+    assert (described["image"], described["engine"], described["simulated"]) == ("sha256:0", "fake", False)
+    assert [rank["name"] for rank in described["ranks"]] == ["frontend", "decode-0"]
+    commands = yaml.safe_load(text(files["manifest.yaml"], tmp_path))
+    running = json.loads((settings().local / "one" / "components" / "decode-0" / "environment.json").read_text())
+    assert commands["decode-0"]["argv"][-1] == str(model)
+    assert commands["decode-0"]["env"].items() <= running.items()
+
+
+def test_the_logs_of_a_deployment_that_died_are_kept_when_it_is_removed(model: Path, tmp_path: Path) -> None:
+    fake_engine.model(model, decode_0="die")
+    open_target("local").apply(fake_engine.spec("one", model), CYCLE.owner)
+    until(lambda: open_target("local").status("one").state == "failed")
+    deployment.delete("local", "one", CYCLE)
+    assert open_target("local").list_owned() == []
+    assert "lost my peer" in text(kept("deployments", "one")["logs/decode-0.log.gz"], tmp_path)
+
+
+def test_a_long_log_keeps_its_beginning_and_its_end(model: Path, tmp_path: Path) -> None:
+    target = open_target("local")
+    target.apply(fake_engine.spec("one", model), CYCLE.owner)
+    log = settings().local / "one" / "components" / "decode-0" / "log"
+    log.write_text("first line\n" + "x" * 3 * evidence.LOG_BYTES + "\nlast line")
+    evidence.keep_deployment("local", "one", CYCLE)
+    kept_log = text(kept("deployments", "one")["logs/decode-0.log.gz"], tmp_path)
+    assert kept_log.startswith("first line\nxxx") and kept_log.endswith("xxx\nlast line")
+    assert f"[... {evidence.LOG_BYTES + 21} bytes left out ...]" in kept_log
+    assert len(kept_log) < 2.1 * evidence.LOG_BYTES
+
+
+def test_what_cannot_be_kept_costs_nothing_but_a_warning(
+    model: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    open_target("local").apply(fake_engine.spec("one", model), CYCLE.owner)
+    monkeypatch.setenv("WIDELOOP_ARTEFACTS_URL", "file:///proc/no-such-place")
+    settings.cache_clear()
+    deployment.delete("local", "one", CYCLE)
+    assert open_target("local").list_owned() == []
+    assert "what one leaves could not be kept" in caplog.text
+
+
+def test_removing_what_was_never_applied_leaves_nothing(model: Path, caplog: pytest.LogCaptureFixture) -> None:
+    deployment.delete("local", "one", CYCLE)
+    assert kept("deployments") == {} and caplog.text == ""
+
+
 def test_a_level_has_the_power_of_its_gpus_and_tokens_per_joule(model: Path) -> None:
     (measured,) = measure(model).measurements
     with open_store() as store:
@@ -100,5 +165,4 @@ def test_a_level_has_the_power_of_its_gpus_and_tokens_per_joule(model: Path) -> 
     assert stored.output_tok_per_joule == pytest.approx(stored.output_tok_s / 800, rel=0.01)
     assert stored.telemetry.utilisation == pytest.approx(0.3)
     assert [round(g.utilisation or 0, 2) for g in stored.telemetry.gpus] == [gpu / 5 for gpu in range(4)]
-    kept = {uri.rsplit("/one/", 1)[1] for uri in artefacts().list("cycles", CYCLE.cycle_id, "benchmarks", "one")}
-    assert "telemetry/samples.jsonl" in kept
+    assert "telemetry/samples.jsonl" in kept("benchmarks", "one")

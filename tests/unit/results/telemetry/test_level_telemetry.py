@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wideloop.results.telemetry import Samples, level_telemetry, read_samples
-from wideloop.results.telemetry.samples import read_pages
+from wideloop.results.telemetry import Page, Samples, level_telemetry, pages_around, read_pages, read_samples
 
 BEGIN, END = 100.0, 110.0
 
@@ -127,3 +126,15 @@ def test_aiperfs_own_collector_counts_where_the_sampler_read_no_gpu(tmp_path: Pa
     level = level_telemetry(samples, BEGIN, END, gpus=1)
     assert (level.power_w, level.utilisation) == (pytest.approx(1000), pytest.approx(0.8))
     assert level.memory_gib == pytest.approx(1)
+
+
+def test_pages_around_a_level_are_the_last_before_and_the_first_after_it() -> None:
+    pages = [Page(t, "decode-0", 0, f"at {t}") for t in (90.0, 99.0, 104.0, 111.0, 120.0)]
+    pages += [Page(101.0, "prefill-0", 1, "late")]
+    decode, prefill = pages_around(pages, BEGIN, END)
+    assert (decode["component"], decode["before"]["page"], decode["after"]["page"]) == (
+        "decode-0",
+        "at 99.0",
+        "at 111.0",
+    )
+    assert (prefill["server"], prefill["before"], prefill["after"]) == (1, None, None)

@@ -22,6 +22,7 @@ from tests.unit.operators.targets.kubernetes.cluster_objects import (
     graph,
     pod,
     running_pod,
+    unscheduled_pod,
     view,
     waiting_pod,
 )
@@ -65,6 +66,16 @@ def test_pending_says_which_pod_waits_for_what() -> None:
     assert verdict.state == "pending"
     assert "1 of 2 pods ready" in verdict.reason
     assert "ContainerCreating" in verdict.reason
+
+
+def test_pending_counts_pods_by_how_far_they_have_come() -> None:
+    loading = running_pod("decode", name="d-1")
+    loading["status"]["conditions"] = []
+    unscheduled = unscheduled_pod("0/3 nodes are available", since=5)
+    unscheduled["spec"].pop("nodeName", None)
+    pods = (running_pod("frontend"), loading, waiting_pod("ContainerCreating", name="d-2"), unscheduled)
+    verdict = judged(view(*pods, of=graph()))
+    assert verdict.reason.startswith("1 of 4 pods ready, 1 not scheduled, 1 pulling or creating, 1 loading; ")
 
 
 def test_a_start_that_takes_too_long_has_failed() -> None:
