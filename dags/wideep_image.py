@@ -14,7 +14,7 @@ from wideloop.results import airflow_names
 @dag(
     dag_id=airflow_names.IMAGE,
     schedule=None,
-    params=params.where(),
+    params=params.where() | params.image_build(),
     max_active_runs=1,
     is_paused_upon_creation=True,
     dagrun_timeout=timedelta(hours=3),

@@ -6,6 +6,7 @@ watching and removing processes is the target's business (``wideloop.operators.t
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Literal
@@ -21,6 +22,16 @@ from wideloop.manifests.findings import Finding
 from wideloop.manifests.hardware import GpuSpec, Vendor
 from wideloop.manifests.memory import MemoryModel, WeightsAndCache
 from wideloop.manifests.model import ModelSpec
+
+#: The numbers at the begin of a version; suffixes of a post-release or a build change no flags.
+_RELEASE = re.compile(r"v?(\d+(?:\.\d+)*)")
+
+
+def release(version: str) -> str:
+    """The release of a version: ``0.5.21`` of ``v0.5.21.post1`` and of ``0.5.21+cu130``."""
+    match = _RELEASE.match(version)
+    return match[1] if match else version
+
 
 #: State of the kernel for one GPU's experts: tuned for this shape, the slower default, or no tuning needed.
 KernelState = Literal["tuned", "default", "not_needed"]
@@ -107,6 +118,7 @@ class Engine(ABC):
         runtime: what its workers run under; the target must provide it. ``native`` workers are independent servers,
             ``dynamo`` workers register with a Dynamo frontend.
         default_version: the version of a deployment that names none; empty where flags do not depend on it.
+        version_module: module whose version in an image or environment is the engine's; empty: it has none.
         vendors: GPU vendors that it runs on.
         knobs: names of the :class:`~wideloop.manifests.deployment.Knobs` that it has; others are refused unless they
             are at their defaults.
@@ -129,6 +141,7 @@ class Engine(ABC):
     name: str
     runtime: Literal["native", "dynamo"]
     default_version: str = ""
+    version_module: str = ""
     vendors: tuple[Vendor, ...] = ("nvidia",)
     knobs: frozenset[str] = frozenset(Knobs.model_fields)
     simulated: bool
@@ -186,6 +199,24 @@ class Engine(ABC):
             field: name of the setting that holds the options, for the findings.
         """
         return []
+
+    def image_findings(self, record: Mapping[str, str], version: str) -> list[Finding]:
+        """An error where an image holds another version than ``version``, whose flags the command lines have.
+
+        Args:
+            record: versions by module, as the smoke test of the image recorded them; empty where it was never tested.
+        """
+        installed = record.get(self.version_module, "?")
+        if installed == "?" or release(installed) == release(version):
+            return []
+        return [
+            Finding(
+                field="engine_version",
+                value=version,
+                rule=f"the image has {self.version_module} {installed}, whose flags differ",
+                suggestion=f"Use {release(installed)}, or an image with {version}",
+            )
+        ]
 
     def will_die(self, log: Sequence[str]) -> bool:  # noqa: ARG002
         """Whether a component that still runs will certainly end, by the last lines of its log."""

@@ -40,7 +40,7 @@ class DynamoSglangEngine(SglangFamily):
     default_version = DEFAULT_VERSION
     simulated = False
     environment = "dynamo-sglang"
-    imports = ("deep_ep", "nixl", "sglang", "torch", "dynamo.sglang", "dynamo.frontend")
+    imports = ("deep_ep", "nixl", "sglang", "torch", "dynamo.sglang.main", "dynamo.frontend")
     #: As long as the pods' probes allow.
     start_timeout_s = 7200.0
     flush_path = "/engine/flush_cache"

@@ -26,6 +26,7 @@ from wideloop.manifests.model import ModelSpec
 class SglangFamily(Engine):
     """Base of the engines whose workers are SGLang's or behave like SGLang's."""
 
+    version_module = "sglang"
     max_prefill_tokens = sglang_defaults.MAX_PREFILL_TOKENS
     memory_model = SglangMemory()
     metrics = sglang_metrics.SERIES

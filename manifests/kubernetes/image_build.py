@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from wideloop.manifests.errors import Refused, refuse
 from wideloop.manifests.findings import unknown
+from wideloop.manifests.hardware import Arch
 from wideloop.manifests.kubernetes.options import TOOLS_ENVIRONMENT, ClusterOptions
 from wideloop.manifests.kubernetes.task_job import Task, task_documents
 
@@ -25,6 +26,8 @@ _RECIPES = _WIDELOOP / "manifests" / "images"
 _LOCKS = _WIDELOOP / "manifests" / "environments"
 #: Packages of this project that run inside an engine's container, by environment.
 _PACKAGES = {"simulated": ("manifests", "tuning")}
+#: Programs of ``manifests/images`` that a recipe runs while it builds.
+_PROGRAMS = {"dynamo-sglang": ("dynamo_requirements.py",)}
 _SUFFIXES = {".py", ".json", ".yaml", ".txt"}
 _ARGUMENT = re.compile(r"^ARG (\w+)", re.MULTILINE)
 _ARCHIVE = "context.tar.gz"
@@ -51,21 +54,25 @@ class Recipe(NamedTuple):
         environment: an engine's, or a load generator's.
         archive: the build context as a tar file; the same bytes for the same content.
         build_args: arguments that replace the Dockerfile's defaults.
+        arch: architecture of the image, which is built on a node of it.
     """
 
     environment: str
     archive: bytes
     build_args: Mapping[str, str]
+    arch: Arch = "amd64"
 
     @property
     def inputs(self) -> str:
         """12 hex digits of all inputs: equal for equal inputs."""
         digest = hashlib.sha256(self.archive)
         digest.update(repr(sorted(self.build_args.items())).encode())
+        if self.arch != "amd64":
+            digest.update(self.arch.encode())
         return digest.hexdigest()[:12]
 
 
-def recipe(environment: str, build_args: Mapping[str, str]) -> Recipe:
+def recipe(environment: str, build_args: Mapping[str, str], arch: Arch = "amd64") -> Recipe:
     """The recipe of an environment's image, with those of ``build_args`` that its Dockerfile takes.
 
     Raises:
@@ -81,9 +88,10 @@ def recipe(environment: str, build_args: Mapping[str, str]) -> Recipe:
     lock = _LOCKS / f"{environment}.txt"
     if lock.is_file():
         files["requirements.txt"] = lock.read_bytes()
+    files |= {name: (_RECIPES / name).read_bytes() for name in _PROGRAMS.get(environment, ())}
     files |= {f"project/wideloop/{name}": path.read_bytes() for name, path in _sources(environment)}
     arguments = {name: value for name, value in build_args.items() if name in takes[environment]}
-    return Recipe(environment, _archive(files), arguments)
+    return Recipe(environment, _archive(files), arguments, arch)
 
 
 def _sources(environment: str) -> Iterator[tuple[str, Path]]:
@@ -120,7 +128,7 @@ def client_image(options: ClusterOptions, environment: str = TOOLS_ENVIRONMENT) 
         Refused: as :func:`recipe`, or the options name no image for that environment.
     """
     image = options.client_image_of(environment)
-    return inputs_tag(image, recipe(environment, options.build_args)) if options.build else image
+    return inputs_tag(image, recipe(environment, options.build_args, options.build_arch)) if options.build else image
 
 
 def documents(options: ClusterOptions, image: str, made_from: Recipe) -> list[dict[str, Any]]:
@@ -131,6 +139,8 @@ def documents(options: ClusterOptions, image: str, made_from: Recipe) -> list[di
     names = tagged if "@" in image else f"{image},{tagged}"
     arguments = [f'--output=type=image,"name={names}",push=true{insecure}']
     arguments += [f"--opt=build-arg:{key}={value}" for key, value in sorted(made_from.build_args.items())]
+    if options.build_no_cache:
+        arguments.append("--no-cache")
     flags, files = "--oci-worker-no-process-sandbox", {_ARCHIVE: gzip.compress(made_from.archive, mtime=0)}
     if options.plain_http_registries:
         files[_SETTINGS] = _settings(options).encode()
@@ -157,7 +167,8 @@ def documents(options: ClusterOptions, image: str, made_from: Recipe) -> list[di
             {},
             {"runAsUser": 1000, "runAsGroup": 1000, "seccompProfile": unconfined, "appArmorProfile": unconfined},
         ),
-        resources={"requests": {"cpu": "2", "memory": "8Gi"}},
+        resources={"requests": {"cpu": options.build_cpu, "memory": options.build_memory}},
+        node_labels={"kubernetes.io/arch": made_from.arch},
         volumes=tuple(volumes),
         mounts=tuple(mounts),
     )

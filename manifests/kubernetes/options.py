@@ -8,6 +8,7 @@ from pydantic import Field, field_validator
 from wideloop.manifests.errors import Refused
 from wideloop.manifests.findings import Finding
 from wideloop.manifests.frozen import Frozen
+from wideloop.manifests.hardware import Arch
 from wideloop.manifests.kubernetes.labels import KUEUE_QUEUE
 
 #: Environment of the project's own pods on a cluster: the files pod and downloads.
@@ -71,6 +72,9 @@ class ClusterOptions(Frozen):
         build: images are built in the cluster and pushed to ``engine_image`` and ``client_image``; False: they exist
             and are only verified.
         build_args: build arguments of the engine's image, e.g. ``SGLANG_IMAGE_TAG`` (``manifests/images``).
+        build_arch: architecture of built images, and of the node that builds them; ``arm64`` for GB200.
+        build_no_cache: build every layer anew, and images whose inputs were built before.
+        build_cpu, build_memory: requests of a build; compiling DeepEP takes some 4 GiB per compiler.
         build_timeout_s, download_timeout_s: seconds after which a build, or a download of weights, counts as stuck.
         buildkit_image: BuildKit, rootless.
         registry_secret: secret of type ``kubernetes.io/dockerconfigjson`` with the login for pushing and for queries.
@@ -132,6 +136,10 @@ class ClusterOptions(Frozen):
     grove: bool = True
     build: bool = False
     build_args: dict[str, str] = {}
+    build_arch: Arch = "amd64"
+    build_no_cache: bool = False
+    build_cpu: str = "2"
+    build_memory: str = "8Gi"
     build_timeout_s: float = Field(7200, gt=0)
     download_timeout_s: float = Field(14400, gt=0)
     buildkit_image: str = "moby/buildkit:v0.34.2-rootless"

@@ -1,4 +1,4 @@
-"""The Job that checks whether the modules of an engine or a client import in an image."""
+"""The Job that checks whether the modules of an engine or a client import in an image, and DeepEP dispatches."""
 
 from __future__ import annotations
 
@@ -21,16 +21,19 @@ def documents(options: ClusterOptions, image: str, imports: Sequence[str], *, gp
     Args:
         image: image reference with digest.
         imports: modules; those compiled against a GPU's driver import only on a node with that driver.
-        gpu: resource name of the one GPU that the Job requests, empty for none.
+        gpu: resource name of the GPUs that the Job requests, one or as many as DeepEP's dispatch takes; empty for none.
     """
-    of = hashlib.sha256(repr([image, *imports]).encode()).hexdigest()[:12]
+    of = hashlib.sha256(repr([image, *imports, smoke_test.SCRIPT]).encode()).hexdigest()[:12]
     task = Task(
         kind="smoke-test",
         name=f"wideloop-smoke-test-{of}",
         image=image,
         command=("python3", "-c", smoke_test.SCRIPT, *imports),
         limit_s=_LIMIT_S,
-        resources={"limits": {gpu: "1"}} if gpu else {},
+        resources={"limits": {gpu: str(smoke_test.DISPATCH_GPUS if "deep_ep" in imports else 1)}} if gpu else {},
         gpu=gpu,
+        # NCCL of two ranks does not fit into a container's usual 64 MiB.
+        volumes=({"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": "4Gi"}},) if gpu else (),
+        mounts=({"name": "shm", "mountPath": "/dev/shm"},) if gpu else (),
     )
     return task_documents(options, task)

@@ -39,6 +39,7 @@ class Task(BaseModel):
         resources: resources of the container.
         volumes, mounts: further volumes and mounts, beside that of ``files``.
         gpu: resource name of the GPU whose driver it needs, so that it runs on the workers' nodes. Empty for none.
+        node_labels: labels of the nodes that it can run on.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -59,6 +60,7 @@ class Task(BaseModel):
     volumes: tuple[Mapping[str, Any], ...] = ()
     mounts: tuple[Mapping[str, Any], ...] = ()
     gpu: str = ""
+    node_labels: Mapping[str, str] = {}
 
 
 def task_documents(options: ClusterOptions, task: Task) -> list[dict[str, Any]]:
@@ -128,8 +130,9 @@ def _pod(options: ClusterOptions, task: Task) -> dict[str, Any]:
     }
     if options.image_pull_secret:
         pod["imagePullSecrets"] = [{"name": options.image_pull_secret}]
-    if selector := options.gpu_node_selector if task.gpu else options.cpu_node_selector:
-        pod["nodeSelector"] = dict(selector)
+    chosen = options.gpu_node_selector if task.gpu else options.cpu_node_selector
+    if selector := {**task.node_labels, **chosen}:
+        pod["nodeSelector"] = selector
     if task.gpu:
         tolerated = {"key": task.gpu, "operator": "Exists", "effect": "NoSchedule"}
         pod["tolerations"] = [tolerated, *options.tolerations]

@@ -66,6 +66,11 @@ def option(name: str, **changes: Any) -> Param:
     return _param(next(p for p in parameters.RUN_OPTIONS if p.name == name), **changes)
 
 
+def image_build() -> dict[str, Param]:
+    """How an image is built, where it is built in the cluster."""
+    return {p.name: _param(p) for p in parameters.RUN_OPTIONS if p.name.startswith("build_")}
+
+
 def deployment(help_text: str) -> Param:
     """The name of a deployment that exists; nothing that could be a path."""
     return option("deployment", description=help_text)

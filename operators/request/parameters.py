@@ -18,10 +18,12 @@ from wideloop.tuning.dimensions import DEFAULT_NAMES, DIMENSIONS
 from wideloop.tuning.dimensions.form import SWEEP
 
 _WHERE, _LOAD, _GOAL, _KNOBS = "Where and what", "Workload", "Objective (SLO)", "Default knobs"
+_BUILD = "Image build"
 _RECORDER, _EPLB, _DEPLOYMENT, _BY_SWEEP = "Expert recorder", "Expert balance (EPLB)", "Deployment", "Set by the sweep"
 
 _Name = Annotated[str, Field(min_length=1)]
 _Version = Annotated[str, Field(pattern="^([0-9]+[.][0-9]+[.0-9a-z]*)?$")]
+_Quantity = Annotated[str, Field(pattern="^([1-9][0-9]*([.][0-9]+)?(m|[KMGT]i?)?)?$")]
 _Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 PLACE = (
@@ -260,6 +262,33 @@ RUN_OPTIONS = (
         _BY_SWEEP,
         str | None,
         None,
+    ),
+    Parameter(
+        "build_args",
+        "Build arguments",
+        'Of the engine\'s image where it is built in the cluster, e.g. {"SGLANG_IMAGE_TAG": "v0.5.21", "DEEPEP_REF": '
+        '"<commit>", "CUDA_ARCH_LIST": "9.0;10.0"}; they go before those of the settings.',
+        _BUILD,
+        dict[str, str],
+        {},
+    ),
+    Parameter(
+        "build_no_cache",
+        "Build without cache",
+        "Build every layer anew, also where the same inputs were built before.",
+        _BUILD,
+        bool,
+        False,
+    ),
+    Parameter("build_cpu", "CPUs of the build", "E.g. 16. Empty: the setting's.", _BUILD, _Quantity | None, None, "16"),
+    Parameter(
+        "build_memory",
+        "Memory of the build",
+        "E.g. 64Gi; compiling DeepEP takes some 4 GiB per compiler (MAX_JOBS). Empty: the setting's.",
+        _BUILD,
+        _Quantity | None,
+        None,
+        "64Gi",
     ),
     Parameter("image", "Image digest", "Empty: verified again.", _BY_SWEEP, str | None, None),
     Parameter("model_path", "Model path", "Empty: verified again.", _BY_SWEEP, str | None, None),

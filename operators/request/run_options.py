@@ -21,6 +21,16 @@ class RunOptions(Frozen):
     model_path: str | None
     repeat_of: int | None
     repeat: int
+    build_args: dict[str, str]
+    build_no_cache: bool
+    build_cpu: str | None
+    build_memory: str | None
+
+    @property
+    def build_fields(self) -> dict[str, Any]:
+        """What the run wants otherwise about the build of an image, by the fields of the target's ``ImageBuild``."""
+        given = {"args": self.build_args, "no_cache": self.build_no_cache}
+        return given | {"cpu": self.build_cpu or "", "memory": self.build_memory or ""}
 
     @classmethod
     def from_params(cls, params: Mapping[str, Any]) -> RunOptions:

@@ -7,9 +7,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from wideloop.manifests.engines import get_engine
-from wideloop.operators.request import Request
+from wideloop.manifests.errors import refuse
+from wideloop.operators.request import Request, RunOptions
 from wideloop.operators.steps.run import Run, open_store, stage
 from wideloop.operators.targets import open_target
+from wideloop.operators.targets.base import ImageBuild
 from wideloop.results.records import Asset
 
 
@@ -17,11 +19,14 @@ def ensure_image(params: Mapping[str, Any], run: Run) -> str:
     """Build or find the images of engine and load generator on the target; returns the digest of the engine's."""
     request = Request.from_params(params)
     with stage(run, "image"):
-        image = open_target(request.target).prepare_image(get_engine(request.engine), request.generator, run.owner)
+        engine, build = get_engine(request.engine), ImageBuild(**RunOptions.from_params(params).build_fields)
+        image = open_target(request.target).prepare_image(engine, request.generator, run.owner, build)
         detail = {"versions": image.versions, "engine": request.engine, "target": request.target}
         key = f"{request.target}/{request.engine}"
         with open_store() as store:
             store.put(Asset(kind="image", key=key, value=image.digest, detail=detail, verified_at=datetime.now(UTC)))
+        # Before any GPU is taken for workers: their command lines are written for one version.
+        refuse(engine.image_findings(image.versions, request.engine_version or engine.default_version))
     return image.digest
 
 

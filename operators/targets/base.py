@@ -138,6 +138,21 @@ class Image(Frozen):
     reused: bool
 
 
+class ImageBuild(Frozen):
+    """What one run wants otherwise about a build than the settings say; empty values leave a setting as it is.
+
+    Attributes:
+        args: build arguments, beside and before those of the settings.
+        no_cache: build every layer anew, and an image whose inputs were built before.
+        cpu, memory: requests of the build, as Kubernetes writes them.
+    """
+
+    args: dict[str, str] = {}
+    no_cache: bool = False
+    cpu: str = ""
+    memory: str = ""
+
+
 class Weights(Frozen):
     """A verified model cache and where engines find it."""
 
@@ -210,10 +225,13 @@ class Target(ABC):
         return components_with(self.frontend(spec), spec)
 
     @abstractmethod
-    def prepare_image(self, engine: Engine, generator: LoadGenerator, owner: Owner | None = None) -> Image:
+    def prepare_image(
+        self, engine: Engine, generator: LoadGenerator, owner: Owner | None = None, build: ImageBuild | None = None
+    ) -> Image:
         """Make sure that what the engine and the load generator run in is there and works.
 
-        Cheap when verified before. The digest is that of the engine's image. ``owner`` is the run that waits for it.
+        Cheap when verified before. The digest is that of the engine's image. ``owner`` is the run that waits for it;
+        ``build`` is for targets that build images.
 
         Raises:
             TargetError: one of the two could not be built, or fails its smoke test.

@@ -16,7 +16,7 @@ from wideloop.manifests.hardware import RESOURCES
 from wideloop.manifests.kubernetes import image_build
 from wideloop.manifests.kubernetes import smoke_test as smoke_test_job
 from wideloop.manifests.kubernetes.options import ClusterOptions
-from wideloop.operators.targets.base import Image, Owner
+from wideloop.operators.targets.base import Image, ImageBuild, Owner
 from wideloop.operators.targets.kubernetes.api import Api
 from wideloop.operators.targets.kubernetes.job_run import run_to_end
 from wideloop.operators.targets.kubernetes.registry import Registry, RegistryUnreachable
@@ -48,6 +48,26 @@ def prepare_image(
     images.provide(client_image, generator.environment, generator.imports, gpu="")
     gpu = "" if engine.simulated else RESOURCES[engine.vendors[0]]
     return images.provide(options.engine_image, engine.environment, engine.imports, gpu=gpu)
+
+
+def build_options(options: ClusterOptions, build: ImageBuild) -> ClusterOptions:
+    """The options with what one run wants otherwise about its build.
+
+    Raises:
+        Refused: images are not built on this cluster, so that none of it would have an effect.
+    """
+    if build == ImageBuild():
+        return options
+    if not options.build:
+        rule = "is about building images, and this cluster's images are taken as they are"
+        action = "Set WIDELOOP_CLUSTER__BUILD=true, or leave the fields of the image's build at their defaults"
+        raise Refused([Finding(field="build", value=build.model_dump(), rule=rule, suggestion=action)])
+    return options.changed(
+        build_args={**options.build_args, **build.args},
+        build_no_cache=build.no_cache or options.build_no_cache,
+        build_cpu=build.cpu or options.build_cpu,
+        build_memory=build.memory or options.build_memory,
+    )
 
 
 def registry(api: Api, options: ClusterOptions) -> Registry:
@@ -118,10 +138,10 @@ class _Images:
 
     def _built(self, image: str, environment: str) -> tuple[str, bool]:
         """The digest of what the recipe makes, and whether it had been made before."""
-        made_from = image_build.recipe(environment, self.options.build_args)
+        made_from = image_build.recipe(environment, self.options.build_args, self.options.build_arch)
         tag = image_build.inputs_tag(image, made_from)
         digest_before = self._registered(tag) or self.verified.built(made_from.inputs)
-        if digest_before is not None:
+        if digest_before is not None and not self.options.build_no_cache:
             self.say(f"{tag} was built before: {digest_before}")
             return digest_before, True
         self.say(f"building {tag}")

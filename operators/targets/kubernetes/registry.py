@@ -16,7 +16,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Collection, Mapping
 from email.message import Message
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from wideloop.manifests.errors import TargetError
 
@@ -115,6 +115,38 @@ class Registry:
             raise RegistryUnreachable(f"the registry {reference.host} has {reference} and does not say its digest")
         return answer.get("Docker-Content-Digest") or f"sha256:{hashlib.sha256(body).hexdigest()}"
 
+    def architectures(self, image: str) -> frozenset[str]:
+        """Architectures that ``image`` can run on, as Kubernetes names them; empty where the registry does not tell.
+
+        Raises:
+            RegistryRefused, RegistryUnreachable: as :meth:`digest`.
+        """
+        reference = Reference.parse(image)
+        manifest = self._document(reference, f"manifests/{reference.digest or reference.tag}")
+        if "manifests" in manifest:
+            platforms = [entry.get("platform") or {} for entry in manifest["manifests"]]
+        else:
+            config = (manifest.get("config") or {}).get("digest")
+            platforms = [self._document(reference, f"blobs/{config}")] if config else []
+        # Builders list attestations under the architecture "unknown".
+        return frozenset(p["architecture"] for p in platforms if p.get("architecture") not in (None, "", "unknown"))
+
+    def _document(self, reference: Reference, path: str) -> dict[str, Any]:
+        """A JSON document of a repository; empty where it is not there or no JSON object."""
+        url = f"{self._base(reference.host)}/v2/{reference.name}/{path}"
+        headers = {"Accept": f"{_MANIFESTS}, application/json"}
+        status, answer, body = self._ask("GET", url, headers, reference)
+        if status == 401:
+            headers |= self._authorization(answer.get("WWW-Authenticate", ""), reference)
+            status, answer, body = self._ask("GET", url, headers, reference)
+        if status not in (200, 404):
+            raise RegistryRefused(_refusal(reference, status, has_login=reference.host in self._logins))
+        try:
+            document = json.loads(body) if status == 200 else {}
+        except ValueError:
+            return {}
+        return document if isinstance(document, dict) else {}
+
     def _base(self, host: str) -> str:
         if host == _HUB:
             return "https://registry-1.docker.io"
@@ -128,7 +160,7 @@ class Registry:
         request = urllib.request.Request(url, headers=dict(headers), method=method)
         for pause_s in (*_PAUSES_S, None):
             try:
-                with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:
+                with urllib.request.build_opener(_OtherHost).open(request, timeout=_TIMEOUT_S) as answer:
                     return answer.status, answer.headers, answer.read(_LARGEST)
             except urllib.error.HTTPError as error:
                 error.close()
@@ -164,6 +196,16 @@ class Registry:
         except (OSError, ValueError) as error:
             raise RegistryUnreachable(f"the token service of {reference.host} does not answer: {error}") from error
         return {"Authorization": f"Bearer {issued.get('token') or issued.get('access_token', '')}"}
+
+
+class _OtherHost(urllib.request.HTTPRedirectHandler):
+    """Follows redirects, and keeps the registry's authorization to itself: stores of blobs refuse a second one."""
+
+    def redirect_request(self, req: Any, fp: Any, code: Any, msg: Any, headers: Any, newurl: Any) -> Any:
+        request = super().redirect_request(req, fp, code, msg, headers, newurl)
+        if request is not None and urllib.parse.urlsplit(newurl).netloc != urllib.parse.urlsplit(req.full_url).netloc:
+            request.remove_header("Authorization")
+        return request
 
 
 def _retry_after_s(headers: Message) -> float:

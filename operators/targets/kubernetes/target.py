@@ -24,6 +24,7 @@ from wideloop.operators.targets.base import (
     ClientStatus,
     Endpoints,
     Image,
+    ImageBuild,
     Owned,
     Owner,
     Preparation,
@@ -41,7 +42,7 @@ from wideloop.operators.targets.kubernetes.connection import is_configured
 from wideloop.operators.targets.kubernetes.deployments import Deployments
 from wideloop.operators.targets.kubernetes.diagnosis import looks_stuck
 from wideloop.operators.targets.kubernetes.files import Files
-from wideloop.operators.targets.kubernetes.image import prepare_image
+from wideloop.operators.targets.kubernetes.image import build_options, prepare_image
 from wideloop.operators.targets.kubernetes.objects import log_lines, replaced
 from wideloop.operators.targets.kubernetes.platform import Platform
 from wideloop.operators.targets.kubernetes.pods import has_ended, is_being_deleted, role
@@ -85,8 +86,11 @@ class KubernetesTarget(Target):
 
     # ---- image and weights
 
-    def prepare_image(self, engine: Engine, generator: LoadGenerator, owner: Owner | None = None) -> Image:
-        return prepare_image(self._cluster.api, self._cluster.options, engine, generator, owner)
+    def prepare_image(
+        self, engine: Engine, generator: LoadGenerator, owner: Owner | None = None, build: ImageBuild | None = None
+    ) -> Image:
+        options = build_options(self._cluster.options, build or ImageBuild())
+        return prepare_image(self._cluster.api, options, engine, generator, owner)
 
     def prepare_weights(self, engine: Engine, model: str, owner: Owner | None = None) -> Weights:
         return prepare_weights(self._cluster.api, self._cluster.options, engine, model, owner)

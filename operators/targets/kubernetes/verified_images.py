@@ -35,10 +35,15 @@ class VerifiedImages:
         self._write(f"inputs-{inputs}", digest)
 
     def versions(self, digest: str, imports: Sequence[str]) -> dict[str, str] | None:
-        """What a smoke test found in an image; None when it has not imported all of ``imports`` there."""
+        """What a smoke test recorded of an image; None when it has not imported all of ``imports`` there."""
+        record = self.record(digest)
+        return record if record and set(imports) <= set(record) else None
+
+    def record(self, digest: str) -> dict[str, str]:
+        """Everything that was recorded of an image: versions by module, and facts by name; empty for an unknown one."""
         text = self._read().get(_key(digest))
-        found: dict[str, str] = json.loads(text) if text else {}
-        return {name: found[name] for name in imports} if text and set(imports) <= set(found) else None
+        record: dict[str, str] = json.loads(text) if text else {}
+        return record
 
     def note(self, digest: str, versions: dict[str, str]) -> None:
         self._write(_key(digest), json.dumps(versions))

@@ -23,6 +23,7 @@ from wideloop.operators.targets.base import (
     ClientStatus,
     Endpoints,
     Image,
+    ImageBuild,
     Owned,
     Owner,
     Rank,
@@ -72,6 +73,7 @@ class LocalTarget(Target):
         engine: Engine,
         generator: LoadGenerator,
         owner: Owner | None = None,  # noqa: ARG002
+        build: ImageBuild | None = None,  # noqa: ARG002
     ) -> Image:
         image = prepare_environment(self._settings, engine.environment, engine.imports)
         client = prepare_environment(self._settings, generator.environment, generator.imports)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from wideloop.manifests.clients.base import LoadGenerator
 from wideloop.manifests.deployment import DeploymentSpec
 from wideloop.manifests.errors import ApiRefused, Refused
 from wideloop.manifests.findings import Finding
-from wideloop.manifests.kubernetes.demand import beside
+from wideloop.manifests.kubernetes.demand import Demand, beside
 from wideloop.manifests.kubernetes.options import ClusterOptions
 from wideloop.operators.targets.kubernetes.api import Api
 from wideloop.operators.targets.kubernetes.platform import Platform
@@ -17,6 +17,7 @@ from wideloop.operators.targets.kubernetes.preflight.access import check_access,
 from wideloop.operators.targets.kubernetes.preflight.admission import check_admission, check_name
 from wideloop.operators.targets.kubernetes.preflight.check_result import CheckResult, table
 from wideloop.operators.targets.kubernetes.preflight.configuration import check_configuration
+from wideloop.operators.targets.kubernetes.preflight.image_fit import check_image_fit
 from wideloop.operators.targets.kubernetes.preflight.limits import check_priority, check_quota
 from wideloop.operators.targets.kubernetes.preflight.node_capacity import survey
 from wideloop.operators.targets.kubernetes.preflight.sources import check_hub, check_images
@@ -69,18 +70,22 @@ def run_checks(
         yield name
         if not exists:
             yield check_admission(api, platform, root)
-    yield from _allowed(
-        "GPUs",
-        lambda: check_accelerators(
-            spec, options, wanted, survey(api, options.namespace, spec.name, spec.hardware.gpu.resource)
-        ),
-    )
+    yield from _allowed("GPUs", lambda: _check_nodes(api, options, spec, wanted))
     yield from _allowed("storage", lambda: check_storage(api, options, spec))
     if not exists:  # Else it counts in what the quota has used.
         yield from _allowed("quota", lambda: [check_quota(api, options, [*wanted, *beside(options)])])
     yield from _allowed("priority class", lambda: [c for c in (check_priority(api, options),) if c])
     yield from check_images(api, options, spec, generator)
     yield check_hub(api, options, spec)
+
+
+def _check_nodes(
+    api: Api, options: ClusterOptions, spec: DeploymentSpec, wanted: Sequence[Demand]
+) -> list[CheckResult]:
+    """What depends on the nodes, which are read once: a cluster may have thousands."""
+    capacity = survey(api, options.namespace, spec.name, spec.hardware.gpu.resource)
+    on_nodes = check_accelerators(spec, options, wanted, capacity)
+    return [*on_nodes, *check_image_fit(api, options, spec, wanted, capacity.nodes)]
 
 
 def _allowed(name: str, checks: Callable[[], list[CheckResult]]) -> list[CheckResult]:

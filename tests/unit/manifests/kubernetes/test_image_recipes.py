@@ -34,7 +34,7 @@ def test_a_recipe_is_the_same_every_time_and_fits_a_config_map(environment: str)
 def test_what_runs_of_ours_in_the_image_is_in_its_context() -> None:
     assert "project/wideloop/tuning/simulator/worker.py" in names(recipe("simulated", {}).archive)
     assert names(recipe("benchmark", {}).archive) == ["Dockerfile", "requirements.txt"]
-    assert names(recipe("dynamo-sglang", {}).archive) == ["Dockerfile"]
+    assert names(recipe("dynamo-sglang", {}).archive) == ["Dockerfile", "dynamo_requirements.py"]
 
 
 def test_only_arguments_that_a_dockerfile_takes_count() -> None:
@@ -59,6 +59,22 @@ def test_only_arguments_that_a_dockerfile_takes_count() -> None:
 def test_the_tag_of_the_inputs_is_beside_the_images(image: str, tag: str) -> None:
     made = recipe("benchmark", {})
     assert inputs_tag(image, made) == tag + made.inputs
+
+
+def test_another_architecture_is_another_image_and_is_built_on_a_node_of_it() -> None:
+    amd, arm = recipe("dynamo-sglang", {}), recipe("dynamo-sglang", {}, "arm64")
+    assert amd.inputs != arm.inputs
+    pod = documents(ClusterOptions(), "host/x:1", arm)[0]["spec"]["template"]["spec"]
+    assert pod["nodeSelector"] == {"kubernetes.io/arch": "arm64"}
+
+
+def test_a_build_takes_the_resources_and_the_cache_that_were_asked_for() -> None:
+    options = ClusterOptions(build_cpu="16", build_memory="64Gi", build_no_cache=True)
+    (container,) = documents(options, "host/x:1", recipe("dynamo-sglang", {"CUDA_ARCH_LIST": "9.0;10.0"}))[0]["spec"][
+        "template"
+    ]["spec"]["containers"]
+    assert container["resources"]["requests"] == {"cpu": "16", "memory": "64Gi"}
+    assert {"--no-cache", "--opt=build-arg:CUDA_ARCH_LIST=9.0;10.0"} <= {*container["command"]}
 
 
 def test_the_job_runs_rootless_and_gets_the_login_as_a_file() -> None:

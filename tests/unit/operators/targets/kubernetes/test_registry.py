@@ -184,3 +184,63 @@ def test_a_secret_that_is_no_docker_config_is_said_to_be_none() -> None:
             Registry(text)
     hub = Registry('{"auths": {"https://index.docker.io/v1/": {"auth": "eDp5"}}}')
     assert hub._logins == {"docker.io": "eDp5"}
+
+
+def _architectures(documents: dict[str, object]) -> frozenset[str]:
+    def answer(_method: str, path: str, _authorization: str) -> Answer:
+        document = documents.get(path.rpartition("/")[2])
+        return (404, {}, b"") if document is None else (200, {}, json.dumps(document).encode())
+
+    with answering(answer) as host:
+        return Registry().architectures(f"{host}/x:1")
+
+
+@pytest.mark.parametrize(
+    ("documents", "expected"),
+    [
+        (
+            {
+                "1": {
+                    "manifests": [
+                        {"platform": {"architecture": "amd64", "os": "linux"}},
+                        {"platform": {"architecture": "arm64", "os": "linux"}},
+                        {"platform": {"architecture": "unknown", "os": "unknown"}},
+                        {},
+                    ]
+                }
+            },
+            {"amd64", "arm64"},
+        ),
+        ({"1": {"config": {"digest": DIGEST}}, DIGEST: {"architecture": "arm64"}}, {"arm64"}),
+        ({"1": {"config": {"digest": DIGEST}}}, set()),
+        ({"1": {"schemaVersion": 1}}, set()),
+        ({"1": []}, set()),
+        ({}, set()),
+    ],
+)
+def test_architectures_come_from_the_index_or_from_the_images_configuration(
+    documents: dict[str, object], expected: set[str]
+) -> None:
+    assert _architectures(documents) == expected
+
+
+def test_a_login_is_not_handed_on_to_the_store_of_blobs() -> None:
+    """Object stores refuse a request that is authorised twice."""
+    seen: list[str] = []
+
+    def store(_method: str, _path: str, authorization: str) -> Answer:
+        seen.append(authorization)
+        return 200, {}, b'{"architecture": "arm64"}'
+
+    with answering(store) as elsewhere:
+
+        def answer(_method: str, path: str, authorization: str) -> Answer:
+            if not authorization:
+                return 401, {"WWW-Authenticate": "Basic"}, b""
+            if "/blobs/" in path:
+                return 307, {"Location": f"http://{elsewhere}/blob"}, b""
+            return 200, {}, json.dumps({"config": {"digest": DIGEST}}).encode()
+
+        with answering(answer) as host:
+            assert Registry(login(host)).architectures(f"{host}/x:1") == {"arm64"}
+    assert seen == [""]

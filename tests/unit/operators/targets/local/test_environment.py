@@ -51,7 +51,7 @@ def test_an_environment_that_was_not_built_is_said(home: Settings) -> None:
 
 def test_it_is_smoke_tested_once_per_lock(home: Settings, lock: Path) -> None:
     first = prepare_environment(home, "fake", IMPORTABLE)
-    assert (first.digest, set(first.versions), first.reused) == (lock_digest("fake"), {"json"}, False)
+    assert (first.digest, set(first.versions), first.reused) == (lock_digest("fake"), {"json", "arch"}, False)
     assert prepare_environment(home, "fake", UNIMPORTABLE).reused
     lock.write_text("json==1.1\n")
     with pytest.raises(TargetError, match="no_such_module_of_this_engine"):
@@ -116,7 +116,7 @@ def test_an_image_brings_the_clients_environment_too(
     monkeypatch.setattr(Aiperf, "imports", ("csv",))
     shutil.rmtree(home.environments / "fake")
     image = here.prepare_image(FakeEngine(), Aiperf())
-    assert (image.digest, set(image.versions), image.reused) == (lock_digest("fake"), {"json", "csv"}, False)
+    assert (image.digest, set(image.versions), image.reused) == (lock_digest("fake"), {"json", "csv", "arch"}, False)
     assert here.prepare_image(FakeEngine(), Aiperf()).reused
     shutil.rmtree(home.environments / "benchmark")
     assert not here.prepare_image(FakeEngine(), Aiperf()).reused
