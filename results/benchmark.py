@@ -1,4 +1,4 @@
-"""The load generator's results, level by level, and the gates that decide whether they are valid.
+"""The load generator's results, level by level.
 
 Load generators' own summaries average over ramp and drain, so the figures are computed from their request records.
 """
@@ -14,15 +14,27 @@ import numpy as np
 from wideloop.manifests.errors import ClientFailed
 from wideloop.manifests.workload import Workload
 from wideloop.results.clients import get_result_reader
-from wideloop.results.clients.base import LevelRequests, UnusableError
-from wideloop.results.plateau import FULL, Count, Floats, Plateau, Requests, find_plateau, rate, standard_error
-from wideloop.results.records import Gate, LevelFigures
+from wideloop.results.clients.base import Defect, LevelRequests, UnusableError
+from wideloop.results.gates import gates
+from wideloop.results.plateau import (
+    Count,
+    Floats,
+    Plateau,
+    Requests,
+    drift,
+    find_plateau,
+    most_in_flight,
+    rate,
+    standard_error,
+)
+from wideloop.results.records import LevelFigures
 
-MAX_ERROR_RATE = 0.01
-MIN_EXACT_OSL = 0.99
-MIN_PLATEAU = 0.9
-MAX_CLIENT_DELAY = 0.1
-MAX_ISL_DEVIATION = 0.1
+__all__ = ["LevelResult", "gates", "read_levels"]
+
+#: Milliseconds per token below which no engine streams: 10,000 tokens/s for one user.
+LEAST_TPOT_MS = 0.1
+#: Seconds by which the client's clocks may differ: sent before it was decided to send, last token before the first.
+_CLOCK_TOLERANCE = 0.002
 
 
 class LevelResult(LevelFigures):
@@ -43,6 +55,13 @@ class LevelResult(LevelFigures):
         exact_osl: share of the answers that have the requested number of tokens.
         effective_concurrency: mean requests in flight over the plateau.
         client_delay_ms_p99: how late the client sent a request it had decided to send.
+        metric_errors: answers whose metrics are missing or cannot be; the other figures are without them.
+        worst_metric_error: the first of them: metric, value and request.
+        unstreamed: share of the answers with several tokens that came faster than any engine makes them.
+        most_in_flight: largest number of requests at one time.
+        drift: how much longer the last third of the plateau's requests took than the first, as a share;
+            ``drift_se`` is its standard error.
+        cached: share of the input tokens that the server took from its cache, where it tells.
     """
 
     expected: int
@@ -54,15 +73,25 @@ class LevelResult(LevelFigures):
     plateau_at: datetime | None = None
     effective_concurrency: float
     client_delay_ms_p99: float
+    metric_errors: int = 0
+    worst_metric_error: str = ""
+    unstreamed: float = 0.0
+    most_in_flight: int = 0
+    drift: float = 0.0
+    drift_se: float = 0.0
+    cached: float = 0.0
 
 
-def read_levels(folder: Path, workload: Workload, log: Sequence[str] = ()) -> tuple[LevelResult, ...]:
+def read_levels(
+    folder: Path, workload: Workload, log: Sequence[str] = (), least_tpot_ms: float = LEAST_TPOT_MS
+) -> tuple[LevelResult, ...]:
     """The levels of ``workload`` the client measured into ``folder``, in the workload's order.
 
     After a level that the client gave up there are no further ones.
 
     Args:
         log: what the client printed, for the error message.
+        least_tpot_ms: time per output token that the deployment cannot go below.
 
     Raises:
         ClientFailed: files are missing, cut short or not of this workload, or no request was answered.
@@ -75,7 +104,7 @@ def read_levels(folder: Path, workload: Workload, log: Sequence[str] = ()) -> tu
         for index, concurrency in enumerate(workload.concurrency):
             if index not in requests:
                 raise UnusableError(f"there is no level {index} ({concurrency} concurrent requests)")
-            levels.append(_level(requests[index], concurrency, workload))
+            levels.append(_level(requests[index], concurrency, workload, least_tpot_ms))
             if levels[-1].cancelled:
                 break
     except UnusableError as problem:
@@ -85,63 +114,19 @@ def read_levels(folder: Path, workload: Workload, log: Sequence[str] = ()) -> tu
     return tuple(levels)
 
 
-def gates(level: LevelResult, workload: Workload) -> tuple[Gate, ...]:
-    """The conditions under which ``level`` is a measurement of the deployment; each explains itself."""
-    error_rate = level.errors / level.requests
-    delay = level.client_delay_ms_p99 / level.request_ms_mean
-    occupied = level.effective_concurrency / level.concurrency
-    often = f" Most frequent: {level.worst_error}." if level.worst_error else ""
-    return (
-        _at_most("errors", error_rate, MAX_ERROR_RATE, f"Share of the requests that failed.{often}"),
-        _at_least(
-            "complete",
-            0.0 if level.cancelled else level.requests / level.expected,
-            1.0,
-            "Share of the planned requests that were sent and ended; 0 when the client gave up.",
-        ),
-        _at_least(
-            "output_length",
-            level.exact_osl,
-            MIN_EXACT_OSL,
-            f"Share of the answers with exactly {workload.osl} tokens; shorter ones would make the engine look faster.",
-        ),
-        _at_most(
-            "input_length",
-            abs(level.isl_mean / workload.isl - 1),
-            MAX_ISL_DEVIATION,
-            f"How far the prompts, as the server counted them, are from {workload.isl} tokens; far off when the "
-            "client's tokenizer is not the model's.",
-        ),
-        _at_least(
-            "concurrency",
-            occupied,
-            FULL,
-            f"Mean requests in flight over the plateau, relative to the {level.concurrency} requested.",
-        ),
-        _at_least(
-            "plateau",
-            level.plateau_s * 1e3 / level.request_ms_mean,
-            MIN_PLATEAU,
-            "How long the load was full and steady, in mean times of a request; more requests per slot lengthen it.",
-        ),
-        _at_most(
-            "client_delay",
-            delay,
-            MAX_CLIENT_DELAY,
-            "How late the client sent its requests (99th percentile), relative to the mean time of a request; "
-            "above the limit the client, not the engine, holds the load back.",
-        ),
-    )
-
-
-def _level(sent: LevelRequests, concurrency: int, workload: Workload) -> LevelResult:
+def _level(sent: LevelRequests, concurrency: int, workload: Workload, least_tpot_ms: float) -> LevelResult:
     expected = concurrency * workload.requests_per_slot
     if sent.ended > expected:
         raise UnusableError(
             f"a level has {sent.ended} requests where this workload has {expected}: the files are of another workload"
         )
-    if not len(sent.answered):
-        raise UnusableError(f"none of {sent.ended} requests was answered: {sent.worst_error or 'all are missing'}")
+    impossible = _impossible(sent)
+    defects = [*sent.defects, *impossible.values()]
+    usable = sent.answered.only(~np.isin(np.arange(len(sent.answered)), list(impossible)))
+    if not len(usable):
+        reason = f"{len(defects)} x {defects[0]}" if defects else sent.worst_error or "all are missing"
+        what = "has all its metrics" if defects else "was answered"
+        raise UnusableError(f"none of {sent.ended} requests {what}: {reason}")
     return LevelResult(
         concurrency=concurrency,
         requests=sent.ended,
@@ -149,11 +134,36 @@ def _level(sent: LevelRequests, concurrency: int, workload: Workload) -> LevelRe
         errors=sent.errors,
         cancelled=sent.cancelled,
         worst_error=sent.worst_error,
-        **_figures(sent.answered, concurrency, workload.osl),
+        metric_errors=len(defects),
+        worst_metric_error=str(defects[0]) if defects else "",
+        cached=sent.cached / float(usable.prompt.sum()),
+        **_figures(usable, concurrency, workload.osl, least_tpot_ms),
     )
 
 
-def _figures(requests: Requests, concurrency: int, osl: int) -> dict[str, Any]:
+def _impossible(sent: LevelRequests) -> dict[int, Defect]:
+    """What contradicts itself in the metrics of an answer, by its place among the answered."""
+    r = sent.answered
+    rules = (
+        (~np.isfinite(r.start + r.end + r.first + r.issued + r.prompt + r.tokens), "a time or count is no number"),
+        (r.first - r.start <= 0, "time_to_first_token is not above 0"),
+        (r.first - r.end > _CLOCK_TOLERANCE, "request_latency is below time_to_first_token"),
+        (r.prompt < 1, "usage_prompt_tokens is below 1"),
+        (r.tokens < 1, "usage_completion_tokens is below 1"),
+        (
+            r.issued - r.start > _CLOCK_TOLERANCE,
+            "it was sent before it was issued: the client's wall clock was set back",
+        ),
+    )
+    defects: dict[int, Defect] = {}
+    for broken, problem in rules:
+        for index in map(int, np.flatnonzero(broken)):
+            name = sent.names[index] if sent.names else f"number {index}"
+            defects.setdefault(index, Defect(name, problem))
+    return defects
+
+
+def _figures(requests: Requests, concurrency: int, osl: int, least_tpot_ms: float) -> dict[str, Any]:
     begin, end = float(requests.start.min()), float(requests.end.max())
     plateau = find_plateau(requests, concurrency)
     full = plateau.holds(requests.start) if plateau.seconds > 0 else np.full(len(requests), True)
@@ -167,6 +177,7 @@ def _figures(requests: Requests, concurrency: int, osl: int) -> dict[str, Any]:
     # Time per output token after the first; an answer of one token has none.
     several = full & (requests.tokens > 1)
     tpot = ((requests.end - requests.first)[several] / (requests.tokens[several] - 1)) * 1e3
+    change, error = drift(requests.only(full))
     return {
         "output_tok_s": per_second(requests.tokens_until),
         "output_tok_s_se": standard_error(requests.tokens_until, span),
@@ -183,6 +194,10 @@ def _figures(requests: Requests, concurrency: int, osl: int) -> dict[str, Any]:
         "plateau_at": datetime.fromtimestamp(plateau.begin, UTC) if plateau.seconds > 0 else None,
         "effective_concurrency": per_second(requests.busy_until),
         "client_delay_ms_p99": float(np.percentile((requests.start - requests.issued)[full], 99)) * 1e3,
+        "unstreamed": float((tpot < least_tpot_ms).mean()) if len(tpot) else 0.0,
+        "most_in_flight": most_in_flight(requests),
+        "drift": change,
+        "drift_se": error,
         "started_at": datetime.fromtimestamp(begin, UTC),
         "ended_at": datetime.fromtimestamp(end, UTC),
     }
@@ -193,11 +208,3 @@ def _summary(name: str, values: Floats) -> dict[str, float]:
     p50, p99 = np.percentile(values, [50, 99]) if len(values) else (0.0, 0.0)
     mean = float(values.mean()) if len(values) else 0.0
     return {f"{name}_mean": mean, f"{name}_p50": float(p50), f"{name}_p99": float(p99)}
-
-
-def _at_most(name: str, value: float, limit: float, meaning: str) -> Gate:
-    return Gate(name=name, value=value, limit=limit, ok=value <= limit, meaning=meaning)
-
-
-def _at_least(name: str, value: float, limit: float, meaning: str) -> Gate:
-    return Gate(name=name, value=value, limit=limit, ok=value >= limit, meaning=meaning)

@@ -22,7 +22,7 @@ tokens come evenly from the first to the last.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,6 +62,10 @@ class Requests:
 
     def __len__(self) -> int:
         return len(self.start)
+
+    def only(self, mask: NDArray[np.bool_]) -> Requests:
+        """Those that ``mask``, shape ``(n,)``, selects."""
+        return Requests(*(getattr(self, field.name)[mask] for field in fields(self)))
 
     def tokens_until(self, at: Floats) -> Floats:
         """Output tokens of all requests that had arrived by each of the times ``at``, shape of ``at``."""
@@ -116,6 +120,32 @@ def find_plateau(requests: Requests, concurrency: int) -> Plateau:
     full = np.flatnonzero(in_flight >= FULL * concurrency)
     begin = max(float(times[order][full[0]]), float(requests.end.min())) if len(full) else last
     return Plateau(min(begin, last), last)
+
+
+def most_in_flight(requests: Requests) -> int:
+    """The largest number of requests that were in flight at one time; one that ends frees its slot at once.
+
+    >>> at = lambda *times: np.array(times, dtype=float)
+    >>> most_in_flight(Requests(at(0, 1, 2), at(0, 1, 2), at(1, 2, 3), at(2, 3, 4), at(9, 9, 9), at(3, 3, 3)))
+    2
+    """
+    times = np.concatenate([requests.start, requests.end])
+    steps = np.concatenate([np.ones(len(requests)), -np.ones(len(requests))])
+    return int(np.cumsum(steps[np.lexsort((steps, times))]).max(initial=0))
+
+
+def drift(requests: Requests) -> tuple[float, float]:
+    """How much longer requests of the last third took than those of the first, as a share, and its standard error.
+
+    Thirds are by the time of sending; two requests at least in each, else no drift can be told.
+    """
+    whole = (requests.end - requests.start)[np.argsort(requests.start, kind="stable")]
+    count = len(whole) // 3
+    if count < 2 or whole[:count].mean() <= 0:
+        return 0.0, 0.0
+    first, last = whole[:count], whole[-count:]
+    error = np.sqrt((first.var(ddof=1) + last.var(ddof=1)) / count) / first.mean()
+    return float(last.mean() / first.mean() - 1), float(error)
 
 
 def rate(count: Count, requests: Requests, plateau: Plateau, concurrency: int) -> float:

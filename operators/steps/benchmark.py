@@ -19,9 +19,11 @@ from wideloop.operators.steps.plan import gpus
 from wideloop.operators.steps.run import Run, artefacts, end_stage, open_store
 from wideloop.operators.targets import open_target
 from wideloop.operators.targets.base import ClientStatus, Target
-from wideloop.results.benchmark import gates, read_levels
+from wideloop.results.benchmark import LEAST_TPOT_MS, read_levels
+from wideloop.results.gates import gates
 from wideloop.results.records import LevelFigures, Measurement, Purpose
 from wideloop.results.telemetry import read_samples
+from wideloop.tuning.least_tpot import least_tpot_ms
 from wideloop.tuning.memory import GIB, worker_memory
 
 #: Seconds that an engine may take to finish its running requests before its cache can be flushed.
@@ -169,7 +171,8 @@ def _measurements(subject: Subject, run: Run, target: Target, client: ClientStat
     suffixes = (*generator.result_suffixes, *SUFFIXES) if generator.result_suffixes else ()
     folder = target.collect(subject.deployment, subject.client, suffixes)
     # Before the exit status is looked at: the files say more about a client that failed.
-    levels = read_levels(folder, subject.workload, client.log_tail)
+    least_tpot = max(LEAST_TPOT_MS, least_tpot_ms(spec))
+    levels = read_levels(folder, subject.workload, client.log_tail, least_tpot)
     if client.state != "succeeded":
         log_tail = "\n".join(client.log_tail)
         raise ClientFailed(f"{subject.workload.client} ended with status {client.exit_code}:\n{log_tail}")

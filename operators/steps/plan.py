@@ -17,6 +17,7 @@ from wideloop.operators.steps.run import Run, artefacts, open_store
 from wideloop.operators.targets import open_target
 from wideloop.results.records import Cycle, PlanWarning
 from wideloop.results.store import Store
+from wideloop.results.workload_findings import workload_findings
 from wideloop.tuning.space import decoder, space_findings
 from wideloop.tuning.study import TuningStudy
 
@@ -50,6 +51,8 @@ def plan(
     open_target(request.target)  # Refuses an unknown one.
     spec = request.spec("plan")
     findings = configuration_findings(request, spec, scope)
+    if scope.deploys:
+        findings += workload_findings(request.workload, request.slo if scope.sweeps else None)
     if scope.sweeps:
         findings += space_findings(request.space, spec)
     if scope.compares_placed:

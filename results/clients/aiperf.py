@@ -7,18 +7,29 @@ request). Both are written for programs; nothing is read from text meant for peo
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from wideloop.manifests.clients.aiperf import level_index
-from wideloop.results.clients.base import LevelRequests, ResultReader, UnusableError
-from wideloop.results.plateau import Floats, Requests
+from wideloop.results.clients.base import Defect, LevelRequests, ResultReader, UnusableError
+from wideloop.results.plateau import Requests
 
 MANIFEST_FILE = "phase_manifest.json"
 RECORDS_FILE = "profile_export.jsonl"
 LOG_FILE = "logs/aiperf.log"
+
+
+#: Times and metrics that every answer has, and the factor from aiperf's unit to seconds or tokens.
+_TIMES = {"credit_issued_ns": 1e-9, "request_start_ns": 1e-9}
+_METRICS = {
+    "time_to_first_token": 1e-3,
+    "request_latency": 1e-3,
+    "usage_prompt_tokens": 1.0,
+    "usage_completion_tokens": 1.0,
+}
 
 
 class AiperfReader(ResultReader):
@@ -26,13 +37,12 @@ class AiperfReader(ResultReader):
 
     def read(self, folder: Path) -> dict[int, LevelRequests]:
         records = _records(folder)
-        levels: dict[int, LevelRequests] = {}
-        for name, sent in _manifest(folder, records).items():
-            requests = _checked(name, sent, records.get(name, []))
-            index = level_index(name)
-            if index is not None:
-                levels[index] = requests
-        return levels
+        phases = {level_index(name): (name, sent) for name, sent in _manifest(folder, records).items()}
+        return {
+            index: _checked(name, sent, records.get(name, []))
+            for index, (name, sent) in phases.items()
+            if index is not None  # The warm-up is measured by nobody.
+        }
 
     def log_lines(self, folder: Path) -> list[str]:
         file = folder / LOG_FILE
@@ -86,33 +96,55 @@ def _records(folder: Path) -> dict[str, list[dict[str, Any]]]:
 
 def _phase(sent: dict[str, Any], records: list[dict[str, Any]]) -> LevelRequests:
     answered = [r for r in records if not _failed(r)]
+    defects = [_defect(r) for r in answered]
+    usable = [r for r, defect in zip(answered, defects, strict=True) if defect is None]
     return LevelRequests(
         ended=len(records),
         errors=len(records) - len(answered),
         worst_error=_worst_error(records),
         cancelled=bool(sent["was_cancelled"]),
-        answered=_requests(answered),
+        answered=_requests(usable),
+        names=tuple(map(_name, usable)),
+        defects=tuple(defect for defect in defects if defect is not None),
+        cached=sum(_cached(r) for r in usable),
     )
+
+
+def _defect(record: dict[str, Any]) -> Defect | None:
+    """The first time or metric of an answer that is missing or no finite number."""
+    for name in (*_TIMES, *_METRICS):
+        value = _value(record, name)
+        if value is None:
+            return Defect(_name(record), f"{name} is missing")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            return Defect(_name(record), f"{name} is {value!r}, no number")
+    return None
+
+
+def _value(record: dict[str, Any], name: str) -> Any:
+    if name in _TIMES:
+        return record["metadata"].get(name)
+    metric = record["metrics"].get(name)
+    return metric.get("value") if isinstance(metric, dict) else metric
 
 
 def _requests(records: list[dict[str, Any]]) -> Requests:
-    """Answered requests as arrays, times in seconds since the epoch."""
-
-    def time(name: str) -> Floats:
-        return np.array([r["metadata"][name] for r in records], dtype=np.float64) / 1e9
-
-    def metric(name: str) -> Floats:
-        return np.array([r["metrics"][name]["value"] for r in records], dtype=np.float64)
-
-    start = time("request_start_ns")
-    return Requests(
-        issued=time("credit_issued_ns"),
-        start=start,
-        first=start + metric("time_to_first_token") / 1e3,
-        end=start + metric("request_latency") / 1e3,
-        prompt=metric("usage_prompt_tokens"),
-        tokens=metric("usage_completion_tokens"),
+    """Usable answers as arrays, times in seconds since the epoch."""
+    issued, start, ttft, latency, prompt, tokens = (
+        np.array([_value(r, name) for r in records], dtype=np.float64) * factor
+        for name, factor in (_TIMES | _METRICS).items()
     )
+    return Requests(issued, start, start + ttft, start + latency, prompt, tokens)
+
+
+def _cached(record: dict[str, Any]) -> float:
+    value = _value(record, "usage_prompt_cache_read_tokens") if "metrics" in record else None
+    return float(value) if isinstance(value, int | float) else 0.0
+
+
+def _name(record: dict[str, Any]) -> str:
+    metadata = record["metadata"]
+    return str(metadata.get("conversation_id") or metadata.get("x_request_id") or metadata.get("session_num"))
 
 
 def _failed(record: dict[str, Any]) -> bool:

@@ -8,12 +8,23 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from wideloop.results.plateau import Requests
 
 
 class UnusableError(Exception):
     """What is wrong with the files, in one sentence."""
+
+
+class Defect(NamedTuple):
+    """A metric of one answer that is missing or cannot be."""
+
+    request: str
+    problem: str
+
+    def __str__(self) -> str:
+        return f"{self.problem} in request {self.request}"
 
 
 @dataclass(frozen=True)
@@ -26,6 +37,9 @@ class LevelRequests:
         worst_error: the most frequent failure: its count and its message.
         cancelled: the client gave up before the end, after too many errors or at a signal.
         answered: the requests that were answered.
+        names: the client's name for each of these; empty where it has none.
+        defects: answers beside these that lack a metric, one for each answer.
+        cached: input tokens of the answered requests that the server took from its cache, where it tells.
     """
 
     ended: int
@@ -33,6 +47,9 @@ class LevelRequests:
     worst_error: str
     cancelled: bool
     answered: Requests
+    names: tuple[str, ...] = ()
+    defects: tuple[Defect, ...] = ()
+    cached: float = 0.0
 
 
 class ResultReader(ABC):

@@ -12,7 +12,7 @@ import pytest
 from wideloop.manifests.errors import ClientFailed
 from wideloop.manifests.workload import Workload
 from wideloop.results.benchmark import LevelResult, gates, read_levels
-from wideloop.results.records import Measurement
+from wideloop.results.records import Gate, Measurement
 
 DATA = Path(__file__).parent / "data"
 TWO = Workload(isl=256, osl=16, concurrency=(4, 8), requests_per_slot=3, warmup_requests=4, seed=3)
@@ -95,6 +95,125 @@ def test_a_late_client_fails_its_gate(recorded: Path) -> None:
 
     edit(recorded, late)
     assert all(failed(level) == {"client_delay"} for level in read_levels(recorded, TWO))
+
+
+def metric(name: str, value: Any) -> Callable[[dict[str, Any]], None]:
+    """Set a metric of one request, the sixth of the second level; None removes it."""
+
+    def change(record: dict[str, Any]) -> None:
+        if (record["metadata"]["phase_name"], record["metadata"]["session_num"]) != ("level1", sixth(record)):
+            return
+        if value is None:
+            record["metrics"].pop(name)
+        else:
+            record["metrics"][name]["value"] = value
+
+    return change
+
+
+def sixth(record: dict[str, Any]) -> int:
+    return 5 if record["metadata"]["phase_name"] == "level1" else -1
+
+
+def gate(level: LevelResult, name: str) -> Gate:
+    return next(g for g in gates(level, TWO) if g.name == name)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "problem"),
+    [
+        (name, value, f"{name} is {words}")
+        for name in ("time_to_first_token", "request_latency", "usage_prompt_tokens", "usage_completion_tokens")
+        for value, words in (
+            (None, "missing"),
+            (float("nan"), "nan"),
+            (float("inf"), "inf"),
+            ("12", "'12'"),
+            (True, "True"),
+        )
+    ]
+    + [
+        ("time_to_first_token", 0, "time_to_first_token is not above 0"),
+        ("time_to_first_token", -3, "time_to_first_token is not above 0"),
+        ("time_to_first_token", 10**6, "request_latency is below time_to_first_token"),
+        ("usage_completion_tokens", 0, "usage_completion_tokens is below 1"),
+        ("usage_prompt_tokens", -5, "usage_prompt_tokens is below 1"),
+    ],
+)
+def test_a_metric_that_cannot_be_fails_a_gate_with_its_name_and_its_request(
+    recorded: Path, name: str, value: Any, problem: str
+) -> None:
+    before = read_levels(recorded, TWO)
+    edit(recorded, metric(name, value))
+    four, eight = read_levels(recorded, TWO)
+    assert four == before[0]
+    assert "metric_errors" in failed(eight)
+    wrong = gate(eight, "metric_errors")
+    assert wrong.value == 1
+    assert problem in wrong.meaning
+    assert "in request session_0000" in wrong.meaning
+    assert eight.ttft_ms_p99 == pytest.approx(before[1].ttft_ms_p99, rel=0.2)
+
+
+def test_a_level_whose_answers_all_lack_a_metric_is_refused_by_its_name(recorded: Path) -> None:
+    edit(recorded, lambda r: r["metrics"].pop("usage_completion_tokens"))
+    with pytest.raises(ClientFailed, match="none of 12 requests has all its metrics: 12 x usage_completion_tokens"):
+        read_levels(recorded, TWO)
+
+
+def test_what_the_warm_up_lacks_does_not_matter(recorded: Path) -> None:
+    before = read_levels(recorded, TWO)
+    file = recorded / "profile_export.jsonl"
+    records = [json.loads(line) for line in file.read_text().splitlines()]
+    for record in records:
+        if record["metadata"]["phase_kind"] == "warmup":
+            record["metrics"] = {}
+    file.write_text("".join(json.dumps(r) + "\n" for r in records))
+    assert read_levels(recorded, TWO) == before
+
+
+@pytest.mark.parametrize("last_ms", [0.0, 0.9])
+def test_a_stream_that_was_held_back_fails_its_gate(recorded: Path, last_ms: float) -> None:
+    def buffered(record: dict[str, Any]) -> None:
+        metrics = record["metrics"]
+        metrics["time_to_first_token"]["value"] = metrics["request_latency"]["value"] - last_ms
+
+    edit(recorded, buffered)
+    assert all("streamed" in failed(level) for level in read_levels(recorded, TWO))
+
+
+def test_a_stream_faster_than_the_deployment_could_be_fails_its_gate(recorded: Path) -> None:
+    level = read_levels(recorded, TWO)[0]
+    too_fast = read_levels(recorded, TWO, least_tpot_ms=level.tpot_ms_p50 + 0.001)[0]
+    assert "streamed" in failed(too_fast)
+
+
+def test_a_wall_clock_that_was_set_back_fails_its_gate(recorded: Path) -> None:
+    starts: list[int] = []
+    edit(recorded, lambda r: starts.append(r["metadata"]["request_start_ns"]))
+    late = sorted(starts)[-6]
+
+    def set_back(record: dict[str, Any]) -> None:
+        if record["metadata"]["request_start_ns"] >= late:
+            record["metadata"]["request_start_ns"] -= 100_000_000
+
+    edit(recorded, set_back)
+    eight = read_levels(recorded, TWO)[1]
+    assert "metric_errors" in failed(eight)
+    assert "wall clock was set back" in gate(eight, "metric_errors").meaning
+
+
+def test_more_requests_in_flight_than_asked_for_fail_their_gate(recorded: Path) -> None:
+    def longer(record: dict[str, Any]) -> None:
+        record["metrics"]["request_latency"]["value"] *= 1.5
+
+    edit(recorded, longer)
+    assert all("in_flight" in failed(level) for level in read_levels(recorded, TWO))
+
+
+def test_prompts_from_the_cache_fail_their_gate(recorded: Path) -> None:
+    edit(recorded, lambda r: r["metrics"].update(usage_prompt_cache_read_tokens={"value": 64}))
+    assert all(failed(level) == {"cached"} for level in read_levels(recorded, TWO))
 
 
 def test_a_load_below_the_asked_one_fails(recorded: Path) -> None:

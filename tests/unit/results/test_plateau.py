@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from wideloop.results.plateau import BATCHES, Plateau, Requests, find_plateau, rate, standard_error
+from wideloop.results.plateau import (
+    BATCHES,
+    Plateau,
+    Requests,
+    drift,
+    find_plateau,
+    most_in_flight,
+    rate,
+    standard_error,
+)
 
 TOKENS = 16
 
@@ -139,3 +148,20 @@ def test_an_answer_of_one_token_counts_when_it_comes() -> None:
     one = np.array([1.0])
     requests = Requests(issued=one, start=one, first=one * 2, end=one * 2, prompt=one * 8, tokens=one)
     assert requests.tokens_until(np.array([1.9, 2.0])).tolist() == [0, 1]
+
+
+@given(loops)
+def test_a_closed_loop_never_has_more_in_flight_than_slots(durations: list[list[float]]) -> None:
+    assert most_in_flight(closed_loop(durations)) == len(durations)
+
+
+def test_a_deployment_that_slows_down_drifts() -> None:
+    change, error = drift(closed_loop([[1.0] * 4 + [1.2] * 4 + [1.5] * 4] * 4))
+    assert change == pytest.approx(0.5, rel=0.02)
+    assert error < 0.05
+
+
+@given(loops)
+def test_requests_without_a_trend_do_not_drift_beyond_their_scatter(durations: list[list[float]]) -> None:
+    change, error = drift(closed_loop([[1.0] * len(slot) for slot in durations]))
+    assert (change, error) == (pytest.approx(0, abs=1e-9), pytest.approx(0, abs=1e-9))
