@@ -123,6 +123,7 @@ def test_every_repaired_architecture_has_a_class_that_repairs_it():
         ("capture", "out_of_memory", "capturing", 13.69 / 1024),
         ("load", "out_of_memory", "out of GPU memory", 51.75 / 1024),
         ("nccl", "out_of_memory", "out of GPU memory", 0.25),
+        ("mla_load", "out_of_memory", "out of GPU memory", 1.99),
         ("no_kv", "out_of_memory", "above 0.138", 0.038 * 137.71),
         ("indivisible", "bad_configuration", "divided by its layout", None),
         ("rebalance", "crashed", "AttributeError: 'Qwen3MoeFor", None),
