@@ -79,6 +79,17 @@ class Artefacts:
         with self._path_of(uri).open("rb") as source:
             return json.loads(source.read())
 
+    def read_bytes(self, *parts: str) -> bytes:
+        """The content of the file at ``parts``.
+
+        Raises:
+            ValueError: a part is empty, absolute or leaves the root.
+            FileNotFoundError: there is no file.
+        """
+        with self._at(parts).open("rb") as source:
+            content: bytes = source.read()
+        return content
+
     def get_file(self, uri: str, local: Path) -> Path:
         """Copy the file at ``uri`` to ``local``, creating its folder, and return ``local``.
 

@@ -33,7 +33,8 @@ def trials(store: Store, cycle_id: str | None = None) -> DataFrame:
     """One row per trial of a cycle, or of all cycles, by study and number.
 
     Columns and units:
-        study, number, cycle_id, dag_run_id, simulated, is_default, state, reason: what was tried, and how it ended.
+        study, number, cycle_id, dag_run_id, simulated, is_default, deployment, state, reason: what was tried, and
+            how it ended.
         value: the objective, output tokens/s per GPU of the whole deployment; missing without a measurement.
         concurrency: requests in flight at which ``value`` was measured.
         knobs.ROLE.NAME: the configuration; mem_fraction_static is a share of GPU memory (0 to 1),

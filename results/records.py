@@ -99,6 +99,11 @@ class Measurement(LevelFigures):
         return all(g.ok for g in self.gates)
 
     @property
+    def deployment(self) -> str:
+        """The name of the deployment that was measured; empty where its files were not kept."""
+        return self.artefact.rstrip("/").rpartition("/")[2]
+
+    @property
     def output_tok_s_per_gpu(self) -> float:
         """Output tokens per second and GPU of the whole deployment."""
         return self.output_tok_s / self.gpus
@@ -133,6 +138,7 @@ class Trial(BaseModel):
     concurrency: int | None = Field(None, description="level at which value was measured; None in old records")
     constraints: dict[str, float] = {}
     is_default: bool = False
+    deployment: str = Field("", description="name of its deployment, below which its files are; empty in old records")
     gpu_seconds: float = 0.0
     phases: dict[str, float] = Field({}, description="seconds per phase: apply, start, benchmark, teardown, ...")
     started_at: datetime

@@ -268,6 +268,7 @@ def _record(trial: AskedTrial, spec: DeploymentSpec, run: Run, **rest: Any) -> T
         point=trial.point,
         knobs=knobs_shown(spec, trial.point),
         is_default=trial.is_default,
+        deployment=trial.deployment,
         gpu_seconds=seconds * spec.gpus,
         **rest,
     )

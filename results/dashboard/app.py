@@ -20,7 +20,7 @@ from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 from wideloop.manifests.errors import StoreUnavailable
 from wideloop.results.artefacts import Artefacts
-from wideloop.results.dashboard import cycles, experts
+from wideloop.results.dashboard import cycles, experts, files
 from wideloop.results.dashboard.rendering import NoCycle, Sources, render
 from wideloop.results.store import Store
 
@@ -41,7 +41,7 @@ class View(Protocol):
 
 #: Views of the results store, and views that also read the artefact store.
 VIEWS: tuple[View, ...] = (cycles,)
-ARTEFACT_VIEWS: tuple[View, ...] = (experts,)
+ARTEFACT_VIEWS: tuple[View, ...] = (experts, files)
 
 
 def create_app(

@@ -32,6 +32,7 @@ class LevelRow(BaseModel):
     tpot_ms_p50: float
     tpot_ms_p99: float
     gates_failed: list[str]
+    deployment: str = ""
     gain: float | None = None
 
 
@@ -60,5 +61,6 @@ def _row(measured: Measurement, before: Measurement | None) -> LevelRow:
         tpot_ms_p50=measured.tpot_ms_p50,
         tpot_ms_p99=measured.tpot_ms_p99,
         gates_failed=failed_gates(measured),
+        deployment=measured.deployment,
         gain=measured.output_tok_s / before.output_tok_s - 1 if before and comparable else None,
     )

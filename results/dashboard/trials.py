@@ -56,6 +56,7 @@ class TrialRow(Frozen):
     repeats: Repeats | None = None
     gpu_minutes: float
     measured: bool = False
+    deployment: str = ""
 
 
 def slo_of(cycle: Cycle) -> Slo | None:
@@ -109,6 +110,7 @@ def _row(
         tok_s_per_gpu=trial.value if mark in ("ok", "slo") else None,
         gates_failed=gates,
         gpu_minutes=trial.gpu_seconds / 60,
+        deployment=trial.deployment or (shown.deployment if shown else ""),
     )
     return row.changed(**_measured(shown, slo), repeats=_repeats(trial, measurements, shown))
 

@@ -12,7 +12,7 @@ from wideloop.results.store.engine import BUSY_TIMEOUT_S, shown, transaction
 
 #: The newest revision in ``migrations/versions``; a test compares the two. It is repeated here so that opening a
 #: database that is up to date does not import Alembic.
-HEAD = "0004"
+HEAD = "0005"
 #: Not Alembic's default name, which Airflow and Optuna use: they may share the database.
 VERSION_TABLE = "wideloop_alembic_version"
 _SCRIPTS = Path(__file__).parent / "migrations"

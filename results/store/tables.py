@@ -118,6 +118,7 @@ trial = Table(
     Column("concurrency", Integer),
     Column("constraints", JSON, nullable=False),
     Column("is_default", Boolean, nullable=False),
+    Column("deployment", String(100), nullable=False, server_default=""),
     Column("gpu_seconds", Float, nullable=False),
     Column("phases", JSON, nullable=False),
     Column("started_at", UtcDateTime, nullable=False),

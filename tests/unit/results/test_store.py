@@ -22,7 +22,7 @@ _MIGRATIONS = Path(sys.modules["wideloop.results.store.migrate"].__file__ or "")
 #: Columns that a migration after the first added, by table.
 _ADDED_LATER = {
     "wideloop_cycle": {"warnings"},
-    "wideloop_trial": {"concurrency"},
+    "wideloop_trial": {"concurrency", "deployment"},
     "wideloop_measurement": {"output_tok_s_se", "gpu_power_w", "output_tok_per_joule", "telemetry"},
 }
 
