@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, field_validator
-from wideloop.manifests.frozen import Frozen
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer
+from wideloop.manifests.frozen import Frozen, without_defaults
 from wideloop.manifests.hardware import HardwareProfile, Role, WorkerLayout
 from wideloop.manifests.model import ModelSpec
 
@@ -18,6 +18,10 @@ NAME_PATTERN = "^[a-z]([-a-z0-9]*[a-z0-9])?$"
 _NAME = re.compile(NAME_PATTERN.strip("^$"))
 #: Modes of SGLang's expert-distribution recorder.
 RecorderMode = Literal["stat", "stat_approx", "per_pass", "per_token"]
+_LATER_KNOBS = (
+    *("max_total_tokens", "context_length", "radix_cache", "page_size"),
+    *("attention_backend", "dispatch_algorithm", "eplb_algorithm"),
+)
 
 
 def is_name(name: str) -> bool:
@@ -30,7 +34,7 @@ class Knobs(Frozen):
 
     ``cuda_graph_max_bs`` is a batch size per attention-DP rank, as in SGLang.
     ``expert_placement`` is the path of a placement file (``physical_to_logical_map``); without one
-    the engine places experts in order ("trivial").
+    the engine places experts in order ("trivial"). ``deepep_mode`` "off" resolves to None: no DeepEP.
     """
 
     redundant_experts: int = Field(0, ge=0)
@@ -39,20 +43,36 @@ class Knobs(Frozen):
     eplb: Literal["off", "static", "online"] = "off"
     eplb_rebalance_iterations: int = Field(1000, ge=1)
     expert_placement: str | None = None
-    deepep_mode: Literal["auto", "normal", "low_latency"] | None = None
+    deepep_mode: Literal["off", "auto", "normal", "low_latency"] | None = None
     deepep_dispatch_tokens: int | None = Field(None, ge=1)
     two_batch_overlap: bool = False
     chunked_prefill_size: int | None = Field(None, ge=1)
     max_running_requests: int | None = Field(None, ge=1)
+    max_total_tokens: int | None = Field(None, ge=1)
+    context_length: int | None = Field(None, ge=1)
+    radix_cache: bool = True
+    page_size: int | None = Field(None, ge=1)
+    attention_backend: str | None = Field(None, pattern="^[a-z0-9_]+$")
+    dispatch_algorithm: Literal["static", "dynamic", "lp"] | None = None
+    eplb_algorithm: str | None = Field(None, pattern="^[a-z0-9_]+$")
+
+    @model_serializer(mode="wrap")
+    def _used_only(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return without_defaults(handler(self), type(self), _LATER_KNOBS)
 
 
 class WorkerSpec(Frozen):
-    """One worker: a role, a layout of GPUs and its knobs."""
+    """One worker: a role, a layout of GPUs, its knobs, and flags that the user adds to the engine's command line."""
 
     role: Role
     layout: WorkerLayout
     replicas: int = Field(1, ge=1)
     knobs: Knobs = Knobs()
+    options: tuple[str, ...] = ()
+
+    @model_serializer(mode="wrap")
+    def _used_only(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return without_defaults(handler(self), type(self), ("options",))
 
 
 class DeploymentSpec(Frozen):
@@ -62,7 +82,7 @@ class DeploymentSpec(Frozen):
     ``sha256:...`` of a container image or of an environment's lock file.
     ``model_path`` is where the weights are on the target. ``record_experts`` starts engines with a recorder of that
     mode, None without one; ``recorded_passes`` is how many forward passes, the last ones, it keeps in GPU memory (-1:
-    all).
+    all). ``options`` are the flags that the target's settings add to every worker, which decide how it behaves, too.
     """
 
     name: str
@@ -76,6 +96,11 @@ class DeploymentSpec(Frozen):
     workers: tuple[WorkerSpec, ...] = Field(min_length=1)
     record_experts: RecorderMode | None = None
     recorded_passes: int = Field(1000, ge=-1)
+    options: tuple[str, ...] = ()
+
+    @model_serializer(mode="wrap")
+    def _used_only(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return without_defaults(handler(self), type(self), ("options",))
 
     @field_validator("name")
     @classmethod

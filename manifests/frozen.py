@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict
@@ -36,3 +37,12 @@ class Frozen(BaseModel):
         # Defaults stay defaults: an overlay of a provider replaces only what was never set.
         given = {name: value for name, value in self if name in self.model_fields_set}
         return type(self).model_validate({**given, **update})
+
+
+def without_defaults(fields: dict[str, Any], model: type[BaseModel], names: Iterable[str]) -> dict[str, Any]:
+    """The serialised ``fields`` of a ``model`` without those of ``names`` that are at their defaults.
+
+    So that a field which was added later leaves fingerprints of what does not use it as they were.
+    """
+    unused = {name for name in names if name in fields and fields[name] in (model.model_fields[name].default, [])}
+    return {name: value for name, value in fields.items() if name not in unused}

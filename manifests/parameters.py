@@ -103,4 +103,5 @@ def _flat(schema: dict[str, Any]) -> dict[str, Any]:
     if options is None:
         return schema
     given: dict[str, Any] = next(o for o in options if o.get("type") != "null")
-    return {**schema, **given, "type": [given["type"], "null"]}
+    choices = {"enum": [*given["enum"], None]} if "enum" in given else {}
+    return {**schema, **given, **choices, "type": [given["type"], "null"]}

@@ -192,8 +192,8 @@ class Engine(ABC):
         """Packages that ``spec`` needs besides :attr:`imports` when ``options`` are added to the command lines."""
         return ()
 
-    def option_findings(self, field: str, options: Sequence[str], version: str) -> list[Finding]:  # noqa: ARG002
-        """Findings about ``options``, flags that users add to the command lines of that version.
+    def option_findings(self, field: str, options: Sequence[str], spec: DeploymentSpec) -> list[Finding]:  # noqa: ARG002
+        """Findings about ``options``, flags that users add to the command lines of every worker of ``spec``.
 
         Args:
             field: name of the setting that holds the options, for the findings.
@@ -240,6 +240,10 @@ class Engine(ABC):
     def dispatch_tokens(self, worker: WorkerSpec) -> int:
         """Tokens per rank that the buffers of DeepEP's low-latency mode must hold."""
         return worker.knobs.deepep_dispatch_tokens or 0
+
+    def load_findings(self, spec: DeploymentSpec, in_flight: int) -> list[Finding]:  # noqa: ARG002
+        """Findings about ``spec`` with ``in_flight`` requests at once."""
+        return []
 
     def kernel_state(self, model: ModelSpec, gpu: GpuSpec, worker: WorkerSpec, version: str) -> KernelState:  # noqa: ARG002
         """Whether the engine of that version has a kernel tuned for the experts of one GPU. Default: it needs none."""

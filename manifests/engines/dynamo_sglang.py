@@ -65,11 +65,14 @@ class DynamoSglangEngine(SglangFamily):
         return Command(
             argv=(
                 *(site.python, "-m", "dynamo.sglang"),
+                *sglang_flags.replaceable_args(spec, worker),
+                *sglang_disaggregation.replaceable_args(worker),
+                *site.options,
+                *worker.options,
                 *sglang_flags.server_args(spec, worker, model_path=site.model_path, version=version),
                 *sglang_disaggregation.server_args(worker, site),
                 *("--host", _ANY_ADDRESS, "--enable-metrics"),
                 *(part for route in _ROUTES for part in ("--engine-route", f"{route}:tm")),
-                *site.options,
             ),
             env={
                 **env,

@@ -57,11 +57,14 @@ class SglangEngine(SglangFamily):
         worker = spec.worker(component.role)  # type: ignore[arg-type]
         version = spec.engine_version or self.default_version
         flags = (
+            *sglang_flags.replaceable_args(spec, worker),
+            *sglang_disaggregation.replaceable_args(worker),
+            *site.options,
+            *worker.options,
             *sglang_flags.server_args(spec, worker, model_path=site.model_path, version=version),
             *sglang_disaggregation.server_args(worker, site),
             *("--host", site.host, "--port", str(_port(site)), "--enable-metrics"),
             *(("--load-format", "dummy") if site.random_weights else ()),
-            *site.options,
         )
         ours = ("serve", *_kernel(spec, worker, version, site), "--", *flags)
         recordings = sglang_flags.env(spec, worker, recordings_dir=site.work_dir)

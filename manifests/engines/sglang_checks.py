@@ -9,13 +9,11 @@ from collections.abc import Collection, Iterator
 
 from wideloop.manifests.deployment import DeploymentSpec, WorkerSpec
 from wideloop.manifests.engines import sglang_versions
-from wideloop.manifests.engines.sglang_defaults import MAX_PREFILL_TOKENS, PAGE_TOKENS
+from wideloop.manifests.engines.sglang_defaults import MAX_DISPATCH_TOKENS, MAX_PREFILL_TOKENS, PAGE_TOKENS
 from wideloop.manifests.engines.sglang_flags import dispatch_tokens
 from wideloop.manifests.findings import Finding
 from wideloop.manifests.model import ModelSpec
 
-#: Largest number of tokens in DeepEP's counter (``srt/layers/moe/token_dispatcher/deepep.py``).
-MAX_DISPATCH_TOKENS = 1024
 #: With fewer tokens of a prefill chunk per rank, matrix multiplications do not fill the GPU.
 _SMALL_CHUNK = 1024
 #: Models whose own code hands a placement to the router, without an all-to-all back end, only while EPLB is online.
@@ -99,6 +97,31 @@ def _deepep(worker: WorkerSpec) -> Iterator[Finding]:
         field = "cuda_graph_max_bs" if knobs.deepep_dispatch_tokens is None else "deepep_dispatch_tokens"
         rule = f"DeepEP's low-latency mode dispatches at most {MAX_DISPATCH_TOKENS} tokens per rank"
         yield _error(f"{role}.{field}", dispatch_tokens(knobs), rule, f"at most {MAX_DISPATCH_TOKENS}")
+
+
+def dispatch_findings(spec: DeploymentSpec, in_flight: int) -> list[Finding]:
+    """Warnings for decode ranks that get more requests at once than DeepEP's low-latency buffers hold tokens.
+
+    The dispatch then fails an assertion, which ends the worker (``x.size(0) <= num_max_dispatch_tokens_per_rank``).
+    """
+    findings = []
+    for worker in spec.workers:
+        knobs, ranks = worker.knobs, worker.layout.dp * worker.replicas
+        if worker.role == "prefill" or knobs.deepep_mode not in ("low_latency", "auto"):
+            continue
+        running = -(-in_flight // ranks)
+        if knobs.max_running_requests is not None:
+            running = min(running, knobs.max_running_requests // worker.layout.dp)
+        room = dispatch_tokens(knobs)
+        if running <= room:
+            continue
+        rule = f"{in_flight} requests in flight are {running} for each of {ranks} ranks, and their buffers hold {room}"
+        works = f"decode_max_running_requests {room * worker.layout.dp}, so that more requests wait"
+        if running <= MAX_DISPATCH_TOKENS:
+            works += f", or decode_deepep_dispatch_tokens {running}"
+        yours = f"{worker.role}.deepep_dispatch_tokens"
+        findings.append(_warning("dispatch-limit", yours, room, f"{rule}: DeepEP's assertion ends them", works))
+    return findings
 
 
 def _eplb(worker: WorkerSpec) -> Iterator[Finding]:

@@ -28,6 +28,8 @@ _DEEPEP_MODES: dict[Role, str] = {"prefill": "normal", "decode": "low_latency", 
 DISPATCH_TOKENS = 128
 #: ``--max-prefill-tokens``: a scheduler takes no more prompt tokens into one step, whatever the chunk.
 MAX_PREFILL_TOKENS = 16384
+#: Largest number of tokens in DeepEP's counter (``srt/layers/moe/token_dispatcher/deepep.py``).
+MAX_DISPATCH_TOKENS = 1024
 #: The largest page of the KV cache that an attention back end for these models sets by itself (CUTLASS MLA); a chunk
 #: must be whole pages.
 PAGE_TOKENS = 128

@@ -40,11 +40,16 @@ def ports(worker: WorkerSpec) -> tuple[str, ...]:
     return ("control", "bootstrap") if worker.role == "prefill" else ("control",)
 
 
+def replaceable_args(worker: WorkerSpec) -> tuple[str, ...]:
+    """The transfer library, which comes before the user's flags: they may replace it."""
+    return () if worker.role == "aggregated" else (_TRANSFER_FLAG, _TRANSFER)
+
+
 def server_args(worker: WorkerSpec, site: Site) -> tuple[str, ...]:
     """Flags that make a server a prefill or a decode server; none for an aggregated worker."""
     if worker.role == "aggregated":
         return ()
-    mode = ("--disaggregation-mode", worker.role, _TRANSFER_FLAG, _TRANSFER)
+    mode = ("--disaggregation-mode", worker.role)
     if worker.role == "decode":
         return mode
     return (*mode, "--disaggregation-bootstrap-port", str(site.ports["bootstrap"]))

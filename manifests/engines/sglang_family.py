@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from wideloop.manifests.deployment import DeploymentSpec, WorkerSpec
 from wideloop.manifests.diagnosis import Diagnosis
 from wideloop.manifests.engines import (
+    sglang_checks,
     sglang_defaults,
     sglang_failures,
     sglang_flags,
     sglang_metrics,
-    sglang_outdated,
+    sglang_option_checks,
 )
 from wideloop.manifests.engines.base import Component, Engine, KernelState
 from wideloop.manifests.engines.sglang_memory.model import SglangMemory
@@ -36,12 +38,23 @@ class SglangFamily(Engine):
 
     def resolve(self, spec: DeploymentSpec) -> DeploymentSpec:
         def resolved(worker: WorkerSpec) -> WorkerSpec:
+            if worker.knobs.deepep_mode == "off":
+                worker = worker.changed(knobs=worker.knobs.changed(deepep_mode=None))
             return worker.changed(knobs=sglang_defaults.resolve(spec.hardware.gpu, worker))
 
         return spec.changed(workers=tuple(map(resolved, spec.workers)))
 
-    def option_findings(self, field: str, options: Sequence[str], version: str) -> list[Finding]:
-        return sglang_outdated.outdated_flag_findings(field, options, version)
+    def option_findings(self, field: str, options: Sequence[str], spec: DeploymentSpec) -> list[Finding]:
+        return sglang_option_checks.option_findings(field, options, spec, dynamo=self.runtime == "dynamo")
+
+    def validate(self, spec: DeploymentSpec) -> list[Finding]:
+        judge = sglang_option_checks.unused_option_findings
+        if not self.simulated:
+            judge = partial(sglang_option_checks.worker_option_findings, dynamo=self.runtime == "dynamo")
+        return [*super().validate(spec), *judge(spec)]
+
+    def load_findings(self, spec: DeploymentSpec, in_flight: int) -> list[Finding]:
+        return sglang_checks.dispatch_findings(spec, in_flight)
 
     def dispatch_tokens(self, worker: WorkerSpec) -> int:
         return sglang_flags.dispatch_tokens(worker.knobs)

@@ -17,7 +17,7 @@ _LOAD_TIMEOUT_S = 3600
 
 
 def server_args(spec: DeploymentSpec, worker: WorkerSpec, *, model_path: str, version: str) -> tuple[str, ...]:
-    """The SGLang server flags of one worker.
+    """The SGLang server flags of one worker. They come after the user's, so that these change nothing that is swept.
 
     Knobs that are ``None`` are left out, so that SGLang chooses.
 
@@ -36,8 +36,14 @@ def server_args(spec: DeploymentSpec, worker: WorkerSpec, *, model_path: str, ve
         *_experts(worker),
         *_recorder(table, spec, worker),
         *_memory(worker),
-        *_patience(spec, worker),
+        *_cache(worker.knobs),
     )
+
+
+def replaceable_args(spec: DeploymentSpec, worker: WorkerSpec) -> tuple[str, ...]:
+    """Flags that come before the user's, which may replace them: nothing that is swept depends on their values."""
+    # For text SGLang would still set 1 GiB of GPU 0 aside to pass images between processes.
+    return (*_patience(spec, worker), "--mm-feature-transport", "cpu")
 
 
 def env(spec: DeploymentSpec, worker: WorkerSpec, *, recordings_dir: str) -> dict[str, str]:
@@ -77,7 +83,7 @@ def dispatch_algorithm(worker: WorkerSpec) -> str | None:
     knobs = worker.knobs
     if not knobs.redundant_experts and knobs.expert_placement is None and knobs.eplb != "online":
         return None
-    return "dynamic" if knobs.deepep_mode is None else "static"
+    return knobs.dispatch_algorithm or ("dynamic" if knobs.deepep_mode is None else "static")
 
 
 def _parallelism(table: FlagTable, worker: WorkerSpec) -> tuple[str, ...]:
@@ -107,6 +113,7 @@ def _experts(worker: WorkerSpec) -> tuple[str, ...]:
         args += ["--init-expert-location", knobs.expert_placement]
     if knobs.eplb == "online":
         args += ["--enable-eplb", "--eplb-rebalance-num-iterations", str(knobs.eplb_rebalance_iterations)]
+        args += ["--eplb-algorithm", knobs.eplb_algorithm] if knobs.eplb_algorithm else []
     algorithm = dispatch_algorithm(worker)
     if algorithm is not None:
         args += ["--ep-dispatch-algorithm", algorithm]
@@ -139,9 +146,18 @@ def _memory(worker: WorkerSpec) -> tuple[str, ...]:
         "--chunked-prefill-size": knobs.chunked_prefill_size if worker.role != "decode" else None,
         "--max-running-requests": knobs.max_running_requests,
     }
+    return tuple(part for flag, value in options.items() if value is not None for part in (flag, str(value)))
+
+
+def _cache(knobs: Knobs) -> tuple[str, ...]:
+    options = {
+        "--max-total-tokens": knobs.max_total_tokens,
+        "--context-length": knobs.context_length,
+        "--page-size": knobs.page_size,
+        "--attention-backend": knobs.attention_backend,
+    }
     given = (part for flag, value in options.items() if value is not None for part in (flag, str(value)))
-    # For text SGLang would still set 1 GiB of GPU 0 aside to pass images between processes.
-    return (*given, "--mm-feature-transport", "cpu")
+    return (*given, *(() if knobs.radix_cache else ("--disable-radix-cache",)))
 
 
 def _patience(spec: DeploymentSpec, worker: WorkerSpec) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ def cluster_findings(spec: DeploymentSpec, options: ClusterOptions) -> list[Find
     """Errors, which stop a launch, and warnings about probable mistakes."""
     findings = [*_hub(spec, options), *_nvlink(spec, options), *_host_network(spec, options)]
     engine = get_engine(spec.engine)
-    return findings + engine.option_findings("engine_options", options.engine_options, spec.engine_version)
+    return findings + engine.option_findings("engine_options", options.engine_options, spec)
 
 
 def _hub(spec: DeploymentSpec, options: ClusterOptions) -> Iterator[Finding]:

@@ -15,6 +15,7 @@ from wideloop.manifests.engines import engine_names
 from wideloop.manifests.parameters import Parameter
 from wideloop.manifests.profiles import hardware_titles
 from wideloop.operators.request import parameters
+from wideloop.operators.request.engine_knobs import engine_parameters
 from wideloop.operators.targets import target_names
 
 
@@ -38,7 +39,7 @@ def workload() -> dict[str, Param]:
 
 def knobs() -> dict[str, Param]:
     """The configuration that everything is compared with."""
-    return _params(parameters.KNOBS)
+    return _params((*parameters.KNOBS, *engine_parameters()))
 
 
 def recorder() -> dict[str, Param]:

@@ -13,6 +13,7 @@ from wideloop.manifests.deployment import MAX_NAME, NAME_PATTERN, DeploymentSpec
 from wideloop.manifests.parameters import Parameter, field_type
 from wideloop.manifests.profiles import model_names
 from wideloop.manifests.workload import Slo, Workload
+from wideloop.operators.request.engine_knobs import engine_parameters
 from wideloop.results.statistics import LEAST_PAIRS, MOST_PAIRS
 from wideloop.tuning.dimensions import DEFAULT_NAMES, DIMENSIONS
 from wideloop.tuning.dimensions.form import SWEEP
@@ -329,7 +330,7 @@ def sweep_parameters() -> tuple[Parameter, ...]:
 
 def request_parameters() -> tuple[Parameter, ...]:
     """Everything that a request is made of."""
-    return (*PLACE, *WORKLOAD, *KNOBS, *RECORDER, *EPLB, *sweep_parameters())
+    return (*PLACE, *WORKLOAD, *KNOBS, *engine_parameters(), *RECORDER, *EPLB, *sweep_parameters())
 
 
 def defaults() -> dict[str, Any]:

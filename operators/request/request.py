@@ -22,6 +22,7 @@ from wideloop.manifests.hardware import HardwareProfile
 from wideloop.manifests.model import ModelSpec
 from wideloop.manifests.parameters import parse_all
 from wideloop.manifests.workload import Slo, Workload
+from wideloop.operators.request import engine_knobs
 from wideloop.operators.request.parameters import KNOBS, RUN_OPTIONS, defaults, request_parameters
 from wideloop.operators.request.placing import why_not_placed
 from wideloop.tuning.space import SearchSpace
@@ -55,6 +56,8 @@ class Request(Frozen):
     repeats: int
     seed: int
     accept: tuple[str, ...] = ()
+    role_knobs: dict[str, dict[str, Any]] = {}
+    role_options: dict[str, tuple[str, ...]] = {}
 
     @classmethod
     def from_params(cls, params: Mapping[str, Any]) -> Request:
@@ -96,6 +99,8 @@ class Request(Frozen):
             slo=Slo(ttft_p99_ms=values["slo_ttft_p99_ms"], tpot_p99_ms=values["slo_tpot_p99_ms"]),
             knobs=Knobs(**{p.name: values[p.name] for p in KNOBS}),
             space=SearchSpace.asked_for(values),
+            role_knobs=engine_knobs.role_knobs(values),
+            role_options=engine_knobs.role_options(values),
         )
 
     @property
@@ -132,7 +137,8 @@ class Request(Frozen):
         workers = []
         for role, layout in hardware.workers.items():
             knobs = self.knobs if role != "prefill" else Knobs(redundant_experts=self.knobs.redundant_experts)
-            workers.append(WorkerSpec(role=role, layout=layout, replicas=hardware.replicas.get(role, 1), knobs=knobs))
+            worker = WorkerSpec(role=role, layout=layout, replicas=hardware.replicas.get(role, 1), knobs=knobs)
+            workers.append(engine_knobs.with_role(worker, self.role_knobs, self.role_options))
         spec = DeploymentSpec(
             name=name,
             target=self.target,

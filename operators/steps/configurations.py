@@ -54,7 +54,8 @@ def check(spec: DeploymentSpec) -> list[Finding]:
     engine, target = get_engine(spec.engine), open_target(spec.target)
     if engine.runtime not in target.runtimes:
         return [_other_runtime(spec, target)]
-    findings = engine.validate(spec)
+    added = target.added_options(engine)
+    findings = engine.validate(spec) + engine.option_findings(added.setting, added.flags, spec)
     # Arithmetic on a layout that is wrong in itself would only confuse.
     wrong = any(f.severity == "error" for f in findings)
     return findings if wrong else [*findings, *memory.memory_findings(spec), *_placements(spec)]
@@ -72,6 +73,7 @@ def configuration_findings(request: Request, spec: DeploymentSpec, scope: Scope)
         spec = request.comparable(spec)
     default = Configuration("", request.recorded(spec) if scope.records else spec)
     findings = _judged(default)
+    findings += get_engine(spec.engine).load_findings(spec, max(request.workload.concurrency))
     if not scope.must_run:
         return findings
     if any(f.severity != "warning" for f in findings):

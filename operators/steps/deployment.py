@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from wideloop.manifests.clients.base import LoadGenerator
 from wideloop.manifests.deployment import DeploymentSpec
 from wideloop.manifests.diagnosis import Diagnosis
+from wideloop.manifests.engines import get_engine
 from wideloop.manifests.errors import DeploymentFailed, refuse
 from wideloop.operators.steps.configurations import check
 from wideloop.operators.steps.evidence import keep_deployment
@@ -37,6 +38,7 @@ def apply(spec: DeploymentSpec, owner: Owner, generator: LoadGenerator) -> None:
         TargetError: it could not be started; nothing is left.
     """
     target = open_target(spec.target)
+    spec = spec.changed(options=target.added_options(get_engine(spec.engine)).flags)
     # A target's preflight may repeat findings of the check.
     findings = {str(f): f for f in check(spec) + target.preflight(spec, generator)}
     refuse(findings.values())

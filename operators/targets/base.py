@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, field_validator
 from wideloop.manifests.clients.base import LoadGenerator
@@ -189,6 +189,13 @@ def components_with(frontend: Component | None, spec: DeploymentSpec) -> tuple[C
     return (frontend, *(c for c in components if c.role != frontend.role))
 
 
+class AddedOptions(NamedTuple):
+    """Flags that a target's settings add to the command line of every worker, and the setting that holds them."""
+
+    setting: str = ""
+    flags: tuple[str, ...] = ()
+
+
 class Target(ABC):
     """A place where engines run.
 
@@ -223,6 +230,10 @@ class Target(ABC):
     def components(self, spec: DeploymentSpec) -> tuple[Component, ...]:
         """Every component of a deployment here: the engine's, with the frontend that the target brings."""
         return components_with(self.frontend(spec), spec)
+
+    def added_options(self, engine: Engine) -> AddedOptions:  # noqa: ARG002
+        """The flags that this target's settings add to every worker of ``engine``: none, where there is no setting."""
+        return AddedOptions()
 
     @abstractmethod
     def prepare_image(

@@ -4,7 +4,8 @@
 
 Runs in an environment that has SGLang but not all it imports: ``--append`` adds folders of other environments (torch),
 ``stubs`` stands in for the rest. Answers each line of its input, a JSON list of arguments, by a line of JSON, either
-``{"parsed": {...}}`` or ``{"error": "..."}``. With ``--dynamo`` the lines are those of ``python -m dynamo.sglang``,
+``{"parsed": {...}}`` or ``{"error": "..."}``; with ``--table`` it prints the parser's flags instead
+(``manifests/engines/sglang_options``). With ``--dynamo`` the lines are those of ``python -m dynamo.sglang``,
 with ``--router`` those of ``python -m sglang_router.launch_router``.
 """
 
@@ -28,22 +29,57 @@ def main() -> None:
     options.add_argument("--append", action="append", default=[])
     options.add_argument("--dynamo", action="store_true")
     options.add_argument("--router", action="store_true")
+    options.add_argument("--table", action="store_true")
     chosen = options.parse_args()
     sys.path.extend(chosen.append)
     stubs.install()
     with contextlib.redirect_stdout(sys.stderr):  # Imports print.
         parse = dynamo_parser() if chosen.dynamo else router_parser() if chosen.router else sglang_parser()
+    if chosen.table:
+        print(json.dumps(dynamo_table() if chosen.dynamo else sglang_table()))
+        return
     for line in sys.stdin:
         print(json.dumps(answer(parse, json.loads(line)), default=str), flush=True)
 
 
 def sglang_parser() -> Parse:
     """The parser of ``python -m sglang.launch_server``."""
+    return _sglang().parse_args
+
+
+def _sglang() -> argparse.ArgumentParser:
     from sglang.srt.server_args import ServerArgs
 
     parser = argparse.ArgumentParser()
     ServerArgs.add_cli_args(parser)
-    return parser.parse_args
+    return parser
+
+
+def sglang_table() -> list[list[Any]]:
+    """The flags of ``python -m sglang.launch_server``."""
+    return table(_sglang())
+
+
+def dynamo_table() -> list[list[Any]]:
+    """The flags that ``python -m dynamo.sglang`` adds."""
+    from dynamo.common.configuration.groups import DynamoRuntimeArgGroup
+    from dynamo.sglang.backend_args import DynamoSGLangArgGroup
+
+    own = argparse.ArgumentParser()
+    DynamoRuntimeArgGroup().add_arguments(own)
+    DynamoSGLangArgGroup().add_arguments(own)
+    return table(own)
+
+
+def table(parser: argparse.ArgumentParser) -> list[list[Any]]:
+    """For each action: its flags, how many values it takes (``nargs``), their type, and its choices."""
+    actions = [a for a in parser._actions if a.option_strings and "--help" not in a.option_strings]
+    rows = []
+    for action in actions:
+        kind = action.type.__name__ if action.type in (int, float) else "str"
+        choices = sorted(map(str, action.choices)) if action.choices else []
+        rows.append([list(action.option_strings), action.nargs, kind, choices])
+    return sorted(rows)
 
 
 def dynamo_parser() -> Parse:

@@ -12,6 +12,7 @@ from typing import Any
 
 from wideloop.manifests.deployment import DeploymentSpec, WorkerSpec
 from wideloop.manifests.engines import get_engine
+from wideloop.manifests.engines.sglang_option_checks import REPEATED
 from wideloop.manifests.errors import refuse
 from wideloop.manifests.kubernetes.compute_domain import compute_domain
 from wideloop.manifests.kubernetes.config import config_map
@@ -45,7 +46,8 @@ def render(
         Refused: these options do not allow this deployment, or a placement cannot be read.
     """
     options = with_provider(options, spec)
-    refuse(dynamo_findings(spec, options))
+    # A flag that repeats one of the product's has no effect in a document: the first task of a run refuses it.
+    refuse(f for f in dynamo_findings(spec, options) if f.id != REPEATED)
     config = config_map(spec, options)
     templates = _templates(spec, options, config["data"])
     body = _v1beta1 if options.api_version == "v1beta1" else _v1alpha1

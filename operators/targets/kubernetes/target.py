@@ -21,6 +21,7 @@ from wideloop.manifests.findings import Finding
 from wideloop.manifests.telemetry import TelemetrySources
 from wideloop.operators.settings import Settings
 from wideloop.operators.targets.base import (
+    AddedOptions,
     ClientStatus,
     Endpoints,
     Image,
@@ -85,6 +86,9 @@ class KubernetesTarget(Target):
         return is_configured(settings.kubeconfig, settings.kubernetes_conn_id)
 
     # ---- image and weights
+
+    def added_options(self, engine: Engine) -> AddedOptions:  # noqa: ARG002
+        return AddedOptions("WIDELOOP_CLUSTER__ENGINE_OPTIONS", self._settings.cluster.engine_options)
 
     def prepare_image(
         self, engine: Engine, generator: LoadGenerator, owner: Owner | None = None, build: ImageBuild | None = None

@@ -20,6 +20,7 @@ from wideloop.manifests.findings import Finding
 from wideloop.manifests.telemetry import TelemetrySources
 from wideloop.operators.settings import Settings
 from wideloop.operators.targets.base import (
+    AddedOptions,
     ClientStatus,
     Endpoints,
     Image,
@@ -116,13 +117,16 @@ class LocalTarget(Target):
         python = environment_python(self._settings, engine.environment)
         packages = installed.packages(python)
         findings = [f for f in (installed.other_version(spec, python),) if f is not None]
-        added = self._settings.engine_options(engine.environment)
-        findings += installed.missing(spec, python, engine.needs(spec, added))
-        variable = f"WIDELOOP_{engine.environment.upper()}_OPTIONS"
-        findings += engine.option_findings(variable, added, spec.engine_version)
+        added = self.added_options(engine)
+        findings += installed.missing(spec, python, engine.needs(spec, added.flags))
+        findings += engine.option_findings(added.setting, added.flags, spec)
         if self._holding():
             return findings
         return findings + gpus.gpu_findings(spec, gpus.read(), gpus.cuda_of(packages), self._state.pids())
+
+    def added_options(self, engine: Engine) -> AddedOptions:
+        variable = f"WIDELOOP_{engine.environment.upper()}_OPTIONS"
+        return AddedOptions(variable, self._settings.engine_options(engine.environment))
 
     def stand_by(self, spec: DeploymentSpec, owner: Owner) -> None:
         with self._state.locked(spec.name):
