@@ -1,27 +1,25 @@
-"""The properties of a model that serving depends on, read from its ``config.json``."""
+"""The properties of a model that serving depends on."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
-from wideloop.manifests.errors import Refused
-from wideloop.manifests.findings import Finding
+from pydantic import Field
+from wideloop.manifests.frozen import Frozen
 
-#: Side of the square weight blocks that share one fp32 scale in block-quantised FP8 checkpoints
-#: (DeepSeek-V3 technical report, section 3.3.2).
-DEFAULT_FP8_BLOCK = 128
+#: Relative difference between the counted and the stored size of a checkpoint that is left as it is.
+_AGREES = 0.03
+#: A count that is off by more than this factor is of other files than those that were measured: it is not scaled.
+_SAME_MODEL = 4.0
 
 
-class ModelSpec(BaseModel):
+class ModelSpec(Frozen):
     """A mixture-of-experts transformer.
 
-    All parameter counts are numbers of weights; all ``*_bytes`` are bytes before any sharding.
+    All parameter counts are numbers of weights; all ``*_bytes`` are bytes before any sharding. Fields that average over
+    layers (``attention_*``, ``absorbed_*``) give the model's total times 1 / ``num_layers``: layers may differ.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     name: str
     architecture: str
@@ -31,9 +29,13 @@ class ModelSpec(BaseModel):
     top_k: int = Field(gt=0, description="routed experts per token")
     num_expert_groups: int = Field(1, ge=1)
     hidden_size: int = Field(gt=0)
+    expert_hidden_size: int = Field(0, ge=0, description="width that experts take and give; 0: hidden_size")
     moe_intermediate_size: int = Field(gt=0)
+    expert_matrices: int = Field(3, ge=2, le=3, description="per MLP: 3 with a gate, 2 without")
     shared_intermediate_size: int = Field(0, ge=0, description="all shared experts of a layer together")
+    latent_params_per_layer: int = Field(0, ge=0, description="projections into and out of a narrower expert space")
     dense_intermediate_size: int = Field(0, ge=0, description="MLP of the layers without experts")
+    dense_mlps: int | None = Field(None, ge=0, description="number of such MLPs; None: one per layer without experts")
     attention_params_per_layer: int = Field(gt=0)
     attention_copied_params: int = Field(
         0, ge=0, description="those of attention_params_per_layer that tensor parallelism copies instead of dividing"
@@ -45,22 +47,35 @@ class ModelSpec(BaseModel):
     mtp_layers: int = Field(0, ge=0, description="multi-token-prediction layers in the checkpoint")
     num_attention_heads: int = Field(gt=0)
     attention_head_dim: int = Field(gt=0, description="query/key width per head, for attention FLOPs")
-    kv_bytes_per_token: int = Field(gt=0, description="all layers, one copy")
+    kv_bytes_per_token: int = Field(gt=0, description="all layers whose cache grows with the context, one copy")
+    window_kv_bytes_per_token: int = Field(0, ge=0, description="layers that cache the last window_tokens only")
+    window_tokens: int = Field(0, ge=0, description="tokens to which those layers attend; 0: there are none")
+    state_bytes_per_request: int = Field(0, ge=0, description="linear attention, Mamba, convolutions")
+    latent_dim: int = Field(0, ge=0, description="width of MLA's cached vector")
     num_kv_heads: int = Field(1, ge=1, description="how many ways tensor parallelism can split the KV cache; 1 for MLA")
     vocab_size: int = Field(gt=0)
+    tied_embeddings: bool = Field(False, description="the head is the embedding")
     max_context: int = Field(gt=0)
-    weight_bytes: float = Field(gt=0, description="bytes per weight of the linear layers")
+    weight_bytes: float = Field(gt=0, description="bytes per weight of the routed experts, scales aside")
+    scale_bytes: float = Field(0.0, ge=0, description="bytes of scales per weight of the routed experts")
     scale_block: int = Field(0, ge=0, description="0, or side of the weight block sharing an fp32 scale")
+    attention_weight_bytes: float | None = Field(None, gt=0, description="with scales; None: as the experts'")
+    shared_weight_bytes: float | None = Field(None, gt=0, description="with scales; None: as the experts'")
+    dense_weight_bytes: float | None = Field(None, gt=0, description="with scales; None: as the experts'")
+    head_weight_bytes: float = Field(2.0, gt=0)
+    mtp_bytes: int = Field(0, ge=0, description="multi-token-prediction layers, their embeddings included")
+    other_bytes: int = Field(0, ge=0, description="vision tower")
+    checkpoint_bytes: int | None = Field(None, gt=0, description="size of the weight files, where it differs")
 
     @property
     def expert_params(self) -> int:
-        """Weights of one routed expert in one layer: gate, up and down projection."""
-        return 3 * self.hidden_size * self.moe_intermediate_size
+        """Weights of one routed expert in one layer."""
+        return self.expert_matrices * (self.expert_hidden_size or self.hidden_size) * self.moe_intermediate_size
 
     @property
     def expert_bytes(self) -> int:
-        """Bytes of one routed expert in one layer, block scales included."""
-        return self._stored_bytes(self.expert_params)
+        """Bytes of one routed expert in one layer, scales included."""
+        return self.stored_bytes(self.expert_params)
 
     @property
     def slot_bytes(self) -> int:
@@ -68,154 +83,102 @@ class ModelSpec(BaseModel):
         return self.num_moe_layers * self.expert_bytes
 
     @property
-    def total_bytes(self) -> int:
-        """Approximate size of the checkpoint on disk (embeddings and head in 16 bits)."""
+    def shared_params(self) -> int:
+        """Weights of all layers' shared experts and latent projections."""
+        shared = self.expert_matrices * self.hidden_size * self.shared_intermediate_size
+        return self.num_moe_layers * (shared + self.latent_params_per_layer)
+
+    @property
+    def dense_params(self) -> int:
+        """Weights of all MLPs without experts."""
+        number = self.num_layers - self.num_moe_layers if self.dense_mlps is None else self.dense_mlps
+        return number * self.expert_matrices * self.hidden_size * self.dense_intermediate_size
+
+    @property
+    def embedding_bytes(self) -> int:
+        """Input embedding in 16 bits, and the head where it is a matrix of its own."""
+        per_entry = 2.0 if self.tied_embeddings else 2.0 + self.head_weight_bytes
+        return int(per_entry * self.vocab_size * self.hidden_size)
+
+    @property
+    def router_bytes(self) -> int:
+        """Routers of all MoE layers."""
+        return 2 * self.num_moe_layers * self.hidden_size * self.num_experts
+
+    @property
+    def counted_bytes(self) -> int:
+        """Bytes of all weights, counted matrix by matrix."""
+        attention = self.attention_bytes(self.num_layers * self.attention_params_per_layer)
         experts = self.num_moe_layers * self.num_experts * self.expert_bytes
-        shared = self.num_moe_layers * self._stored_bytes(3 * self.hidden_size * self.shared_intermediate_size)
-        dense_mlp = self._stored_bytes(3 * self.hidden_size * self.dense_intermediate_size)
-        attention = self.num_layers * self._stored_bytes(self.attention_params_per_layer)
-        dense_layers = self.num_layers - self.num_moe_layers
-        return experts + shared + attention + dense_layers * dense_mlp + 4 * self.vocab_size * self.hidden_size
+        beside = self.shared_bytes(self.shared_params) + self.dense_bytes(self.dense_params)
+        rest = self.embedding_bytes + self.router_bytes + self.mtp_bytes + self.other_bytes
+        return attention + experts + beside + rest
+
+    @property
+    def total_bytes(self) -> int:
+        """Size of the checkpoint on disk."""
+        return self.checkpoint_bytes or self.counted_bytes
 
     def stored_bytes(self, params: int) -> int:
-        """Bytes of ``params`` linear-layer weights as the checkpoint stores them."""
-        return self._stored_bytes(params)
+        """Bytes of ``params`` weights of routed experts."""
+        return int(params * (self.weight_bytes + self.scale_bytes))
 
-    def _stored_bytes(self, params: int) -> int:
-        scales = 4 * params // self.scale_block**2 if self.scale_block else 0
-        return int(params * self.weight_bytes) + scales
+    def attention_bytes(self, params: float) -> int:
+        """Bytes of ``params`` weights of attention and what takes its place."""
+        return int(params * (self.attention_weight_bytes or self.weight_bytes + self.scale_bytes))
+
+    def shared_bytes(self, params: float) -> int:
+        """Bytes of ``params`` weights of shared experts."""
+        return int(params * (self.shared_weight_bytes or self.weight_bytes + self.scale_bytes))
+
+    def dense_bytes(self, params: float) -> int:
+        """Bytes of ``params`` weights of MLPs without experts."""
+        return int(params * (self.dense_weight_bytes or self.weight_bytes + self.scale_bytes))
+
+    def scaled(self, checkpoint_bytes: int, counted: int) -> ModelSpec:
+        """The model with a checkpoint of that size, which wins over the ``counted`` one.
+
+        A checkpoint without the multi-token-prediction layers that its config names loses them; any other difference
+        above 3 % is spread over all weights.
+        """
+        if abs(checkpoint_bytes / counted - 1) <= _AGREES:
+            return self.changed(checkpoint_bytes=checkpoint_bytes)
+        if abs(checkpoint_bytes / (counted - self.mtp_bytes) - 1) <= _AGREES:
+            return self.changed(checkpoint_bytes=checkpoint_bytes, mtp_bytes=0, mtp_layers=0)
+        factor = checkpoint_bytes / counted
+        if not 1 / _SAME_MODEL <= factor <= _SAME_MODEL:
+            return self.changed(checkpoint_bytes=checkpoint_bytes)
+        scaled = {
+            field: value * factor
+            for field in ("weight_bytes", "scale_bytes", "attention_weight_bytes", "shared_weight_bytes",
+                          "dense_weight_bytes")
+            if (value := getattr(self, field)) is not None
+        }  # fmt: skip
+        return self.changed(checkpoint_bytes=checkpoint_bytes, **scaled)
 
     @classmethod
     def from_config(cls, config: dict[str, Any], name: str) -> ModelSpec:
         """Read a Hugging Face ``config.json``.
 
+        Example:
+            >>> from wideloop.manifests import profiles
+            >>> profiles.model("DeepSeek-R1").num_moe_layers
+            58
+
         Raises:
-            Refused: the config describes no mixture of experts, or lacks a needed key.
+            Refused: the config describes no mixture of experts, lacks a needed key, or has one that is not understood.
         """
-        return _Config(config, name).spec()
+        from wideloop.manifests.model_reader import read_config
+
+        return read_config(config, name)
 
     @classmethod
     def from_path(cls, path: Path, name: str | None = None) -> ModelSpec:
-        """Read ``path`` (a config.json, or a directory that holds one)."""
-        file = path / "config.json" if path.is_dir() else path
-        try:
-            config = json.loads(file.read_text())
-            if not isinstance(config, dict):
-                raise ValueError("not a JSON object")
-        except (OSError, ValueError) as error:
-            raise Refused(
-                [
-                    Finding(
-                        field="model",
-                        value=str(path),
-                        rule=f"has no readable config.json ({type(error).__name__})",
-                        suggestion="Give a profile's name or a directory with the model's config.json",
-                    )
-                ]
-            ) from error
-        return cls.from_config(config, name or config.get("_name_or_path") or file.parent.name)
+        """Read ``path`` (a config.json, or a directory that holds one).
 
+        Raises:
+            Refused: as ``from_config``, or it cannot be read.
+        """
+        from wideloop.manifests.model_folder import read_folder
 
-class _Config:
-    """One config.json under the several key names that model families use."""
-
-    def __init__(self, config: dict[str, Any], name: str) -> None:
-        self._config = config.get("text_config", config)
-        self._name = name
-
-    def spec(self) -> ModelSpec:
-        layers = self._need("num_hidden_layers")
-        hidden = self._need("hidden_size")
-        moe_intermediate = self._need("moe_intermediate_size", "intermediate_size")
-        attention = self._attention(hidden)
-        weight_bytes, block = self._quantisation()
-        moe_layers = self._moe_layers(layers)
-        return ModelSpec(
-            name=self._name,
-            architecture=(self._config.get("architectures") or ["unknown"])[0],
-            num_layers=layers,
-            num_moe_layers=moe_layers,
-            num_experts=self._need("n_routed_experts", "num_experts", "num_local_experts"),
-            top_k=self._need("num_experts_per_tok"),
-            num_expert_groups=self._config.get("n_group") or 1,
-            hidden_size=hidden,
-            moe_intermediate_size=moe_intermediate,
-            shared_intermediate_size=self._shared(moe_intermediate),
-            dense_intermediate_size=self._config.get("intermediate_size", 0) if moe_layers < layers else 0,
-            num_attention_heads=self._need("num_attention_heads"),
-            kv_bytes_per_token=attention.pop("kv_bytes_per_layer") * layers,
-            mtp_layers=self._config.get("num_nextn_predict_layers") or 0,
-            vocab_size=self._need("vocab_size"),
-            max_context=self._config.get("max_position_embeddings", 4096),
-            weight_bytes=weight_bytes,
-            scale_block=block,
-            **attention,
-        )
-
-    def _need(self, *keys: str) -> int:
-        for key in keys:
-            value = self._config.get(key)
-            if value is not None:
-                return int(value)
-        raise Refused(
-            [
-                Finding(
-                    field="model",
-                    value=self._name,
-                    rule=f"its config.json has none of {', '.join(keys)}: it is not a known mixture-of-experts format",
-                    suggestion="Use an MoE model such as DeepSeek-R1, Qwen3-MoE or Mixtral",
-                )
-            ]
-        )
-
-    def _moe_layers(self, layers: int) -> int:
-        dense_first = self._config.get("first_k_dense_replace", 0)
-        listed = len(self._config.get("mlp_only_layers") or [])
-        step = self._config.get("decoder_sparse_step") or self._config.get("moe_layer_freq") or 1
-        return int((layers - dense_first - listed) // step)
-
-    def _shared(self, moe_intermediate: int) -> int:
-        explicit = self._config.get("shared_expert_intermediate_size")
-        return int(explicit or (self._config.get("n_shared_experts") or 0) * moe_intermediate)
-
-    def _attention(self, hidden: int) -> dict[str, int]:
-        """The fields about attention, and the KV bytes per token and layer in 16 bits."""
-        heads = self._need("num_attention_heads")
-        rank = self._config.get("kv_lora_rank")
-        if rank:  # multi-head latent attention: one latent vector and one rope key per token
-            rope = self._need("qk_rope_head_dim")
-            nope = self._need("qk_nope_head_dim")
-            value = self._need("v_head_dim")
-            q_rank = self._config.get("q_lora_rank")
-            query = heads * (nope + rope)
-            q_params = hidden * q_rank + q_rank * query if q_rank else hidden * query
-            up = rank * heads * (nope + value)
-            return {
-                "attention_params_per_layer": q_params + hidden * (rank + rope) + up + heads * value * hidden,
-                "attention_copied_params": hidden * (rank + rope + (q_rank or 0)),
-                "absorbed_params_per_layer": up,
-                "attention_head_dim": nope + rope,
-                "rotary_dim": rope,
-                "num_kv_heads": 1,
-                "kv_bytes_per_layer": 2 * (rank + rope),
-            }
-        head_dim = int(self._config.get("head_dim") or hidden // heads)
-        kv_heads = int(self._config.get("num_key_value_heads") or heads)
-        return {
-            "attention_params_per_layer": 2 * hidden * heads * head_dim + 2 * hidden * kv_heads * head_dim,
-            "attention_head_dim": head_dim,
-            "rotary_dim": int(head_dim * (self._config.get("partial_rotary_factor") or 1)),
-            "num_kv_heads": kv_heads,
-            "kv_bytes_per_layer": 2 * kv_heads * head_dim * 2,
-        }
-
-    def _quantisation(self) -> tuple[float, int]:
-        quant = self._config.get("quantization_config") or {}
-        method = quant.get("quant_method", "")
-        if "fp8" in method or quant.get("fmt") == "e4m3":
-            block = (quant.get("weight_block_size") or [DEFAULT_FP8_BLOCK])[0]
-            return 1.0, int(block)
-        bits = quant.get("bits") or (4 if "fp4" in method else None)
-        if bits:
-            return float(bits) / 8, 0
-        return 2.0, 0
+        return read_folder(path, name)

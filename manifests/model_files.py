@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 
 INDEX = "model.safetensors.index.json"
-_SINGLE = "model.safetensors"
+WEIGHTS = "model.safetensors"
 
 
 class Incomplete(Exception):
@@ -48,7 +48,7 @@ def shards(folder: Path) -> list[str]:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise Incomplete(index, "is no index of weight shards") from error
     else:
-        names = [_SINGLE]
+        names = [WEIGHTS]
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
         raise Incomplete(folder, f"lacks {len(missing)} of {len(names)} weight shards, first {missing[0]}")

@@ -24,6 +24,8 @@ _HARDWARE = _HERE / "hardware"
 _GPUS = _HARDWARE / "gpus.yaml"
 #: Variable that names a folder of hardware profiles of one's own; also a setting, which refuses misspelt ones.
 OWN_FOLDER = "WIDELOOP_PROFILES"
+#: Characters of a name that a finding shows.
+_LONGEST = 100
 
 
 def model_names() -> tuple[str, ...]:
@@ -59,12 +61,16 @@ def model_config_path(name_or_path: str) -> Path:
     if name_or_path in model_names():
         return _MODELS / name_or_path / "config.json"
     path = Path(name_or_path)
-    if "/" in name_or_path or path.exists():
+    try:
+        exists, is_folder = path.exists(), path.is_dir()
+    except (OSError, ValueError):  # A name that no file can have: too long, or with a null character.
+        exists = is_folder = False
+    if "/" in name_or_path or exists:
         # A hub id also has a slash: "deepseek-ai/DeepSeek-R1" is understood as the profile it ends with.
-        if not path.exists() and path.name in model_names():
+        if not exists and path.name in model_names():
             return _MODELS / path.name / "config.json"
-        return path / "config.json" if path.is_dir() else path
-    raise Refused([unknown("model", name_or_path, model_names())])
+        return path / "config.json" if is_folder else path
+    raise Refused([unknown("model", name_or_path[:_LONGEST], model_names())])
 
 
 def model(name_or_path: str) -> ModelSpec:

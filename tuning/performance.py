@@ -169,13 +169,11 @@ class WorkerModel:
     def _dense_ms(self, rows: Floats) -> Floats:
         """Attention projections, shared experts and dense layers of all layers: weights once, rows through."""
         m = self._model
-        params = (
-            m.num_layers * m.attention_params_per_layer
-            + m.num_moe_layers * 3 * m.hidden_size * m.shared_intermediate_size
-            + (m.num_layers - m.num_moe_layers) * 3 * m.hidden_size * m.dense_intermediate_size
-        ) / self._tp
+        attention = m.num_layers * m.attention_params_per_layer
+        params = (attention + m.shared_params + m.dense_params) / self._tp
+        size = m.attention_bytes(attention) + m.shared_bytes(m.shared_params) + m.dense_bytes(m.dense_params)
         compute = self._flops_ms(2 * params * rows, self._c.matmul)
-        return np.maximum(compute, self._read_ms(m.stored_bytes(int(params))))
+        return np.maximum(compute, self._read_ms(size / self._tp))
 
     def _attention_prefill_ms(self, tokens: Floats) -> Floats:
         """Scores and values: causal, so half of each sequence's square; 4 FLOPs per pair and channel."""

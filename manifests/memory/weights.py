@@ -20,7 +20,7 @@ class Weights:
     Attributes:
         attention: projections, divided over the GPUs of one attention-DP rank, plus the parts copied to each.
         absorbed: 16-bit copies of MLA's up-projections.
-        embeddings: input embedding and head.
+        embeddings: input embedding and head, and a vision tower, which every GPU keeps whole.
         dense: the MLP of layers without experts.
         shared: shared experts.
         routers: of all MoE layers, and the table of rotary angles.
@@ -50,17 +50,13 @@ def weights(model: ModelSpec, worker: WorkerSpec) -> Weights:
     rank = attention_tp(worker)
     copied = model.attention_copied_params + _copied_kv_params(model, rank)
     attention = (model.attention_params_per_layer - model.attention_copied_params) / rank + copied
-    mlp = 3 * model.hidden_size
     return Weights(
-        attention=_stored(model, model.num_layers * attention),
+        attention=model.attention_bytes(model.num_layers * attention) / GIB,
         absorbed=2 * model.num_layers * model.absorbed_params_per_layer / rank / GIB,
-        embeddings=2 * 2 * model.vocab_size * model.hidden_size / rank / GIB,
-        dense=_stored(model, (model.num_layers - model.num_moe_layers) * mlp * model.dense_intermediate_size / rank),
-        shared=_stored(model, model.num_moe_layers * mlp * model.shared_intermediate_size / _shared_tp(worker)),
-        routers=(
-            2 * model.num_moe_layers * model.hidden_size * model.num_experts + 4 * model.max_context * model.rotary_dim
-        )
-        / GIB,
+        embeddings=(model.embedding_bytes / rank + model.other_bytes) / GIB,
+        dense=model.dense_bytes(model.dense_params / rank) / GIB,
+        shared=model.shared_bytes(model.shared_params / _shared_tp(worker)) / GIB,
+        routers=(model.router_bytes + 4 * model.max_context * model.rotary_dim) / GIB,
         experts=slots_per_gpu(model, worker) * model.slot_bytes * worker.layout.ep / worker.layout.tp / GIB,
     )
 
@@ -68,9 +64,13 @@ def weights(model: ModelSpec, worker: WorkerSpec) -> Weights:
 def mtp_gib(model: ModelSpec, worker: WorkerSpec) -> float:
     """GiB per GPU that speculative decoding with the checkpoint's own MTP layers would add: MoE layers, and the
     projection that joins embedding and hidden state; embedding and head are the model's own."""
-    layer = weights(model.model_copy(update={"num_layers": 1, "num_moe_layers": 1, "vocab_size": 1}), worker)
-    join = _stored(model, 2 * model.hidden_size**2)
-    return model.mtp_layers * (layer.total + join)
+    if not model.mtp_layers:
+        return 0.0
+    layer = model.changed(
+        num_layers=1, num_moe_layers=1, dense_mlps=0, vocab_size=1, other_bytes=0, checkpoint_bytes=None
+    )
+    join = model.attention_bytes(2 * model.hidden_size**2) / GIB
+    return model.mtp_layers * (weights(layer, worker).total + join)
 
 
 def attention_tp(worker: WorkerSpec) -> int:
@@ -79,8 +79,16 @@ def attention_tp(worker: WorkerSpec) -> int:
 
 
 def kv_bytes_per_gpu(model: ModelSpec, worker: WorkerSpec) -> int:
-    """Bytes one cached token takes on one GPU; KV heads split at most over the rank's GPUs."""
-    return model.kv_bytes_per_token // min(attention_tp(worker), model.num_kv_heads)
+    """Bytes one cached token takes on one GPU; KV heads split at most over the rank's GPUs.
+
+    Layers with a window count in full: an engine that frees what has left the window says so in its own arithmetic.
+    """
+    return (model.kv_bytes_per_token + model.window_kv_bytes_per_token) // kv_split(model, worker)
+
+
+def kv_split(model: ModelSpec, worker: WorkerSpec) -> int:
+    """GPUs over which the KV heads of one attention-DP rank are split."""
+    return min(attention_tp(worker), model.num_kv_heads)
 
 
 def slots_per_gpu(model: ModelSpec, worker: WorkerSpec) -> float:
@@ -99,7 +107,3 @@ def _copied_kv_params(model: ModelSpec, rank: int) -> int:
         return 0
     per_head = 2 * model.hidden_size * model.attention_head_dim
     return int(per_head * (1 - model.num_kv_heads / rank))
-
-
-def _stored(model: ModelSpec, params: float) -> float:
-    return model.stored_bytes(int(params)) / GIB

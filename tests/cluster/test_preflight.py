@@ -269,8 +269,8 @@ def test_claims_classes_and_a_priority_that_are_not_there(api: Api, options: Clu
 def test_a_claim_smaller_than_the_model(api: Api, options: ClusterOptions) -> None:
     found = judged(api, options, spec_of(model="DeepSeek-R1", engine="dynamo-sglang", hardware="h200-32"))
     (finding,) = found["model claim"]
-    assert "GB where the model takes 69" in finding.rule
-    assert finding.suggestion == "Enlarge it to 711Gi: kubectl edit pvc model-cache"
+    assert "GB where the model takes 688 GB" in finding.rule
+    assert finding.suggestion == "Enlarge it to 706Gi: kubectl edit pvc model-cache"
 
 
 def hub_says(api: Api, options: ClusterOptions) -> str:

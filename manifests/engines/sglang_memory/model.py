@@ -8,7 +8,13 @@ from __future__ import annotations
 
 from wideloop.manifests.deployment import WorkerSpec
 from wideloop.manifests.engines.sglang_flags import captures_decode, dispatch_tokens
-from wideloop.manifests.engines.sglang_memory.pools import request_table_gib, runtime_gib
+from wideloop.manifests.engines.sglang_memory.pools import (
+    cache_share,
+    cell_bytes,
+    communicators_gib,
+    request_table_gib,
+    runtime_gib,
+)
 from wideloop.manifests.engines.sglang_memory.runtime import activation_gib, graph_gib
 from wideloop.manifests.hardware import GpuSpec
 from wideloop.manifests.memory import (
@@ -18,7 +24,6 @@ from wideloop.manifests.memory import (
     OomStage,
     WorkerMemory,
     deepep,
-    kv_bytes_per_gpu,
     weights,
 )
 from wideloop.manifests.model import ModelSpec
@@ -61,18 +66,19 @@ def worker_memory(model: ModelSpec, gpu: GpuSpec, worker: WorkerSpec, constants:
     if fraction is None or max_bs is None or chunk is None:
         raise ValueError(f"the {worker.role} worker's knobs are not resolved: {knobs}")
     loaded = weights(model, worker)
-    kv = gpu.usable_gib * fraction - loaded.total
-    per_token = kv_bytes_per_gpu(model, worker)
+    usable = gpu.usable_gib - communicators_gib(worker)
+    kv = (usable * fraction - loaded.total) * cache_share(model)
+    per_token = cell_bytes(model, worker)
     tokens = max(int(kv * GIB / per_token), 0)
     tables = request_table_gib(model, worker, tokens) + runtime_gib(tokens, constants)
     graphs = graph_gib(model, worker, max_bs, constants)
     buffers = deepep.buffer_gib(model, worker, dispatch_tokens(worker.knobs))
     activations = activation_gib(model, worker, chunk, max_bs, constants)
     first_use = constants.nccl_gib + constants.warm_up_gib
-    free = gpu.usable_gib * (1 - fraction) - tables - graphs - buffers
+    free = usable * (1 - fraction) - tables - graphs - buffers
     stage, deficit = _oom_stage(kv, free, first_use, activations, captured=captures_decode(worker))
     return WorkerMemory(
-        usable_gib=gpu.usable_gib,
+        usable_gib=usable,
         attention_gib=loaded.other,
         experts_gib=loaded.experts,
         graphs_gib=graphs,
@@ -84,7 +90,7 @@ def worker_memory(model: ModelSpec, gpu: GpuSpec, worker: WorkerSpec, constants:
         deepep_gib=buffers,
         free_at_ready_gib=free,
         first_use_gib=first_use,
-        minimum_fraction=loaded.total / gpu.usable_gib,
+        minimum_fraction=loaded.total / usable,
         oom_stage=stage,
         deficit_gib=deficit,
     )

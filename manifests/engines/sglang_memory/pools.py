@@ -1,9 +1,11 @@
-"""The tables that SGLang allocates beside the KV cache once the weights are loaded."""
+"""How SGLang divides the memory of its KV cache into pools, and the tables that it allocates beside them."""
 
 from __future__ import annotations
 
+import math
+
 from wideloop.manifests.deployment import WorkerSpec
-from wideloop.manifests.memory import GIB, MemoryConstants
+from wideloop.manifests.memory import GIB, MemoryConstants, kv_split
 from wideloop.manifests.model import ModelSpec
 
 #: Bounds of SGLang's own number of running requests per attention-DP rank
@@ -11,6 +13,32 @@ from wideloop.manifests.model import ModelSpec
 _MIN_REQUESTS, _MAX_REQUESTS = 2048, 4096
 #: Token slots of a request's row beyond the context length (``mem_cache/allocation_sizing.py``).
 _EXTRA_CONTEXT = 4
+#: Tokens that layers with a window can cache, of those of the other layers (``--swa-full-tokens-ratio``, 0.5.21).
+_WINDOW_RATIO = 0.8
+#: Memory of states (linear attention, Mamba) as a multiple of the KV cache's (``--mamba-full-memory-ratio``, 0.5.21).
+_STATE_RATIO = 0.9
+#: GiB of communicators that more ranks cost before loading: free memory is measured after them. Public start logs of
+#: 8 (sgl-project/sglang 3416) and 16 ranks (4161, 2746) have 0.6 and 0.8 to 1.0 less than two to four ranks.
+_FEW_RANKS, _EIGHT_RANKS_GIB, _DOUBLING_GIB = 4, 0.6, 0.2
+
+
+def cell_bytes(model: ModelSpec, worker: WorkerSpec) -> int:
+    """Bytes of one token of the KV cache on one GPU (``HybridSWAPoolConfigurator``: windowed layers cache fewer)."""
+    cell = model.kv_bytes_per_token + _WINDOW_RATIO * model.window_kv_bytes_per_token
+    return max(int(cell / kv_split(model, worker)), 1)
+
+
+def cache_share(model: ModelSpec) -> float:
+    """The part of the memory for caches that holds tokens; states of fixed size take the rest."""
+    return 1 / (1 + _STATE_RATIO) if model.state_bytes_per_request and not model.window_tokens else 1.0
+
+
+def communicators_gib(worker: WorkerSpec) -> float:
+    """GiB that the communicators of a worker's ranks take beyond those of a few."""
+    ranks = worker.layout.tp
+    if ranks <= _FEW_RANKS:
+        return 0.0
+    return _EIGHT_RANKS_GIB + _DOUBLING_GIB * math.log2(ranks / (2 * _FEW_RANKS))
 
 
 def max_requests(model: ModelSpec, worker: WorkerSpec, kv_tokens: int) -> int:

@@ -22,8 +22,8 @@ def graph_gib(model: ModelSpec, worker: WorkerSpec, max_bs: int, constants: Memo
     if not captures_decode(worker):
         return 0.0
     heads = model.num_attention_heads / attention_tp(worker)
-    # MLA decodes in the space of its latent vector; its width per layer is half its bytes per token (16 bits).
-    value = model.attention_head_dim if model.num_kv_heads > 1 else model.kv_bytes_per_token / model.num_layers / 2
+    # MLA decodes in the space of its latent vector.
+    value = model.latent_dim or model.attention_head_dim
     buffers = 8 * model.max_context + 4 * heads * _KV_SPLITS * value
     step = _step_bytes(model, worker, max_bs, constants) + max_bs * (buffers + (4 + 2) * model.vocab_size)
     nodes = constants.graph_node_kib * 1024 * model.num_layers * len(capture_list(max_bs))

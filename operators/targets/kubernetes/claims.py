@@ -8,8 +8,6 @@ from wideloop.operators.targets.kubernetes.api import Api, Json
 
 #: Workers of several nodes write to the one, and the Job that fills or verifies the other may run beside workers.
 _SHARED = "ReadWriteMany"
-#: Checkpoints hold layers that are not served (multi-token prediction), and files beside the weights.
-_BESIDE = 1.03
 
 
 def find_claim(api: Api, namespace: str, name: str) -> Json | None:
@@ -33,7 +31,6 @@ def judge_claim(field: str, claim: Json, needed_bytes: int) -> list[Finding]:
             _finding(field, name, rule, "Make one with access mode ReadWriteMany and name it in the settings")
         )
     size = claim_bytes(claim)
-    needed_bytes = int(needed_bytes * _BESIDE)
     if size < needed_bytes:
         rule = f"has {size / 1e9:.0f} GB where the model takes {needed_bytes / 1e9:.0f} GB"
         rule += published_errors.small_claim(size)

@@ -6,9 +6,9 @@ from wideloop.manifests.validation import nearest_redundant, validate
 
 #: Published checkpoint sizes in 1e9 bytes.
 CHECKPOINTS = {
-    "DeepSeek-R1": 671,
-    "DeepSeek-R1-0528": 671,
-    "DeepSeek-V3": 671,
+    "DeepSeek-R1": 688.6,
+    "DeepSeek-R1-0528": 688.6,
+    "DeepSeek-V3": 688.6,
     "Qwen3-30B-A3B": 61,
     "Qwen3-30B-A3B-FP8": 31,
     "Qwen3-235B-A22B": 470,

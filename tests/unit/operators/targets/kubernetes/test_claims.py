@@ -33,4 +33,4 @@ def test_the_size_that_a_published_lab_asks_for_is_named(size: str, named: bool)
 def test_size_and_loss_are_said_of_the_same_field() -> None:
     found = judge_claim("model_claim", claim("ReadWriteMany", phase="Lost"), 100 * 10**9)
     assert [f.field for f in found] == ["model_claim"] * 2
-    assert found[0].rule == "has 80 GB where the model takes 103 GB"
+    assert found[0].rule == "has 80 GB where the model takes 100 GB"
