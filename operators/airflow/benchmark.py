@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 class Benchmark(TargetOperator):
     """Runs the load generator beside a deployment; returns what was ``Measured`` as a dict.
 
-    A retry finds the client that an earlier attempt started.
+    A retry finds the client that an earlier attempt started. A deployment that dies is started and measured once more
+    where ``restarts``.
 
     Args:
         deployment: its name.
@@ -27,6 +28,7 @@ class Benchmark(TargetOperator):
     """
 
     template_fields: Sequence[str] = ("deployment", "waited")
+    restarts = True
 
     def __init__(
         self,
@@ -66,8 +68,11 @@ class Benchmark(TargetOperator):
 
     def execute(self, context: Context) -> Any:
         from wideloop.operators.steps import benchmark, deployment
+        from wideloop.operators.steps.restart import restart_once
 
         subject = self.subject(context)
+        # After a restart, also one by an earlier try of this task, the deployment has to come up first.
+        self.wait(subject.target, TargetTrigger(subject.target, subject.deployment))
         with self.reporting_failure(context):
             diagnosis = deployment.Outcome.model_validate(self.waited).diagnosis or benchmark.cannot_serve(subject)
             if diagnosis is not None:
@@ -75,6 +80,8 @@ class Benchmark(TargetOperator):
             self._started = subject
             benchmark.begin(subject)
         self.wait(subject.target, TargetTrigger(subject.target, subject.deployment, subject.client))
+        if self.restarts and restart_once(subject.target, subject.deployment, run_of(context), subject.client):
+            return self.execute(context)
         return self.conclude(context)
 
     def finish(self, context: Context) -> Any:
@@ -103,6 +110,7 @@ class BenchmarkTrial(Benchmark):
     """The benchmark of a trial or of its repeat, as ``asked``. Here a configuration that cannot run is a result."""
 
     template_fields: Sequence[str] = (*Benchmark.template_fields, "asked")
+    restarts = False  # The study asks for the configuration again.
 
     def __init__(self, *, asked: Any, **kwargs: Any) -> None:
         super().__init__(**kwargs)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from wideloop.operators.airflow.run_context import params_of
+from wideloop.operators.airflow.run_context import params_of, run_of
 from wideloop.operators.airflow.target_operator import TargetOperator
 from wideloop.operators.airflow.triggers import TargetTrigger
 
@@ -17,7 +17,8 @@ class WaitReady(TargetOperator):
     """Waits until a deployment answers a real generation, or has failed; returns an ``Outcome`` as a dict.
 
     Running out of memory is an outcome, unless ``must_be_ready``. Any other failure fails the task with the
-    component's last lines.
+    component's last lines; one that ``must_be_ready`` is started once more before, see
+    :mod:`wideloop.operators.steps.restart`.
     """
 
     template_fields: Sequence[str] = ("deployment",)
@@ -28,8 +29,12 @@ class WaitReady(TargetOperator):
         self.must_be_ready = must_be_ready
 
     def execute(self, context: Context) -> Any:
+        from wideloop.operators.steps.restart import restart_once
+
         target_name = params_of(context)["target"]
         self.wait(target_name, TargetTrigger(target_name, self.deployment))
+        if self.must_be_ready and restart_once(target_name, self.deployment, run_of(context)):
+            self.wait(target_name, TargetTrigger(target_name, self.deployment))
         return self.conclude(context)
 
     def finish(self, context: Context) -> Any:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from wideloop.manifests.errors import TargetError
+from wideloop.manifests.errors import DeploymentFailed, TargetError
 from wideloop.operators.request import Request, why_not_placed
 from wideloop.operators.standalone.budget import Budget
 from wideloop.operators.standalone.deployer import Deployer
@@ -15,6 +15,7 @@ from wideloop.operators.steps import experts, launch, plan, prepare, recommend
 from wideloop.operators.steps.benchmark import Subject
 from wideloop.operators.steps.close import close
 from wideloop.operators.steps.cycle_plan import MeasuredDeployment, Stage, Work, cycle_stages
+from wideloop.operators.steps.restart import is_worth_another_start
 from wideloop.operators.steps.run import Run, artefacts, installation, open_store, skip_stage
 from wideloop.operators.steps.run import stage as timeline_stage
 from wideloop.operators.targets import open_target
@@ -110,18 +111,32 @@ class Driver:
                 repeat=measured.repeat, record=measured.record, stage=stage.name,
             )  # fmt: skip
             warm_ups = [_warm_up_of(subject)] if self._warm_up and measured.purpose == "baseline" else []
-            self._recordings[stage.name] = self._deployer().record(
-                lambda: launch.launch(
-                    self._params, self._run, stage.name, self._image, self._model_path,
-                    record=measured.record, placed=measured.placed,
-                ),
-                [*warm_ups, subject],
-                next_name=self._next_deployment(stage),
-            )  # fmt: skip
+            self._recordings[stage.name] = self._recorded(stage, measured, [*warm_ups, subject])
         if not self._is_measured(measured):
             raise TargetError(
                 f"{name} could not be measured; its logs are in deployments/{name}/logs of the cycle's artefacts"
             )
+
+    def _recorded(self, stage: Stage, measured: MeasuredDeployment, subjects: list[Subject]) -> dict[str, str]:
+        """Measure and record a deployment; one that died for no reason of its configuration, once more."""
+
+        def record() -> dict[str, str]:
+            return self._deployer().record(
+                lambda: launch.launch(
+                    self._params, self._run, stage.name, self._image, self._model_path,
+                    record=measured.record, placed=measured.placed,
+                ),
+                subjects,
+                next_name=self._next_deployment(stage),
+            )  # fmt: skip
+
+        try:
+            return record()
+        except DeploymentFailed as failed:
+            if not is_worth_another_start(failed.diagnosis):
+                raise
+            log.warning("%s is started once more: %s", stage.name, failed)
+            return record()
 
     def _place_experts(self, stage: Stage) -> None:
         if not experts.placements(self._run).files:

@@ -14,6 +14,7 @@ from wideloop.manifests.errors import ClientFailed, DeploymentFailed, TargetErro
 from wideloop.manifests.telemetry import FOLDER as TELEMETRY
 from wideloop.manifests.telemetry import SUFFIXES, with_sampler
 from wideloop.manifests.workload import Workload
+from wideloop.operators.steps.deployment import ailment
 from wideloop.operators.steps.evidence import keep_deployment, keep_pages, telemetry_figures, telemetry_sources
 from wideloop.operators.steps.plan import gpus
 from wideloop.operators.steps.run import Run, artefacts, end_stage, open_store
@@ -141,13 +142,13 @@ def finish(subject: Subject, run: Run) -> Measured:
     """
     target = open_target(subject.target)
     client = target.client_status(subject.deployment, subject.client)
-    health = target.status(subject.deployment)
+    diagnosis = ailment(subject.target, subject.deployment, subject.client)
     keep_deployment(subject.target, subject.deployment, run)
-    if health.state == "failed" and health.diagnosis is not None:
+    if diagnosis is not None:
         target.stop_client(subject.deployment, subject.client)
-        if health.diagnosis.lies_in_configuration:
-            return Measured(outcome="infeasible", diagnosis=health.diagnosis, client_seconds=client.seconds)
-        raise DeploymentFailed(subject.deployment, health.diagnosis)
+        if diagnosis.lies_in_configuration:
+            return Measured(outcome="infeasible", diagnosis=diagnosis, client_seconds=client.seconds)
+        raise DeploymentFailed(subject.deployment, diagnosis)
     try:
         measurements = _measurements(subject, run, target, client)
     except ClientFailed:

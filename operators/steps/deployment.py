@@ -16,8 +16,11 @@ from wideloop.operators.steps.evidence import keep_deployment
 from wideloop.operators.steps.run import Run
 from wideloop.operators.targets import open_target
 from wideloop.operators.targets.base import Owner
+from wideloop.operators.targets.generation import unanswered
 
 log = logging.getLogger(__name__)
+#: Questions to a deployment before it counts as silent; each may take 20 s.
+_QUESTIONS = 3
 
 
 class Outcome(BaseModel):
@@ -64,6 +67,32 @@ def outcome(target_name: str, name: str) -> Outcome | None:
     if diagnosis.lies_in_configuration:
         return Outcome(state="infeasible", diagnosis=diagnosis)
     raise DeploymentFailed(name, diagnosis)
+
+
+def ailment(target_name: str, name: str, client: str | None = None) -> Diagnosis | None:
+    """Why a deployment does not serve; None while it does, or may.
+
+    Args:
+        client: one that was sent to it. When that has failed, a question shows whether the deployment still answers: a
+            worker that was stopped for a while may have lost its registration, and runs.
+    """
+    target = open_target(target_name)
+    status = target.status(name)
+    if status.state == "failed":
+        return status.diagnosis
+    if client is None or status.state != "ready" or target.client_status(name, client).state != "failed":
+        return None
+    spec = target.spec(name)
+    # An engine may first finish what the client left behind.
+    answers = [answer for _ in range(_QUESTIONS) if (answer := unanswered(target, spec)) is not None]
+    if len(answers) < _QUESTIONS:
+        return None
+    return Diagnosis(
+        kind="timed_out",
+        component="frontend",
+        message=f"it was ready, and answers no more: {answers[-1]}",
+        action="Look for a worker that hung or lost its connection: its log ends earlier than the others'",
+    )
 
 
 def delete(target_name: str, name: str, run: Run | None = None) -> None:

@@ -84,6 +84,16 @@ class ProcessRecord:
         except psutil.NoSuchProcess:
             return False
 
+    def stopped(self) -> list[int]:
+        """Pids of this process and its children that were stopped (SIGSTOP) and do nothing."""
+        record = _read_json(self._record)
+        if not record or not self.alive():
+            return []
+        with contextlib.suppress(psutil.Error):
+            root = psutil.Process(int(record["pid"]))
+            return [p.pid for p in (root, *root.children(recursive=True)) if _is_stopped(p)]
+        return []
+
     def exit_code(self) -> int | None:
         """Exit status; negative for a signal (as ``subprocess`` has it); None when running or unknown."""
         try:
@@ -114,6 +124,13 @@ class ProcessRecord:
         except OSError:
             return ()
         return tuple(text.splitlines()[-lines:])
+
+
+def _is_stopped(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() == psutil.STATUS_STOPPED)
+    except psutil.Error:
+        return False
 
 
 def _uptime_at_start(process: psutil.Process) -> float:

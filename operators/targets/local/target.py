@@ -58,6 +58,8 @@ class LocalTarget(Target):
 
     name = "local"
     patience_s = 30.0
+    #: Seconds that a process may be stopped before its deployment counts as failed.
+    stopped_patience_s = 20.0
 
     def __init__(
         self, settings: Settings, *, grace_s: float | None = None, start_timeout_s: float | None = None
@@ -190,7 +192,7 @@ class LocalTarget(Target):
             return Status(state="absent", reason=f"there is no deployment {name}")
         if deployment.standby:
             return Status(state="absent", reason=f"{name} stands by and was not applied yet")
-        dead = self._dead(deployment)
+        dead = self._dead(deployment) or self._stopped(deployment)
         if dead is not None:
             return Status(state="failed", reason=dead.message, diagnosis=dead)
         ready = self._state.folder(name) / "ready"
@@ -229,6 +231,28 @@ class LocalTarget(Target):
                     return diagnosis
                 crash = crash or diagnosis
         return crash
+
+    def _stopped(self, deployment: Deployment) -> Diagnosis | None:
+        """The diagnosis of a component that was stopped for longer than its clients wait for it."""
+        for component in get_engine(deployment.spec.engine).components(deployment.spec):
+            process = self._state.component(deployment.spec.name, component.name)
+            note = process.folder / "stopped"
+            pids = process.stopped()
+            if not pids:
+                note.unlink(missing_ok=True)
+                continue
+            if not note.exists():
+                write_whole(note, str(time.time()))
+            seconds = time.time() - float(note.read_text())
+            if seconds >= self.stopped_patience_s:
+                return Diagnosis(
+                    kind="timed_out",
+                    component=component.name,
+                    message=f"it has been stopped (SIGSTOP) for {seconds:.0f} s and answers nothing",
+                    action=f"Continue it with `kill -CONT {' '.join(map(str, pids))}`, or find what stops processes",
+                    log_tail=process.tail(_LOG_TAIL),
+                )
+        return None
 
     def call(
         self,

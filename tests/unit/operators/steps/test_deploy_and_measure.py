@@ -21,11 +21,12 @@ from wideloop.manifests.errors import ClientFailed, DeploymentFailed, Refused, T
 from wideloop.manifests.workload import Workload
 from wideloop.operators.settings import settings
 from wideloop.operators.steps import benchmark, deployment, launch
+from wideloop.operators.steps.restart import restart_once
 from wideloop.operators.steps.run import artefacts, open_store
 from wideloop.operators.targets import open_target
 from wideloop.operators.targets.local.process import end_marked, marked
 
-from tests.unit.operators.steps.measured import CYCLE, PARAMS
+from tests.unit.operators.steps.measured import CYCLE, PARAMS, trial_run
 from tests.unit.operators.targets import fake_engine
 
 FILES = Path(__file__).parents[2] / "results" / "data"
@@ -243,3 +244,38 @@ def test_a_worker_whose_cache_cannot_hold_one_request_cannot_serve(model: Path) 
     assert found is not None and found.kind == "out_of_memory"
     assert found.deficit_gib is not None and found.deficit_gib > 0
     assert str(10**9 + TWO_LEVELS.osl) in found.message
+
+
+# ---- a second start
+
+
+def test_a_deployment_that_died_is_started_once_more_and_no_third_time(model: Path) -> None:
+    ready(model)
+    assert not restart_once("local", "one", CYCLE)
+    for started in (True, False):
+        kill("decode-0")
+        assert restart_once("local", "one", CYCLE) is started
+        if started:
+            until(lambda: open_target("local").status("one").state == "ready")
+
+
+def test_what_lies_in_the_configuration_or_belongs_to_another_run_is_not_started_again(model: Path) -> None:
+    fake_engine.model(model, decode_0="out-of-memory")
+    deployment.apply(fake_engine.spec("one", model), CYCLE.owner, Aiperf())
+    until(lambda: open_target("local").status("one").state == "failed")
+    assert not restart_once("local", "one", CYCLE)
+    deployment.delete("local", "one")
+    fake_engine.model(model)
+    ready(model)
+    kill("decode-0")
+    assert not restart_once("local", "one", trial_run("of another owner"))
+
+
+def test_a_deployment_that_answers_no_more_is_the_cause_of_its_clients_failure(model: Path) -> None:
+    ready(model)
+    client("exit 1")
+    with pytest.raises(ClientFailed):
+        measure()
+    fake_engine.model(model, frontend="refuse", decode_0="refuse", aggregated_0="refuse")
+    with pytest.raises(DeploymentFailed, match=r"timed_out.*answers no more.*503"):
+        measure(SUBJECT.model_copy(update={"run_id": "two"}))

@@ -9,7 +9,13 @@ import time
 from pathlib import Path
 
 name, port, model_dir = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
-does = json.loads((model_dir / "behaviour.json").read_text()).get(name, "answer")
+
+
+def behaviour() -> str:
+    return json.loads((model_dir / "behaviour.json").read_text()).get(name, "answer")
+
+
+does = behaviour()
 Path("environment.json").write_text(json.dumps(dict(os.environ)))
 
 
@@ -30,7 +36,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         answer = {"choices": [{"message": {"content": "yes"}}], "usage": {"completion_tokens": asked["max_tokens"]}}
         if does == "tokenless":
             answer["usage"]["completion_tokens"] = 0
-        self.send_response(503 if does == "refuse" else 200)
+        self.send_response(503 if behaviour() == "refuse" else 200)
         self.end_headers()
         self.wfile.write(json.dumps(answer).encode())
 

@@ -10,6 +10,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import psutil
 import pytest
 from wideloop.manifests.clients.aiperf import Aiperf
 from wideloop.manifests.errors import Refused, TargetBusy, TargetError
@@ -288,6 +289,26 @@ def test_a_death_after_readiness_is_seen(home: Settings, here: LocalTarget, tmp_
     assert settled(here, "one").state == "ready"
     os.kill(pids(home, "one")["decode-0"], signal.SIGKILL)
     until(lambda: here.status("one").state == "failed")
+
+
+def test_a_stopped_worker_is_told_as_such_once_it_was_so_for_long(
+    home: Settings, here: LocalTarget, tmp_path: Path
+) -> None:
+    here.apply(spec("one", model(tmp_path / "m")), OWNER)
+    assert settled(here, "one").state == "ready"
+    children = psutil.Process(pids(home, "one")["decode-0"]).children(recursive=True)
+    worker = children[-1].pid if children else pids(home, "one")["decode-0"]
+    os.kill(worker, signal.SIGSTOP)
+    try:
+        assert here.status("one").state == "ready"
+        here.stopped_patience_s = 0.2
+        until(lambda: here.status("one").state == "failed")
+        diagnosis = here.status("one").diagnosis
+        assert diagnosis is not None and (diagnosis.kind, diagnosis.component) == ("timed_out", "decode-0")
+        assert "SIGSTOP" in diagnosis.message and f"kill -CONT {worker}" in diagnosis.action
+    finally:
+        os.kill(worker, signal.SIGCONT)
+    until(lambda: here.status("one").state == "ready")
 
 
 def test_a_deployment_that_is_not_there_is_absent(here: LocalTarget) -> None:
