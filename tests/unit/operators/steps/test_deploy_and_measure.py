@@ -13,6 +13,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from wideloop.manifests.clients.aiperf import Aiperf
@@ -61,8 +62,8 @@ def until(condition: Callable[[], object], seconds: float = 20) -> None:
         time.sleep(0.05)
 
 
-def ready(model: Path) -> None:
-    deployment.apply(fake_engine.spec("one", model), CYCLE.owner, Aiperf())
+def ready(model: Path, **changes: Any) -> None:
+    deployment.apply(fake_engine.spec("one", model).changed(**changes), CYCLE.owner, Aiperf())
     until(lambda: deployment.outcome("local", "one"))
     # The fake frontend answers by itself; a real one only through its workers.
     for (url,) in open_target("local").endpoints("one").control.values():
@@ -165,7 +166,7 @@ def test_every_worker_is_flushed_before_the_client_starts_and_a_retry_disturbs_n
 
 
 def test_recording_starts_after_the_flush(model: Path) -> None:
-    ready(model)
+    ready(model, record_experts=100)
     benchmark.begin(SUBJECT.model_copy(update={"record": True}))
     assert posted("decode-0") == ["/flush_cache?timeout=60", "/start_expert_distribution_record"]
 
