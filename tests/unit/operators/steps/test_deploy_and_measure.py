@@ -166,7 +166,7 @@ def test_every_worker_is_flushed_before_the_client_starts_and_a_retry_disturbs_n
 
 
 def test_recording_starts_after_the_flush(model: Path) -> None:
-    ready(model, record_experts=100)
+    ready(model, record_experts="stat")
     benchmark.begin(SUBJECT.model_copy(update={"record": True}))
     assert posted("decode-0") == ["/flush_cache?timeout=60", "/start_expert_distribution_record"]
 
