@@ -1,4 +1,4 @@
-"""Bring one deployment up and keep it, or take one down."""
+"""Bring one deployment up and keep it: the form's, or exactly that of an earlier cycle's trial. Or take one down."""
 
 from datetime import timedelta
 
@@ -13,6 +13,8 @@ PARAMS = (
     | {
         "action": Param("up", type="string", enum=["up", "down"], title="Action", section="Deployment",
                         description="up: preflight, apply, wait for a real generation. down: delete."),
+        "from_cycle": params.option("from_cycle"),
+        "from_trial": params.option("from_trial"),
         "deployment": params.deployment("Which one to take down: its name, as up printed it."),
         "keep_hours": Param(1, type="number", exclusiveMinimum=0, title="Keep for (hours)", section="Deployment",
                             description="The janitor removes it afterwards, so that no GPU is forgotten."),

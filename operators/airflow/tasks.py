@@ -22,11 +22,13 @@ def check_and_open_cycle(**scope: bool) -> str:
     """Judge the request and open the cycle's page; returns the cycle's id."""
     from wideloop.manifests.errors import WideloopError
     from wideloop.operators.steps import plan as step
+    from wideloop.operators.steps.earlier import named_trial, plan_earlier
 
     context = get_current_context()
     run = run_of(context)
     try:
-        warnings = step.plan(params_of(context), run, **scope)
+        earlier = named_trial(params_of(context))
+        warnings = step.plan(params_of(context), run, **scope) if earlier is None else plan_earlier(earlier, run)
     except WideloopError as refused:
         raise fail_at_once(refused) from refused
     for warning in warnings:

@@ -15,13 +15,14 @@ from wideloop.operators.commands.demo.airflow_home import AirflowHome
 from wideloop.operators.commands.demo.run import Demo
 from wideloop.operators.commands.export import export
 from wideloop.operators.commands.placement import placement
+from wideloop.operators.commands.render import render
 from wideloop.operators.commands.terminal import exit_on_error
 from wideloop.operators.settings import settings
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
 
-for command in (rbac, preflight, export, cycle):
+for command in (rbac, preflight, render, export, cycle):
     app.command()(command)
 app.add_typer(placement, name="placement")
 

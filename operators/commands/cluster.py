@@ -26,7 +26,7 @@ def rbac(
 ) -> None:
     """Print the account and the least roles that a cluster target needs, for kubectl apply -f -."""
     with exit_on_error():
-        grants = _cluster_target(target_name).platform.grants
+        grants = cluster_target(target_name).platform.grants
     documents = access_documents.documents(namespace, settings().cluster.secrets, grants)
     typer.echo(yaml.safe_dump_all(documents, sort_keys=False), nl=False)
 
@@ -39,14 +39,14 @@ def preflight(
 ) -> None:
     """Look at the cluster for one deployment and print a table: check, finding, what to do. Makes nothing."""
     with exit_on_error():
-        cluster_target = _cluster_target(target_name)
+        chosen = cluster_target(target_name)
         params = {"target": target_name, "engine": engine, "model": model, "hardware": hardware}
         request = Request.from_params(params)
-        findings = cluster_target(settings()).preflight(request.spec("preflight"), request.generator)
+        findings = chosen(settings()).preflight(request.spec("preflight"), request.generator)
     raise typer.Exit(any(f.severity != "warning" for f in findings))
 
 
-def _cluster_target(name: str) -> type[KubernetesTarget]:
+def cluster_target(name: str) -> type[KubernetesTarget]:
     from wideloop.operators.targets.kubernetes.target import KubernetesTarget
 
     cluster_targets = [n for n in target_names() if issubclass(TARGETS.load(n), KubernetesTarget)]

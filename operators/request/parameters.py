@@ -257,6 +257,23 @@ RUN_OPTIONS = (
         example=1,
     ),
     Parameter(
+        "from_cycle",
+        "Configuration of cycle",
+        "Deploy exactly what this cycle recommends, or its trial below, with its expert placement. Model, hardware "
+        "and knobs of the form do not count then; the target must be the cycle's.",
+        _DEPLOYMENT,
+        Annotated[str, Field(min_length=1)] | None,
+        None,
+    ),
+    Parameter(
+        "from_trial",
+        "Trial of that cycle",
+        "Empty: what the cycle recommends.",
+        _DEPLOYMENT,
+        Annotated[int, Field(ge=0)] | None,
+        None,
+    ),
+    Parameter(
         "cycle_id",
         "Cycle",
         "Results and study belong to this cycle. Empty: a study of its own.",

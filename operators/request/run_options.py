@@ -16,6 +16,8 @@ class RunOptions(Frozen):
     action: Literal["up", "down"]
     deployment: str | None
     keep_hours: float | None
+    from_cycle: str | None
+    from_trial: int | None
     cycle_id: str | None
     image: str | None
     model_path: str | None

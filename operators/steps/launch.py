@@ -10,6 +10,7 @@ from wideloop.operators.request import Request
 from wideloop.operators.steps import prepare
 from wideloop.operators.steps.benchmark import Subject
 from wideloop.operators.steps.deployment import apply
+from wideloop.operators.steps.earlier import request_of, spec_of_run
 from wideloop.operators.steps.experts import placed_spec
 from wideloop.operators.steps.run import Run, begin_stage, stage
 from wideloop.operators.steps.trial import AskedTrial, spec_for
@@ -40,9 +41,9 @@ def launch(
     if params.get("deployment"):
         begin_stage(run, kind)
         return str(params["deployment"])
-    request = Request.from_params(params)
+    request = request_of(params)
     name = run.deployment(kind)
-    spec = request.spec(name, image, model_path)
+    spec = spec_of_run(params, name, image, model_path)
     if compared:
         spec = request.comparable(spec)
     if placed:

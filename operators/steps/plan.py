@@ -21,7 +21,7 @@ from wideloop.results.workload_findings import workload_findings
 from wideloop.tuning.space import decoder, space_findings
 from wideloop.tuning.study import TuningStudy
 
-__all__ = ["check", "goes_on_with", "gpus", "open_study", "plan"]
+__all__ = ["check", "goes_on_with", "gpus", "open_cycle", "open_study", "plan", "warnings_left"]
 
 #: Fields of a request in which a run may differ from the cycle that it continues.
 _MAY_DIFFER = ("trials", "min_repeats", "repeats", "accept")
@@ -59,9 +59,22 @@ def plan(
         findings += _placement_source_findings(request, request.comparable(spec))
     refuse(f.changed(severity="error") for f in findings if scope.must_run and f.severity != "warning")
     refuse(findings)
+    open_cycle(request, spec, findings, run, sweeps=scope.sweeps)
+    return warnings_left(request, findings)
+
+
+def open_cycle(
+    request: Request, spec: DeploymentSpec, findings: list[Finding], run: Run, *, sweeps: bool = False
+) -> None:
+    """Record the run's cycle as running, with its warnings; ``sweeps`` also opens its study.
+
+    Raises:
+        Refused: the run continues a cycle whose request differs.
+        StoreUnavailable: a database or the artefact store cannot be used.
+    """
     with open_store() as store:
         earlier = goes_on_with(request, run, store)
-        if scope.sweeps:
+        if sweeps:
             open_study(request, run)
         _keep_request(request, run)
         warnings = _warnings(findings, request.accept, earlier)
@@ -70,6 +83,10 @@ def plan(
         else:
             resumed = {"state": "running", "planned_trials": request.trials, "ended_at": None, "warnings": warnings}
             store.put(Cycle(**{**dict(earlier), **resumed}))
+
+
+def warnings_left(request: Request, findings: list[Finding]) -> list[str]:
+    """The warnings that the request does not accept, and accepted names that no warning has."""
     return [*(str(f) for f in findings if f.name not in request.accept), *_accepted_in_vain(request, findings)]
 
 

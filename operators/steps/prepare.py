@@ -8,7 +8,8 @@ from typing import Any
 
 from wideloop.manifests.engines import get_engine
 from wideloop.manifests.errors import refuse
-from wideloop.operators.request import Request, RunOptions
+from wideloop.operators.request import RunOptions
+from wideloop.operators.steps.earlier import request_of
 from wideloop.operators.steps.run import Run, open_store, stage
 from wideloop.operators.targets import open_target
 from wideloop.operators.targets.base import ImageBuild
@@ -17,7 +18,7 @@ from wideloop.results.records import Asset
 
 def ensure_image(params: Mapping[str, Any], run: Run) -> str:
     """Build or find the images of engine and load generator on the target; returns the digest of the engine's."""
-    request = Request.from_params(params)
+    request = request_of(params)
     with stage(run, "image"):
         engine, build = get_engine(request.engine), ImageBuild(**RunOptions.from_params(params).build_fields)
         image = open_target(request.target).prepare_image(engine, request.generator, run.owner, build)
@@ -32,7 +33,7 @@ def ensure_image(params: Mapping[str, Any], run: Run) -> str:
 
 def ensure_weights(params: Mapping[str, Any], run: Run) -> str:
     """Make, download or find the model's files on the target; returns their path there."""
-    request = Request.from_params(params)
+    request = request_of(params)
     with stage(run, "weights"):
         weights = open_target(request.target).prepare_weights(get_engine(request.engine), request.model, run.owner)
         key = f"{request.target}/{request.model}"

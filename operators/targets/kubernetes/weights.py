@@ -69,6 +69,15 @@ def _ensure_claims(api: Api, options: ClusterOptions, needed: int, say: Callable
             refuse(judge_claim(field, claim, needed_bytes))
 
 
+def model_folder(options: ClusterOptions, engine: Engine, model: str) -> str:
+    """Where pods find the files of ``model``, once they were prepared.
+
+    Raises:
+        Refused: the model cannot be prepared for pods.
+    """
+    return _documents(options, engine, model)[0]
+
+
 def _documents(options: ClusterOptions, engine: Engine, model: str) -> tuple[str, list[Json]]:
     if model.startswith("/"):
         raise Refused([_not_a_name(model)])
