@@ -19,6 +19,8 @@ SIGMA = 0.8
 DOMAIN = "mixed"
 #: Correlation of the logarithms between two domains of traffic, as the skewed routers were built.
 DOMAIN_CORRELATION = 0.3
+#: Share of all tokens that choose the hottest expert, at most.
+_MOST = 0.9
 Floats = npt.NDArray[np.floating[Any]]
 
 
@@ -32,8 +34,22 @@ def popularity(model: ModelSpec, domain: str = DOMAIN, sigma: float = SIGMA) -> 
     own = _rng(f"{model.name}/{domain}").normal(size=shape)
     mixed = np.sqrt(DOMAIN_CORRELATION) * common + np.sqrt(1 - DOMAIN_CORRELATION) * own
     weights = np.exp(sigma * mixed)
-    result: Floats = weights / weights.sum(axis=1, keepdims=True)
-    return result
+    return _capped(weights / weights.sum(axis=1, keepdims=True), _MOST / model.top_k)
+
+
+def _capped(share: Floats, most: float) -> Floats:
+    """``share`` without any above ``most``; what that cuts off goes to the others in proportion.
+
+    A token chooses an expert once at most, so that none has more than one of its top-k choices.
+    """
+    for _ in range(share.shape[1]):
+        over = share >= most
+        if not (share > most * (1 + 1e-9)).any():
+            break
+        rest = np.where(over, 0.0, share)
+        left = 1 - most * over.sum(axis=1, keepdims=True)
+        share = np.where(over, most, rest * left / np.maximum(rest.sum(axis=1, keepdims=True), 1e-300))
+    return share
 
 
 def step_variation(sequences: Floats | float, sigma: float = SIGMA) -> Floats:

@@ -50,7 +50,8 @@ def make(
     Raises:
         Refused: a file is no recording, of another model than the first, or too short; or numbers do not divide.
     """
-    steps = sum_of_roles(_recorded(recording))
+    recorded = _recorded(recording)
+    steps = sum_of_roles(recorded)
     if len(steps) < windows:
         rule = f"the recording has {len(steps)} windows of time"
         raise _refused("windows", windows, rule, f"Use {len(steps)} at most, or record in mode per_pass or for longer")
@@ -70,7 +71,7 @@ def make(
             "ep, redundant, nodes, groups", (ep, redundant, nodes, groups), rule, _would_do(experts, ep)
         ) from None
     placement = plan.placement
-    lines = [_compared("recorded traffic", total, placement, redundant)]
+    lines = [*_doubts(recorded, ep), _compared("recorded traffic", total, placement, redundant)]
     if windows > 1:
         by_window = [balance.balance(window, placement) for window in parts]
         lines.append(f"its {windows} windows: balancedness {min(by_window):.3f} to {max(by_window):.3f}")
@@ -86,6 +87,15 @@ def make(
 def _recorded(paths: Sequence[Path]) -> ExpertRecording:
     files = list(paths)
     return load(files[0]) if len(files) == 1 and files[0].suffix == ".npz" else read_dumps(files)
+
+
+def _doubts(recording: ExpertRecording, ep: int) -> list[str]:
+    """What about the recording should be looked at before its placement is used."""
+    about = recording.provenance
+    doubts = [f"doubtful: the recording {about['doubt']}"] if "doubt" in about else []
+    if about.get("recorder") in ("per_pass", "per_token") and about["files"] != ep:
+        doubts.append(f"{about['files']} ranks' files were read: right if they were recorded with EP {about['files']}")
+    return doubts
 
 
 def _compared(name: str, traffic: Floats, placement: Placement, redundant: int) -> str:

@@ -14,11 +14,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from wideloop.results.recordings.archive import Archive, Array
-from wideloop.results.recordings.errors import Unreadable, refused
-from wideloop.results.recordings.pickled import Tensor, read_pickle
+from wideloop.results.recordings.errors import refused
+from wideloop.tuning.torch_files import Archive, Array, Tensor, Unreadable, read_pickle
 
 Kind = Literal["stat", "per_pass", "per_token"]
+
+#: More choices of one expert in one pass than any engine makes: the count overflowed.
+_MOST = 2**40
+#: Types that counts are dumped in; statistics that somebody averaged are floats.
+_COUNTS = ("<i2", "<i4", "<i8", "<f4", "<f8")
 
 #: ``ForwardMode`` of a pass that only decodes (``model_executor/forward_batch_info.py``).
 DECODE = 2
@@ -52,14 +56,14 @@ class Dump:
         """Counts a few passes at a time, [some passes, layers, width], in the file's order.
 
         Raises:
-            Unreadable: a count is negative, or, with ``check``, a checksum does not match.
+            Unreadable: a count cannot be, or, with ``check``, a checksum does not match.
         """
         for tensor in self._counts:
+            if len(tensor.shape) < 3:
+                yield _whole_counts(self._archive.whole(tensor))[None]
+                continue
             for block in self._archive.rows(tensor, check=check):
-                passes = block[None] if self.kind != "stat" else block
-                if passes.size and passes.min() < 0:
-                    raise Unreadable("has negative counts: the recorder overflowed")
-                yield passes
+                yield _whole_counts(block)
 
 
 @contextmanager
@@ -88,8 +92,8 @@ def _dump(archive: Archive, content: Any) -> Dump:
 
 def _stat(archive: Archive, content: dict[Any, Any]) -> Dump:
     counts = content["logical_count"]
-    _check(counts, 3)
-    passes, layers, width = counts.shape
+    _check(counts, len(counts.shape) if len(counts.shape) in (2, 3) else 3)
+    passes, layers, width = counts.shape if len(counts.shape) == 3 else (1, *counts.shape)
     return Dump("stat", _whole(content.get("rank", 0)), passes, layers, width, None, None, None, archive, (counts,))
 
 
@@ -126,8 +130,26 @@ def _detailed(archive: Archive, records: list[Any], table: Tensor) -> Dump:
 
 
 def _check(counts: Tensor, axes: int) -> None:
-    if len(counts.shape) != axes or counts.dtype not in ("<i4", "<i8") or 0 in counts.shape or counts.shape[-1] < 2:
-        raise Unreadable(f"has counts of shape {counts.shape}, not whole numbers by layer and expert")
+    if len(counts.shape) != axes or counts.dtype not in _COUNTS or 0 in counts.shape or counts.shape[-1] < 2:
+        raise Unreadable(f"has counts of shape {counts.shape}, not numbers by layer and expert")
+
+
+def _whole_counts(counts: Array) -> Array:
+    """``counts`` as whole numbers, checked.
+
+    Raises:
+        Unreadable: one is negative, larger than a pass can be, or no number.
+    """
+    if counts.dtype.kind == "f":
+        if not np.isfinite(counts).all():
+            raise Unreadable("has counts that are no numbers")
+        if (counts != np.rint(counts)).any():
+            raise Unreadable('has averages instead of counts, which are read as JSON: {"logical_count": [...]}')
+    if counts.size and counts.min() < 0:
+        raise Unreadable("has negative counts: the recorder overflowed")
+    if counts.size and counts.max() > _MOST:
+        raise Unreadable(f"counts {counts.max():.3g} choices of one expert in one pass: the recorder overflowed")
+    return counts.astype(np.int64, copy=False)
 
 
 def _whole(value: Any) -> int:

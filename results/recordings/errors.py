@@ -10,10 +10,6 @@ from wideloop.manifests.findings import Finding
 _SUGGESTION = "Record again, and collect the files of every rank after the dump has returned"
 
 
-class Unreadable(Exception):
-    """What is wrong with a file; the text follows the file's name."""
-
-
 def refused(path: Path, rule: str, suggestion: str = _SUGGESTION) -> Refused:
     """The error for ``path``."""
     return Refused([Finding(field="recording", value=str(path), rule=rule, suggestion=suggestion)])

@@ -13,10 +13,12 @@ from typing import Any
 
 import numpy as np
 from wideloop.manifests.hardware import Role
-from wideloop.results.recordings.archive import Array
 from wideloop.results.recordings.dump import Dump, opened
-from wideloop.results.recordings.errors import Unreadable, refused
+from wideloop.results.recordings.errors import refused
+from wideloop.results.recordings.plausible import check_choices, check_ranks, uneven_passes
 from wideloop.results.recordings.recording import Counts, ExpertRecording
+from wideloop.results.recordings.statistics_json import read_statistics
+from wideloop.tuning.torch_files import Array, Unreadable
 
 #: Windows of time that a recording is divided into, at most.
 WINDOWS = 32
@@ -29,19 +31,21 @@ def read_dumps(
     layers: int | None = None,
     experts: int | None = None,
     ranks: int | None = None,
+    top_k: int | None = None,
     copies: int = 1,
     decode_at_most: int | None = None,
     windows: int = WINDOWS,
     provenance: Mapping[str, Any] | None = None,
 ) -> ExpertRecording:
-    """Read the files that a worker's recorder dumped, in whichever mode it was.
+    """Read the files that a worker's recorder dumped, in whichever mode it was, or SGLang's statistics as JSON.
 
     Args:
-        paths: the file of ``stat`` or ``stat_approx``, or those of all ranks in the other modes.
+        paths: the file of ``stat`` or ``stat_approx``, those of all ranks in the other modes, or one JSON file.
         role: of the worker. An aggregated one prefills and decodes; its passes are separated where the file marks those
             that only decoded (``per_token``) or by ``decode_at_most``, and are kept as ``aggregated`` otherwise.
         layers, experts: of the model, to be sure that it is that model's recording.
         ranks: expert-parallel ranks, each of which has written a file in the modes of several files.
+        top_k: experts that a token chooses in a layer; None: at least two.
         copies: how often a choice is counted over all ranks: ``ExpertRecorder.copies``.
         decode_at_most: counts of the busiest layer up to which a pass is taken to have decoded only: captured batch
             times ranks times top-k times ``copies``.
@@ -49,12 +53,14 @@ def read_dumps(
         provenance: kept with the recording.
 
     Raises:
-        Refused: a file is missing, damaged, not a dump, of another model, or of another run than the rest; no code in
-            it was executed.
+        Refused: a file is missing, damaged, not a dump, of another model, or of another run than the rest; or counts
+            cannot be those of a router. No code in a file was executed.
     """
     files = [paths] if isinstance(paths, Path) else list(paths)
     if not files:
         raise refused(Path(), "is missing: no file was collected")
+    if len(files) == 1 and files[0].suffix == ".json":
+        return _read_json(files[0], role, layers, experts, provenance or {})
     with ExitStack() as stack:
         dumps = [stack.enter_context(opened(path)) for path in files]
         for path, dump in zip(files, dumps, strict=True):
@@ -62,7 +68,10 @@ def read_dumps(
         if dumps[0].kind != "stat" and ranks is not None and len(dumps) != ranks:
             raise refused(files[0], f"is one of {len(dumps)} files, and {ranks} ranks have each written one")
         try:
-            return _read(dumps, role, copies, decode_at_most, windows, experts, provenance or {})
+            check_ranks(dumps)
+            recording = _read(dumps, role, copies, decode_at_most, windows, experts, provenance or {})
+            check_choices(recording.total, top_k, copies)
+            return recording
         except Unreadable as problem:
             raise refused(files[0], str(problem)) from problem
 
@@ -85,6 +94,7 @@ def _read(
     busy = per_layer.max(axis=1)
     if not busy.any():
         raise Unreadable("recorded no token at all")
+    uneven = uneven_passes(per_layer)
     order, ordered = _in_time(busy) if dumps[0].ids is None else (np.flatnonzero(busy), True)
     counts: dict[Role, Counts] = {}
     passes: dict[Role, int] = {}
@@ -98,8 +108,29 @@ def _read(
             for at, block in _blocks(dump):
                 _add(total, block, window[place[at : at + len(block)]])
         counts[name], passes[name] = _logical(total, dumps[0].experts_of_slots, experts), len(numbers)
-    ranks = {"files": len(dumps), "recorder": dumps[0].kind, "passes_in_buffer": dumps[0].passes}
-    return ExpertRecording(counts, passes, copies, ordered, {**ranks, **provenance})
+    origin = {"files": len(dumps), "recorder": dumps[0].kind, "passes_in_buffer": dumps[0].passes}
+    notes = {"uneven_passes": uneven} if uneven else {}
+    return ExpertRecording(counts, passes, copies, ordered, {**origin, **notes, **provenance})
+
+
+def _read_json(
+    path: Path, role: Role, layers: int | None, experts: int | None, provenance: Mapping[str, Any]
+) -> ExpertRecording:
+    """Statistics that somebody may have averaged: layers of unequal totals are marked, not refused."""
+    try:
+        counts = read_statistics(path)
+    except Unreadable as problem:
+        raise refused(path, str(problem), "Use the files of a dump (.pt), or JSON with logical_count") from problem
+    for name, size, expected in (("layers", counts.shape[1], layers), ("experts", counts.shape[2], experts)):
+        if expected is not None and size != expected:
+            raise refused(path, f"is of another model: it has {size} {name}, the model {expected}")
+    notes: dict[str, Any] = {"files": 1, "recorder": "statistics"}
+    try:
+        uneven_passes(counts.sum(axis=2))
+        check_choices(counts.sum(axis=0), None)
+    except Unreadable as problem:
+        notes["doubt"] = str(problem)
+    return ExpertRecording({role: counts}, {role: len(counts)}, 1, False, {**notes, **provenance})
 
 
 def _check(path: Path, dump: Dump, dumps: list[Dump], layers: int | None, experts: int | None) -> None:

@@ -114,8 +114,7 @@ def _analysis(folder: Path) -> dict[str, float]:
     from wideloop.tuning.placement import trivial
     from wideloop.tuning.simulator import torch_file
 
-    counts = np.random.default_rng(0).poisson(8, (STEPS, LAYERS, EXPERTS)).astype(np.int32)
-    counts[:, :DENSE] = 0
+    counts = _even(np.random.default_rng(0), (STEPS, LAYERS), EXPERTS, 8)
     file = folder / "expert_distribution_recorder_1.pt"
     torch_file.save(file, {"rank": 0, "logical_count": counts, "average_utilization_rate_over_window": None})
     placement = trivial(LAYERS, EXPERTS, 0, 32)
@@ -153,9 +152,7 @@ def _write(file: Path) -> dict[str, float]:
 
     random = np.random.default_rng(0)
     # A few passes over and over: what they hold makes no difference to the reader.
-    passes = [random.poisson(4, (LAYERS, SLOTS)).astype(np.int32) for _ in range(16)]
-    for one in passes:
-        one[:DENSE] = 0
+    passes = list(_even(random, (16, LAYERS), SLOTS, 4))
     records = [
         {"forward_pass_id": i, "rank": 0, "gatherer_key": "primary", "global_physical_count": passes[i % len(passes)]}
         for i in range(PASSES)
@@ -163,6 +160,13 @@ def _write(file: Path) -> dict[str, float]:
     table = np.tile(np.arange(SLOTS, dtype=np.int64) % EXPERTS, (LAYERS, 1))
     torch_file.save(file, {"records": records, "last_physical_to_logical_map": table})
     return {"gb": file.stat().st_size / 1e9}
+
+
+def _even(random: np.random.Generator, shape: tuple[int, int], width: int, mean: int) -> Any:
+    """Counts [*shape, width] with the same total in each layer with experts, as a router makes them."""
+    counts = random.multinomial(mean * width, np.full(width, 1 / width), size=shape).astype(np.int32)
+    counts[:, :DENSE] = 0
+    return counts
 
 
 def _quickest(work: Callable[[], object]) -> dict[str, float]:

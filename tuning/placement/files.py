@@ -1,8 +1,8 @@
 """Placements in the forms that engines load, and back.
 
-* ``sglang``: JSON for ``--init-expert-location``, ``{"physical_to_logical_map": [[expert of each slot] per layer]}``,
-  a row for every layer, dense ones too; any further key is a TypeError there. Loaded by SGLang 0.5.17 and read in
-  0.5.23's source.
+* ``sglang``: for ``--init-expert-location``, ``{"physical_to_logical_map": [[expert of each slot] per layer]}``, a row
+  for every layer, dense ones too; any further key is a TypeError there. JSON, or a ``.pt`` of ``torch.save``, which is
+  read here and not written. Loaded by SGLang 0.5.17 and read in 0.5.23's source.
 * ``tensorrt_llm``: YAML for ``moe_config.load_balancer`` with ``num_slots``, ``initial_global_assignments`` (the
   row of each MoE layer by the layer's number in the model) and ``layer_updates_per_iter`` 0, which makes it
   static. From TensorRT-LLM's documentation and ``MoeLoadBalancerConfig``; not tried with the engine.
@@ -22,6 +22,7 @@ import yaml
 from wideloop.manifests.errors import Refused
 from wideloop.manifests.findings import Finding
 from wideloop.tuning.placement.placement import Ints, Placement, trivial
+from wideloop.tuning.torch_files import Archive, Tensor, Unreadable, read_pickle
 
 Form = Literal["sglang", "vllm", "tensorrt_llm"]
 #: A 61-layer map of 512 slots is 150 kB.
@@ -76,7 +77,7 @@ def read(
             layer, expert = np.argwhere(placement.replicas(experts) == 0)[0]
             raise _Unusable(f"leaves expert {expert} of layer {layer} without any slot")
     except _Unusable as problem:
-        rule, suggestion = str(problem), "Make one from a recording with wideloop.tuning.placement.place"
+        rule, suggestion = str(problem), "Make one from a recording with `wideloop placement make FILES --ep RANKS`"
         raise Refused([Finding(field="expert_placement", value=str(path), rule=rule, suggestion=suggestion)]) from None
     return placement
 
@@ -85,6 +86,8 @@ def _content(path: Path, form: Form) -> Any:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise _Unusable(f"has {path.stat().st_size} bytes and is no placement file")
+        if form == "sglang" and path.suffix == ".pt":
+            return _torch_content(path)
         text = path.read_text(encoding="utf-8")
         return yaml.safe_load(text) if form == "tensorrt_llm" else json.loads(text)
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
@@ -93,9 +96,23 @@ def _content(path: Path, form: Form) -> Any:
         raise _Unusable(f"is no placement file ({type(error).__name__})") from error
 
 
+def _torch_content(path: Path) -> Any:
+    """What a file of ``torch.save`` holds, its tensors as arrays."""
+    try:
+        with Archive(path) as archive:
+            content = read_pickle(archive.pickle())
+            if not isinstance(content, dict):
+                return content
+            return {k: archive.whole(v).tolist() if isinstance(v, Tensor) else v for k, v in content.items()}
+    except Unreadable as problem:
+        raise _Unusable(str(problem)) from problem
+
+
 def _table(content: Any, form: Form, layers: int | None, dense: Sequence[int], experts: int) -> Ints:
     """[layers, slots]."""
     if form == "sglang":
+        if isinstance(content, Mapping) and ("logical_count" in content or "records" in content):
+            raise _Unusable("is a recording of which experts were chosen, not a placement")
         if not isinstance(content, Mapping) or set(content) != {"physical_to_logical_map"}:
             raise _Unusable("is no placement file (it must hold physical_to_logical_map and nothing else)")
         return _rows(content["physical_to_logical_map"])

@@ -71,6 +71,7 @@ def _keep(target: Target, spec: DeploymentSpec, component: str, recorder: Expert
         layers=spec.model.num_layers,
         experts=spec.model.num_experts,
         ranks=expected if expected > 1 else None,
+        top_k=spec.model.top_k,
         copies=recorder.copies(worker),
         decode_at_most=_decode_at_most(spec, worker, recorder),
         provenance={

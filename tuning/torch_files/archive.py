@@ -17,8 +17,8 @@ from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
-from wideloop.results.recordings.errors import Unreadable
-from wideloop.results.recordings.pickled import Tensor
+from wideloop.tuning.torch_files.errors import Unreadable
+from wideloop.tuning.torch_files.pickled import Tensor
 
 Array = npt.NDArray[Any]
 

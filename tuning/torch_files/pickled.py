@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from wideloop.results.recordings.errors import Unreadable
+from wideloop.tuning.torch_files.errors import Unreadable
 
 #: Storage types that a recorder writes, as numpy's little-endian types.
 _DTYPES = {
