@@ -36,13 +36,19 @@ def preflight(
     model: Annotated[str, typer.Option(help="Profile or hub id.")] = str(DEFAULTS["model"]),
     hardware: Annotated[str, typer.Option(help="Hardware profile.")] = "h200-16",
     target_name: _TargetName = "dynamo",
+    network: Annotated[
+        bool, typer.Option(help="Also send between all RDMA devices of its nodes: takes its GPUs for minutes.")
+    ] = False,
 ) -> None:
     """Look at the cluster for one deployment and print a table: check, finding, what to do. Makes nothing."""
     with exit_on_error():
         chosen = cluster_target(target_name)
         params = {"target": target_name, "engine": engine, "model": model, "hardware": hardware}
         request = Request.from_params(params)
-        findings = chosen(settings()).preflight(request.spec("preflight"), request.generator)
+        target = chosen(settings())
+        findings = target.preflight(request.spec("preflight"), request.generator)
+        if network:
+            findings += target.try_network(request.spec("preflight"))
     raise typer.Exit(any(f.severity != "warning" for f in findings))
 
 
