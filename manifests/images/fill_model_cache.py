@@ -28,8 +28,6 @@ _REVISION = ".wideloop-revision"
 _REPORT_S = 10.0
 #: Seconds after which a download that adds no byte has stalled; checking a shard on disk takes less.
 _STALL_S = 900.0
-#: Files of a repository that serving does not need. Other formats of the same weights would double the download.
-_IGNORED = ["original/*", "consolidated*", "*.pth", "*.bin", "*.gguf", "*.onnx", "figures/*", "*.h5", "*.msgpack"]
 
 
 def main() -> None:
@@ -88,22 +86,13 @@ def _make(command: list[str], partial: Path) -> None:
 
 
 def _download(repository: str, revision: str | None, partial: Path, stall_s: float) -> None:
-    from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
-    from huggingface_hub.utils import filter_repo_objects  # type: ignore[attr-defined]
+    from huggingface_hub import snapshot_download
 
     try:
-        info = HfApi().model_info(repository, revision=revision, files_metadata=True)
-    except GatedRepoError:
-        sys.exit(f"{repository} is gated: accept its licence on the hub with the account of the token in HF_TOKEN")
-    except RepositoryNotFoundError:
-        token = "the token in HF_TOKEN may not see it" if os.environ.get("HF_TOKEN") else "there is no HF_TOKEN"
-        sys.exit(f"the hub has no {repository}, or {token}")
-    except Exception as error:  # The exception class of its HTTP client differs between versions.
-        _end_for_retry(f"the hub does not answer for {repository}: {type(error).__name__}: {error}")
-    commit = info.sha or revision or ""
-    sizes = {f.rfilename: f.size or 0 for f in info.siblings or ()}
-    wanted = list(filter_repo_objects(sizes, ignore_patterns=_IGNORED))
+        commit, sizes = model_files.list_repository(repository, revision)
+    except model_files.HubAnswer as answer:
+        _end(answer)
+    wanted = list(sizes)
     total = sum(sizes[name] for name in wanted)
     there = _on_disk(partial)
     free = shutil.disk_usage(partial).free
@@ -115,8 +104,10 @@ def _download(repository: str, revision: str | None, partial: Path, stall_s: flo
     reporter = threading.Thread(target=_report, args=(partial, total, stall_s, over), daemon=True)
     reporter.start()
     try:
-        snapshot_download(repository, revision=commit, local_dir=partial, ignore_patterns=_IGNORED)
+        snapshot_download(repository, revision=commit, local_dir=partial, ignore_patterns=model_files.IGNORED)
     except Exception as error:
+        if not model_files.hub_answer(repository, error).passing:
+            _end(model_files.hub_answer(repository, error))
         _end_for_retry(f"the download broke off: {type(error).__name__}: {error}. Complete files are kept")
     finally:
         over.set()
@@ -126,6 +117,13 @@ def _download(repository: str, revision: str | None, partial: Path, stall_s: flo
         if size != sizes[name]:
             (partial / name).unlink()
             _end_for_retry(f"{name} has {size} bytes where the hub has {sizes[name]}")
+
+
+def _end(answer: model_files.HubAnswer) -> NoReturn:
+    """End for another try where that may help, for good where it cannot."""
+    if answer.passing:
+        _end_for_retry(str(answer))
+    sys.exit(str(answer))
 
 
 def _end_for_retry(reason: str) -> NoReturn:
