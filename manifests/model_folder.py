@@ -17,6 +17,8 @@ CONFIG = "config.json"
 QUANTISATION = "hf_quant_config.json"
 #: The largest config so far, with a line per quantised matrix, has 2 MB; an index of shards up to 15 MB.
 _MOST_BYTES = 64 * 2**20
+#: An index that states more is wrong: the largest checkpoint so far has 3 TB.
+_MOST_STORED = 10**15
 _LONGEST_NAME = 200
 
 
@@ -26,15 +28,15 @@ def read_folder(path: Path, name: str | None = None) -> ModelSpec:
     Raises:
         Refused: it cannot be read, or is no mixture of experts that is understood.
     """
-    folder = path if _is(path, stat.S_ISDIR) else None
-    file = path / CONFIG if folder else path
+    is_folder = _is(path, stat.S_ISDIR)
+    file = path / CONFIG if is_folder else path
+    folder = path if is_folder else path.parent if path.name == CONFIG else None
     config = _object(file)
     if config is None:
         raise Refused(
             [_unreadable(path, "has no readable config.json: it is no JSON object, or no file that can be read")]
         )
-    beside = _object(folder / QUANTISATION) if folder else None
-    size = stored_bytes(folder) if folder else None
+    beside, size = (_object(folder / QUANTISATION), stored_bytes(folder)) if folder else (None, None)
     return read_config(config, _name(config, name or "", file), quantisation=beside, checkpoint_bytes=size)
 
 
@@ -44,7 +46,9 @@ def stored_bytes(folder: Path) -> int | None:
     if index is not None:
         metadata = index.get("metadata")
         total = metadata.get("total_size") if isinstance(metadata, dict) else None
-        return int(total) if isinstance(total, int | float) and not isinstance(total, bool) and total > 0 else None
+        if isinstance(total, bool) or not isinstance(total, int | float) or not 0 < total < _MOST_STORED:
+            return None
+        return int(total)
     try:
         file = (folder / WEIGHTS).stat()
     except (OSError, ValueError):

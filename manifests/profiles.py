@@ -15,6 +15,8 @@ import yaml
 from wideloop.manifests.errors import Refused
 from wideloop.manifests.findings import unknown
 from wideloop.manifests.hardware import GpuSpec, HardwareProfile
+from wideloop.manifests.hub import hub_model, profile_of
+from wideloop.manifests.hub_config import CONFIGS, hub_folder, is_hub_id
 from wideloop.manifests.model import ModelSpec
 from wideloop.manifests.own_profiles import read_profile
 
@@ -53,10 +55,12 @@ def _title(file: Path) -> str:
 
 
 def model_config_path(name_or_path: str) -> Path:
-    """The config.json of a shipped profile, or of a model directory or file given by path.
+    """The config.json of a shipped profile, of a model directory or file given by path, or of a hub id.
+
+    A hub id of a shipped profile is that profile; the config of another is fetched from the hub, once.
 
     Raises:
-        Refused: ``name_or_path`` is neither a profile's name nor such a path.
+        Refused: ``name_or_path`` is none of these, or the hub does not give it.
     """
     if name_or_path in model_names():
         return _MODELS / name_or_path / "config.json"
@@ -65,10 +69,10 @@ def model_config_path(name_or_path: str) -> Path:
         exists, is_folder = path.exists(), path.is_dir()
     except (OSError, ValueError):  # A name that no file can have: too long, or with a null character.
         exists = is_folder = False
+    if not exists and is_hub_id(name_or_path):
+        shipped = profile_of(name_or_path)
+        return _MODELS / shipped / "config.json" if shipped else hub_folder(hub_model(name_or_path)) / "config.json"
     if "/" in name_or_path or exists:
-        # A hub id also has a slash: "deepseek-ai/DeepSeek-R1" is understood as the profile it ends with.
-        if not exists and path.name in model_names():
-            return _MODELS / path.name / "config.json"
         return path / "config.json" if is_folder else path
     raise Refused([unknown("model", name_or_path[:_LONGEST], model_names())])
 
@@ -79,7 +83,10 @@ def model(name_or_path: str) -> ModelSpec:
     Raises:
         Refused: unknown name, unreadable file, or not a mixture of experts.
     """
-    return ModelSpec.from_path(model_config_path(name_or_path))
+    path = model_config_path(name_or_path)
+    # A config on the hub does not say its own name, by which its weights are found.
+    is_fetched = path.parent.parent.name == CONFIGS
+    return ModelSpec.from_path(path, name_or_path if is_fetched else None)
 
 
 def hardware(name_or_path: str) -> HardwareProfile:

@@ -36,8 +36,14 @@ def main() -> None:
     parser.add_argument("--repository", help="of the Hugging Face hub")
     parser.add_argument("--revision", help="commit to download; the newest when there is none")
     parser.add_argument("--stall-s", type=float, default=_STALL_S, help="seconds without a byte that end a download")
+    parser.add_argument("--verify", action="store_true", help="only verify <folder>, and change nothing")
+    parser.add_argument("--without-weights", action="store_true", help="with --verify: of an engine that loads none")
     parser.add_argument("--make", nargs=argparse.REMAINDER, help="command that makes the files in <folder>.partial")
     args = parser.parse_args()
+    if args.verify:
+        _verify(args.folder, needs_weights=not args.without_weights)
+        _write_result(args.folder, reused=True)
+        return
     needs_weights = not args.make
     partial = args.folder.with_name(args.folder.name + ".partial")
     reused = _is_complete(args.folder, partial, needs_weights)
@@ -55,12 +61,26 @@ def main() -> None:
                 incomplete.path.unlink()
             sys.exit(f"after the download {incomplete}. Start the task again: complete files are kept")
         partial.rename(args.folder)
-    note = args.folder / _REVISION
+    _write_result(args.folder, reused=reused)
+
+
+def _write_result(folder: Path, *, reused: bool) -> None:
+    note = folder / _REVISION
     revision = note.read_text() if note.is_file() else ""
-    measured = model_files.measure(args.folder)
+    measured = model_files.measure(folder)
     result = {"reused": reused, "revision": revision, **measured}
-    print(f"{args.folder} is complete: {measured['files']} files, {measured['bytes'] / 1e9:.1f} GB", flush=True)
+    print(f"{folder} is complete: {measured['files']} files, {measured['bytes'] / 1e9:.1f} GB", flush=True)
     Path(os.environ["WIDELOOP_RESULT"]).write_text(json.dumps(result))
+
+
+def _verify(folder: Path, *, needs_weights: bool) -> None:
+    """End with what is wrong with a folder that is not this project's to mend."""
+    try:
+        if not folder.is_dir():
+            sys.exit(f"{folder} is no directory in pods: check the path, and that the claim or every node has it")
+        model_files.check(folder, needs_weights=needs_weights)
+    except (model_files.Incomplete, OSError) as error:
+        sys.exit(f"{error}. Complete the folder, or give the model's hub id")
 
 
 def _is_complete(folder: Path, partial: Path, needs_weights: bool) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 from wideloop.manifests.engines.base import Command
 from wideloop.manifests.kubernetes import files_server
 from wideloop.manifests.kubernetes.labels import labels
+from wideloop.manifests.kubernetes.model_cache import model_volume
 from wideloop.manifests.kubernetes.options import ClusterOptions
 from wideloop.manifests.kubernetes.security import USER_ENV, tool_contexts
 
@@ -92,8 +93,15 @@ def client_job(
     options: ClusterOptions,
     image: str,
     owner: list[Document],
+    *,
+    model_path: str = "",
 ) -> Document:
-    """A load generator or collector that runs once; retries are up to the caller."""
+    """A load generator or collector that runs once; retries are up to the caller.
+
+    Args:
+        model_path: where the engines have the model, whose tokenizer it reads.
+    """
+    model, mount = model_volume(options, model_path)
     pod_context, context = tool_contexts(options.tools_user)
     container = {
         "name": "main",
@@ -103,11 +111,11 @@ def client_job(
         "resources": {"requests": {"cpu": options.client_cpu, "memory": options.client_memory}},
         "volumeMounts": [
             {"name": "files", "mountPath": options.files_mount},
-            {"name": "models", "mountPath": options.model_mount, "readOnly": True},
+            {"name": "models", "mountPath": mount, "readOnly": True},
         ],
         "securityContext": context,
     }
-    volumes = [_claim("files", options.files_claim), _claim("models", options.model_claim)]
+    volumes = [_claim("files", options.files_claim), {"name": "models", **model}]
     pod_labels = labels(deployment, client=client)
     return {
         "apiVersion": "batch/v1",

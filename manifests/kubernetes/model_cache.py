@@ -1,4 +1,4 @@
-"""The claims of models and files, and the Job that fills a folder of the model claim."""
+"""The claims of models and files, where a model's files are, and the Jobs that fill or verify a folder of them."""
 
 from __future__ import annotations
 
@@ -43,6 +43,21 @@ def files_claim(options: ClusterOptions) -> dict[str, Any]:
     return claim(options, options.files_claim, options.files_claim_size)
 
 
+def is_on_host(options: ClusterOptions, path: str) -> bool:
+    """Whether ``path`` is a folder of the nodes' own: an absolute one outside of the model claim's mount."""
+    return path.startswith("/") and not f"{path}/".startswith(f"{options.model_mount}/")
+
+
+def model_volume(options: ClusterOptions, path: str) -> tuple[dict[str, Any], str]:
+    """The volume with the model at ``path``, without a name, and where it is mounted.
+
+    A folder of the nodes' own (a disk or a network file system that each of them mounts) keeps its path.
+    """
+    if is_on_host(options, path):
+        return {"hostPath": {"path": path, "type": "Directory"}}, path
+    return {"persistentVolumeClaim": {"claimName": options.model_claim}}, options.model_mount
+
+
 def folder_name(source: HubModel) -> str:
     """The folder of a downloaded model: another commit is another folder."""
     name = source.repository.replace("/", "--")
@@ -59,6 +74,12 @@ def download_documents(options: ClusterOptions, source: HubModel) -> tuple[str, 
     secret = options.hf_token_secret
     tokens = (("HF_TOKEN", secret, "HF_TOKEN"),) if secret else ()
     return folder, _documents(options, options.client_image, folder, arguments, env=env, secrets=tokens)
+
+
+def verify_documents(options: ClusterOptions, path: str, *, needs_weights: bool) -> tuple[str, list[dict[str, Any]]]:
+    """The folder, and the documents of the Job that verifies a model that is there already, without changing it."""
+    arguments = ["--verify", *([] if needs_weights else ["--without-weights"])]
+    return path, _documents(options, options.client_image, path, arguments, env={}, read_only=True)
 
 
 def make_documents(
@@ -86,7 +107,9 @@ def _documents(
     env: dict[str, str],
     secrets: tuple[tuple[str, str, str], ...] = (),
     files: dict[str, bytes] | None = None,
+    read_only: bool = False,
 ) -> list[dict[str, Any]]:
+    volume, mount = model_volume(options, folder)
     program = (_MANIFESTS / "images" / "fill_model_cache.py").read_bytes()
     checks = (_MANIFESTS / "model_files.py").read_bytes()
     of = hashlib.sha256(repr([folder, image, *arguments]).encode()).hexdigest()[:12]
@@ -103,7 +126,7 @@ def _documents(
         files_variable="WIDELOOP_FILES",
         secrets=secrets,
         resources={"requests": {"cpu": "1", "memory": "4Gi"}},
-        volumes=({"name": "models", "persistentVolumeClaim": {"claimName": options.model_claim}},),
-        mounts=({"name": "models", "mountPath": options.model_mount},),
+        volumes=({"name": "models", **volume},),
+        mounts=({"name": "models", "mountPath": mount, **({"readOnly": True} if read_only else {})},),
     )
     return task_documents(options, task)

@@ -12,6 +12,7 @@ from wideloop.manifests.engines.base import Component, Site
 from wideloop.manifests.kubernetes.compute_domain import CHANNEL, channel_template, spans_nvlink
 from wideloop.manifests.kubernetes.config import MOUNT, POD_SPEC_KEY, config_map_name, in_pods
 from wideloop.manifests.kubernetes.labels import CONFIG_DIGEST, labels
+from wideloop.manifests.kubernetes.model_cache import model_volume
 from wideloop.manifests.kubernetes.options import ClusterOptions
 from wideloop.manifests.kubernetes.scheduling import frontend_placement, worker_placement
 from wideloop.manifests.kubernetes.security import USER_ENV, engine_contexts, worker_user
@@ -149,7 +150,7 @@ def _mounts(spec: DeploymentSpec, options: ClusterOptions, worker: WorkerSpec | 
         for volume in (options.worker_volumes if worker else ())
     ]
     return [
-        {"name": "model", "mountPath": options.model_mount, "readOnly": not _from_hub(spec)},
+        {"name": "model", "mountPath": model_volume(options, spec.model_path)[1], "readOnly": not _from_hub(spec)},
         {"name": "files", "mountPath": options.files_mount},
         {"name": "config", "mountPath": MOUNT, "readOnly": True},
         *own,
@@ -161,8 +162,11 @@ def _volumes(spec: DeploymentSpec, options: ClusterOptions, worker: WorkerSpec |
         {key: value for key, value in volume.items() if key not in ("mountPath", "readOnly")}
         for volume in (options.worker_volumes if worker else ())
     ]
+    model, _ = model_volume(options, spec.model_path)
+    if "persistentVolumeClaim" in model:
+        model = {"persistentVolumeClaim": {**model["persistentVolumeClaim"], "readOnly": not _from_hub(spec)}}
     return [
-        {"name": "model", "persistentVolumeClaim": {"claimName": options.model_claim, "readOnly": not _from_hub(spec)}},
+        {"name": "model", **model},
         {"name": "files", "persistentVolumeClaim": {"claimName": options.files_claim}},
         {"name": "config", "configMap": {"name": config_map_name(spec.name)}},
         *own,

@@ -42,7 +42,8 @@ class Clients:
         snapshot = view.look(api, options, self._cluster.platform, name)
         if snapshot.root is None:
             raise TargetError(f"there is no deployment {name} in namespace {options.namespace}")
-        job = client_job(name, client, command, options, image, owned_by(snapshot.root))
+        path = self._cluster.spec(name).model_path
+        job = client_job(name, client, command, options, image, owned_by(snapshot.root), model_path=path)
         inherited = snapshot.root["metadata"].get("annotations") or {}
         job["metadata"]["annotations"] = {
             **{key: inherited[key] for key in OWNERSHIP if key in inherited},

@@ -7,8 +7,7 @@ from collections.abc import Callable
 
 from wideloop.manifests import profiles
 from wideloop.manifests.engines.base import Engine
-from wideloop.manifests.errors import Refused, refuse
-from wideloop.manifests.findings import Finding
+from wideloop.manifests.errors import refuse
 from wideloop.manifests.hub import hub_model
 from wideloop.manifests.kubernetes import model_cache
 from wideloop.manifests.kubernetes.options import ClusterOptions
@@ -31,7 +30,7 @@ def prepare_weights(
     """Make sure that the claims are there and ``model`` is in its folder, complete.
 
     Args:
-        model: a profile's name or a hub id.
+        model: a profile's name, a hub id, or the path of a folder of the claim or of the nodes.
         owner: the run that waits for it.
 
     Raises:
@@ -39,10 +38,12 @@ def prepare_weights(
         TargetError: the download or the making failed; what is whole is kept for the next try.
     """
     spec = profiles.model(model)
-    needed = spec.total_bytes if engine.needs_weights else 0
+    # What is there already needs no room.
+    needed = spec.total_bytes if engine.needs_weights and not model.startswith("/") else 0
     _ensure_claims(api, options, needed, say)
     folder, documents = _documents(options, engine, model)
-    say(f"{model} in {folder} on claim {options.model_claim}")
+    where = "the nodes" if model_cache.is_on_host(options, folder) else f"claim {options.model_claim}"
+    say(f"{model} in {folder} on {where}")
     result = json.loads(run_to_end(api, documents, owner, say=say))
     return Weights(
         path=folder,
@@ -79,20 +80,12 @@ def model_folder(options: ClusterOptions, engine: Engine, model: str) -> str:
 
 
 def _documents(options: ClusterOptions, engine: Engine, model: str) -> tuple[str, list[Json]]:
-    if model.startswith("/"):
-        raise Refused([_not_a_name(model)])
-    folder = f"{options.model_mount}/{engine.name}/{model.replace('/', '--')}"
+    folder = f"{options.model_mount}/{engine.name}/{model.strip('/').replace('/', '--')}"
     made = engine.make_model("python3", model_cache.CONFIG_PATH, model_cache.partial(folder))
+    if made is None and model.startswith("/"):
+        path = model.rstrip("/").removesuffix("/config.json")
+        return model_cache.verify_documents(options, path, needs_weights=engine.needs_weights)
     if made is None:
         return model_cache.download_documents(options, hub_model(model, options.model_revisions))
     config = profiles.model_config_path(model).read_bytes()
     return folder, model_cache.make_documents(options, folder, made.argv, made.env, config)
-
-
-def _not_a_name(model: str) -> Finding:
-    return Finding(
-        field="model",
-        value=model,
-        rule="is a path on the Airflow host, which pods do not see",
-        suggestion="Give a profile's name or a hub id, e.g. deepseek-ai/DeepSeek-R1",
-    )

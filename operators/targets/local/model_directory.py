@@ -81,9 +81,19 @@ def _provide(settings: Settings, engine: Engine, model: str, folder: Path) -> No
     if command is None:
         from huggingface_hub import snapshot_download
 
-        source = hub_model(model)
-        # Resumes what an earlier try left in ``partial``.
-        snapshot_download(source.repository, revision=source.revision, local_dir=partial, token=_hub_token(settings))
+        source, token = hub_model(model), _hub_token(settings)
+        try:
+            # By its list of files alone: a repository that cannot be served is not downloaded.
+            listed = model_files.list_repository(source.repository, source.revision, token=token)
+            # Resumes what an earlier try left in ``partial``.
+            snapshot_download(
+                source.repository, revision=listed.commit, local_dir=partial, token=token,
+                ignore_patterns=model_files.IGNORED,
+            )  # fmt: skip
+        except model_files.HubAnswer as answer:
+            raise _refusal(source.repository, answer) from answer
+        except Exception as error:  # The exception class of its HTTP client differs between versions.
+            raise _refusal(source.repository, model_files.hub_answer(source.repository, error)) from error
     else:
         shutil.rmtree(partial, ignore_errors=True)
         environ = {**os.environ, **command.env}
@@ -91,6 +101,13 @@ def _provide(settings: Settings, engine: Engine, model: str, folder: Path) -> No
         if done.returncode:
             raise TargetError(f"making the model directory of {model} failed:\n{done.stderr[-2000:]}")
     partial.rename(folder)
+
+
+def _refusal(repository: str, answer: model_files.HubAnswer) -> Refused | TargetError:
+    """Tried again where that may help; refused where it cannot."""
+    if answer.passing:
+        return TargetError(f"{answer}. Files that are complete are kept for the next try")
+    return Refused([_finding(Path(repository), str(answer), "Give another model, or another token")])
 
 
 def _hub_token(settings: Settings) -> str | None:

@@ -13,6 +13,7 @@ CHECKPOINTS = {
     "Qwen3-30B-A3B-FP8": 31,
     "Qwen3-235B-A22B": 470,
     "Qwen3-235B-A22B-FP8": 236,
+    "Kimi-K2-Instruct": 1029.2,
     "Mixtral-8x7B": 93.4,
     "Random-Qwen3-MoE-8L": 40.6,
     "Random-DeepSeek-V3-5L": 94.4,
