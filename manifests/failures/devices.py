@@ -22,7 +22,14 @@ CAUSES: tuple[Cause, ...] = (
         _CORDON,
     ),
     cause(
+        "bad_configuration",
+        r"invalid device ordinal|Duplicate GPU detected",
+        "it was given fewer GPUs than it has ranks, or one GPU twice",
+        "Check TP and the GPUs per node of the hardware profile against what the pod or host offers",
+    ),
+    cause(
         "node_lost",
+        r"Found no NVIDIA driver|driver initialization failed|libcuda\.so|libnvidia-ml\.so|cuInit.{0,40}fail|"
         r"fallen off the bus|GPU is lost|cudaErrorDevicesUnavailable|busy or unavailable|CUDA_ERROR_DEVICE_UNAVAILABLE|"
         r"Unable to determine the device handle|GPU requires reset|No CUDA GPUs are available|no CUDA-capable device|"
         r"cudaErrorNoDevice|CUDA_ERROR_NO_DEVICE|nvml.{0,20}(?:error|failed)|NVMLError|Driver/library version mismatch|"
@@ -63,7 +70,9 @@ CAUSES: tuple[Cause, ...] = (
     ),
     cause(
         "bad_configuration",
-        r"no kernel image is available|NoKernelImageForDevice|not compiled for|unsupported (?:gpu |compute )?arch\w*|"
+        r"ptxas fatal|PTXASError|PTX codegen error|no kernel$|only \w+ GPUs? (?:is|are )?supported|"
+        r"no kernel image is available|"
+        r"NoKernelImageForDevice|not compiled for|unsupported (?:gpu |compute )?arch\w*|"
         r"nvcc fatal\s*: Unsupported gpu architecture|CUDA capability sm_\d+ is not compatible|"
         r"(?:requires|only supports?|is only supported on) .{0,40}(?:sm_?\d+|compute capability|Hopper|Blackwell)|"
         r"unsupported (?:device|SM) version|named symbol not found|invalid device function",
@@ -82,7 +91,8 @@ CAUSES: tuple[Cause, ...] = (
     ),
     cause(
         "crashed",
-        r"unspecified launch failure|cudaErrorLaunchFailure|launch timed out|CUDA error: unknown error",
+        r"CUDNN_STATUS_(?!ALLOC)\w+|CUBLAS_STATUS_(?!ALLOC)\w+|CUDA error \S+:\d+|unspecified launch failure|"
+        r"cudaErrorLaunchFailure|launch timed out|CUDA error: unknown error",
         "a kernel failed on the GPU without a reason that CUDA knows",
         "Look for `NVRM: Xid` in that node's `dmesg`, and for time-outs of DeepEP or NCCL in the log",
         weight="vague",

@@ -30,18 +30,35 @@ CAUSES: tuple[Cause, ...] = (
     cause(
         "bad_configuration",
         r"^(?:ModuleNotFoundError|ImportError): (?P<what>[^\n]{0,160})|(?P<lib>DeepEP|deep_ep|nixl|flashinfer|mooncake)"
-        r"\S{0,12} is not installed|error while loading shared libraries|cannot open shared object file|"
+        r"\S{0,12} is not installed|detected CUDA version .{0,40}mismatches|^\S*python\S*: (?:No module named|"
+        r"can't open file)|"
+        r"error while loading shared libraries|cannot open shared object file|"
         r"version `\S+' not found|undefined symbol",
         "the image lacks a package or a library, or has one that does not fit: {what}",
         "Use an image that holds it: run wideep_image, whose smoke test names what is missing",
     ),
     cause(
         "bad_configuration",
-        r"(?:executable file|command|bash: .{0,40}|nvcc|ninja|gcc|g\+\+|c\+\+) not found|Could not find nvcc|"
+        r"(?:executable file|command|bash: .{0,40}|\bsh: .{0,40}|nvcc|ninja|gcc|g\+\+|c\+\+) not found|"
+        r"Could not find nvcc|"
         r"(?:ninja|JIT).{0,60}(?:build|compil\w+) (?:stopped|failed|error)|Ninja build failed|subcommand failed|"
         r"Error building extension|CUDA_HOME environment variable is not set|Failed to find C compiler|nvcc fatal",
         "a kernel could not be compiled in the image",
         "Use an image that holds the compiler (a -devel image) or the kernels of this GPU ready-made",
+    ),
+    cause(
+        "crashed",
+        r"Segmentation fault|\bSIGSEGV\b|Caught signal 11",
+        "native code accessed memory that it may not",
+        "Look for a stack of frames in its log: the library that is named first is at fault; try another engine "
+        "version",
+        weight="vague",
+    ),
+    cause(
+        "bad_configuration",
+        r"Cannot assign requested address|Errno 99\b",
+        "it was told to listen on an address that its host does not have",
+        "Take hosts and addresses out of engine_options, and check NCCL_SOCKET_IFNAME and GLOO_SOCKET_IFNAME",
     ),
     cause(
         "bad_configuration",

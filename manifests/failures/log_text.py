@@ -40,7 +40,7 @@ _FATAL = re.compile(
     r"hit an exception: (?!Traceback)|terminate called|^\s*what\(\): |Fatal Python error|Segmentation fault|"
     r"\bSIG(?:SEGV|BUS|ILL|ABRT)\b|Assertion .{0,200}failed|assertion error|panicked at|\bfatal\b|exec format error|"
     r"error while loading shared libraries|initialization failed, exiting|^Bus error|^Killed\b|: error: |"
-    r"command not found|watchdog timeout|core dumped|exited with code|died\b",
+    r"command not found|No module named|Caught signal|watchdog timeout|core dumped|exited with code|died\b",
     re.IGNORECASE,
 )
 #: Words of a line that complains, without the form of something that ends a process.

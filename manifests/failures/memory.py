@@ -32,6 +32,7 @@ CAUSES: tuple[Cause, ...] = (
         r"Loaded weights leave no GPU memory for the KV cache|Raise --mem-fraction-static above|"
         r"No available memory for the cache blocks|KV cache is needed, which is larger than the available|"
         r"Not enough memory\. Please try to increase --mem-fraction-static|Memory pool size is too small|"
+        r"(?:KV cache|GPU|device) memory is (?:negative|not enough|insufficient|exhausted)|"
         r"insufficient (?:GPU )?memory .{0,40}KV cache|KV cache.{0,60}(?:not enough|insufficient) (?:GPU )?memory",
         "the weights leave no memory for the KV cache",
         "Raise mem_fraction_static or use fewer redundant experts",

@@ -15,6 +15,7 @@ CAUSES: tuple[Cause, ...] = (
     ),
     cause(
         "storage_unavailable",
+        r"does not appear to have a file named|outgoing traffic has been disabled|"
         r"(?:Cannot|could not|unable to) find any model weights|(?:No|Missing) (?:\.?safetensors|weight|"
         r"shard)\w*.{0,60}"
         r"(?:found|files?)|FileNotFoundError: .{0,200}(?:safetensors|\.bin|config\.json|tokenizer)|missing shards?|"
@@ -69,7 +70,7 @@ CAUSES: tuple[Cause, ...] = (
     cause(
         "bad_configuration",
         r"(?:is|are) not divisible by|must be (?:evenly )?divisible|should be divisible|not a multiple of|"
-        r"num_physical_experts % ep_size|% (?:tp|ep|dp|attn_tp)_size == 0|indivisible",
+        r"num_physical_experts % ep_size|% \S*(?:size|ranks?)\)? == 0|indivisible",
         "a size of the model cannot be divided by its layout",
         "Choose another TP or EP: weights must split into whole quantisation blocks and tiles, and (experts + "
         "redundant) "

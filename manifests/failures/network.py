@@ -12,7 +12,8 @@ _FABRIC = (
 CAUSES: tuple[Cause, ...] = (
     cause(
         "bad_configuration",
-        r"num_max_dispatch_tokens_per_rank|num_tokens <= num_max_dispatch|dispatch(?:ed)? tokens? .{0,60}exceed",
+        r"num_max_dispatch_tokens_per_rank|(?:DeepEP|dispatch).{0,80}tokens? \d+ (?:exceeds|is larger than|>)|"
+        r"num_tokens <= num_max_dispatch|dispatch(?:ed)? tokens? .{0,60}exceed",
         "more tokens per rank than DeepEP's dispatch buffer holds",
         "Lower cuda_graph_max_bs (times draft tokens) or the concurrency, or raise deepep_dispatch_tokens",
         infeasible=True,
@@ -33,6 +34,14 @@ CAUSES: tuple[Cause, ...] = (
         "Load nvidia_peermem on the nodes and set NVreg_RegistryDwords PeerMappingOverride=1, give the workers "
         "their RDMA "
         "devices, or make them privileged; NVSHMEM_IB_ENABLE_IBGDA=0 does without it",
+    ),
+    cause(
+        "bad_configuration",
+        r"(?:Failed|Unable|cannot) to? ?open (?:IB |RDMA )?device|ibv_open_device|No available RNIC|No RDMA device",
+        "it cannot open an RDMA device of its node",
+        "Give the workers their RDMA devices (rdma_resource, or the provider's networks), and name those that they "
+        "have in "
+        "UCX_NET_DEVICES and NCCL_IB_HCA",
     ),
     cause(
         "node_lost",
@@ -67,7 +76,7 @@ CAUSES: tuple[Cause, ...] = (
     ),
     cause(
         "bad_configuration",
-        r"(?:Assertion error \S*deep_?ep\S*|(?:EP_HOST_ASSERT|"
+        r"(?:Assertion error \S*(?:deep_?ep|internode|intranode)\S*|(?:EP_HOST_ASSERT|"
         r"deep_ep\S*).{0,80}assert\w*(?: failed)?:?) (?P<what>[^\n]{0,160})",
         "DeepEP refused its configuration: {what}",
         "Check EP size, redundant experts, hidden size and deepep_dispatch_tokens against what this DeepEP supports",
@@ -84,12 +93,19 @@ CAUSES: tuple[Cause, ...] = (
     ),
     cause(
         "timed_out",
-        r"waiting for clients|clients? joined|(?:rendezvous|init_process_group|TCPStore|DistStore\w*).{0,160}"
+        r"connectFullMesh|Timed out waiting for (?:peer|rank|worker)|waiting for clients|clients? joined|(?:rendezvous|"
+        r"init_process_group|TCPStore|DistStore\w*).{0,160}"
         r"(?:time-?d? ?out|timeout)|wait timeout after|Timed out after \d+ seconds|failed to connect to (?:TCPStore|"
         r"master)|"
         r"client socket has (?:timed out|failed to connect)",
         "ranks did not all meet: some node of the worker is not there, or cannot reach the first one",
         "Check that every pod of the worker runs, and that they may reach each other's ports (NetworkPolicy)",
+    ),
+    cause(
+        "crashed",
+        r"etcd|\bnats\b|\bNATS\b|Unable to create lease|lease .{0,40}(?:expired|not found)",
+        "Dynamo's etcd or NATS did not answer",
+        "Check that the pods of the platform's etcd and NATS run and are reached from this namespace; then try again",
     ),
     cause(
         "crashed",

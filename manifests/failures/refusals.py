@@ -7,7 +7,7 @@ from wideloop.manifests.failures.cause import Cause, cause
 CAUSES: tuple[Cause, ...] = (
     cause(
         "bad_configuration",
-        r"error: (?P<what>(?:unrecognized|ambiguous|argument|the following arguments|invalid|expected|"
+        r"(?:^|: )error: (?P<what>(?:unrecognized|ambiguous|argument|the following arguments|invalid|expected|"
         r"one of)[^\n]{0,200})",
         "the engine refused its flags: {what}",
         "Check engine_options, and that engine_version is the one in the image",
@@ -32,7 +32,8 @@ CAUSES: tuple[Cause, ...] = (
     cause(
         "bad_configuration",
         r"^(?:NotImplementedError|pydantic\S*ValidationError|\S*ArgumentError|\S*ConfigError): ?(?P<what>[^\n]{0,200})|"
-        r"(?P<rule>(?:--[\w-]+|\w+_\w+) (?:is|are) (?:not supported|incompatible|required|only supported)[^\n]{0,120})|"
+        r"(?P<rule>(?:--[\w-]+|\w+_\w+) (?:requires|needs|conflicts with|(?:is|are) (?:not supported|incompatible|"
+        r"required|only supported))[^\n]{0,120})|"
         r"(?P<pair>[^\n]{0,80}cannot be (?:used|combined|enabled) (?:with|together)[^\n]{0,80})",
         "the engine refused its configuration",
         "Change the options that the message names",
