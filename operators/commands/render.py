@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 import yaml
+from wideloop.manifests import bare_metal
 from wideloop.manifests.deployment import DeploymentSpec
 from wideloop.manifests.engines import get_engine
 from wideloop.manifests.errors import Refused, refuse
@@ -28,9 +29,19 @@ def render(
     ] = None,
     name: Annotated[str, typer.Option(help="Name of the deployment.")] = "wideloop",
     target: Annotated[str | None, typer.Option(help="A target on Kubernetes; by default the configuration's.")] = None,
+    on_hosts: Annotated[
+        bool, typer.Option("--bare-metal", help="Commands and environment of each host instead, without Kubernetes.")
+    ] = False,
+    hosts: Annotated[
+        str | None, typer.Option(help="With --bare-metal: the hosts by commas, in order; default node-0, node-1, ...")
+    ] = None,
+    model_path: Annotated[str, typer.Option(help="With --bare-metal: the model's folder on every host.")] = "/model",
 ) -> None:
     """Print the documents of exactly that configuration, with its expert placement, for kubectl apply -f -."""
     with exit_on_error():
+        if on_hosts:
+            typer.echo(_for_hosts(_spec(cycle, trial, request, name, "dynamo").changed(model_path=model_path), hosts))
+            return
         spec = _spec(cycle, trial, request, name, target)
         platform = cluster_target(spec.target).platform
         findings = check(spec)
@@ -39,6 +50,18 @@ def render(
             note(str(finding))
         documents = platform.render(spec, settings().cluster)
     typer.echo(yaml.safe_dump_all(documents, sort_keys=False), nl=False)
+
+
+def _for_hosts(spec: DeploymentSpec, hosts: str | None) -> str:
+    """The commands of each host."""
+    findings = check(spec)
+    refuse(f.changed(severity="error") for f in findings if f.severity != "warning")
+    for finding in findings:
+        note(str(finding))
+    named = [host.strip() for host in hosts.split(",")] if hosts else None
+    names = named or [f"node-{number}" for number in range(bare_metal.hosts_needed(spec))]
+    options = settings().cluster.engine_options
+    return bare_metal.as_text(bare_metal.bare_metal_commands(spec, names, options))
 
 
 def _spec(cycle: str | None, trial: int | None, request: Path | None, name: str, target: str | None) -> DeploymentSpec:
