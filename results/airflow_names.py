@@ -8,6 +8,7 @@ BENCHMARK = "wideep_benchmark"
 DEPLOY = "wideep_deploy"
 IMAGE = "wideep_image"
 WEIGHTS = "wideep_weights"
+PREFLIGHT = "wideep_preflight"
 JANITOR = "wideep_janitor"
 
 #: Keeps deployments from being measured side by side; one slot per set of GPUs.

@@ -12,6 +12,8 @@ from wideloop.manifests.deployment import DeploymentSpec
 from wideloop.manifests.engines import get_engine
 from wideloop.manifests.kubernetes.options import ClusterOptions
 
+#: Pod Security levels, the one that admits most first.
+LEVELS = ("privileged", "baseline", "restricted")
 Contexts = tuple[dict[str, Any], dict[str, Any]]
 
 #: IPC_LOCK pins memory for GPU direct RDMA, SYS_PTRACE maps other processes' GPU memory inside a node. DAC_OVERRIDE is
@@ -59,6 +61,21 @@ def worker_user(spec: DeploymentSpec, options: ClusterOptions) -> int | None:
     if options.worker_user is not None:
         return options.worker_user
     return 0 if locks_memory(spec) or options.privileged else None
+
+
+def required_level(spec: DeploymentSpec, options: ClusterOptions) -> tuple[str, str]:
+    """The strictest Pod Security level that admits a deployment's workers, and why it is not a stricter one."""
+    if options.privileged:
+        return "privileged", "they run privileged"
+    if options.host_network:
+        return "privileged", "they use the host's network"
+    if any("hostPath" in volume for volume in options.worker_volumes):
+        return "privileged", "they mount folders of the host"
+    if locks_memory(spec):
+        return "privileged", "they lock memory for RDMA (IPC_LOCK)"
+    if get_engine(spec.engine).simulated or options.worker_user:
+        return "restricted", "they need no rights"
+    return "baseline", "they run as the image's own user"
 
 
 def locks_memory(spec: DeploymentSpec) -> bool:

@@ -232,6 +232,37 @@ def close_cycle() -> None:
 
 
 @task(**RETRIES)
+def create_prerequisites() -> list[str]:
+    """Make the namespace or the hub's secret, where the form asks for it; returns what was done."""
+    from wideloop.manifests.errors import Refused
+    from wideloop.operators.steps import preflight as step
+
+    try:
+        done = step.prepare(params_of(get_current_context()))
+    except Refused as refused:
+        raise fail_at_once(refused) from refused
+    for text in done:
+        log.info(text)
+    return done
+
+
+@task(**RETRIES)
+def preflight() -> list[str]:
+    """Print the table of all checks; returns the warnings. Fails on errors, which would refuse a deployment."""
+    from wideloop.manifests.errors import Refused, refuse
+    from wideloop.operators.steps import preflight as step
+
+    try:
+        findings = step.preflight(params_of(get_current_context()))
+        refuse(f.changed(severity="error") for f in findings if f.severity != "warning")
+    except Refused as refused:
+        raise fail_at_once(refused) from refused
+    for finding in findings:
+        log.warning("%s", finding)
+    return [str(finding) for finding in findings]
+
+
+@task(**RETRIES)
 def remove_orphans() -> list[str]:
     """Delete every deployment, and every Job for an image or weights, whose runs have ended."""
     from wideloop.operators.airflow import dag_runs

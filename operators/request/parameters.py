@@ -282,6 +282,16 @@ RUN_OPTIONS = (
         None,
     ),
     Parameter(
+        "create",
+        "Create first",
+        "What is made where it is missing: namespace; hub_secret, from the connection WIDELOOP_HF_CONN_ID or from "
+        "HF_TOKEN. The account needs rights for that which `wideloop rbac` does not grant.",
+        _WHERE,
+        tuple[Literal["namespace", "hub_secret"], ...],
+        [],
+        form={"examples": ["namespace", "hub_secret"]},
+    ),
+    Parameter(
         "build_args",
         "Build arguments",
         'Of the engine\'s image where it is built in the cluster, e.g. {"SGLANG_IMAGE_TAG": "v0.5.21", "DEEPEP_REF": '

@@ -23,6 +23,7 @@ class RunOptions(Frozen):
     model_path: str | None
     repeat_of: int | None
     repeat: int
+    create: tuple[Literal["namespace", "hub_secret"], ...]
     build_args: dict[str, str]
     build_no_cache: bool
     build_cpu: str | None

@@ -19,6 +19,7 @@ from wideloop.manifests.deployment import DeploymentSpec
 from wideloop.manifests.diagnosis import Diagnosis
 from wideloop.manifests.engines import get_engine
 from wideloop.manifests.engines.base import Command, Component, Engine
+from wideloop.manifests.errors import Refused
 from wideloop.manifests.findings import Finding
 from wideloop.manifests.frozen import Frozen
 from wideloop.manifests.telemetry import TelemetrySources
@@ -254,6 +255,15 @@ class Target(ABC):
 
         ``owner`` is the run that waits for them.
         """
+
+    def create(self, thing: Literal["namespace", "hub_secret"]) -> str:
+        """Make something that deployments need and that usually an administrator makes; returns what was done.
+
+        Raises:
+            Refused: this target has no such thing.
+        """
+        rule = f"is nothing that target {self.name} makes"
+        raise Refused([Finding(field="create", value=thing, rule=rule, suggestion="Leave it empty")])
 
     def preparations(self) -> list[Preparation]:
         """What was begun for images and weights beyond the process that asked for it: nothing, where nothing can."""

@@ -52,5 +52,4 @@ def _outputs(before: Examined, after: Examined) -> Outputs | None:
     if before.answers is None or after.answers is None:
         return None
     (first, again), (other, _) = (artefacts().read_json(uri)["rounds"] for uri in (before.answers, after.answers))
-    common = min(len(first), len(other))
-    return compared(first[:common], again[:common], other[:common])
+    return compared(first, again, other)

@@ -14,8 +14,10 @@ from wideloop.manifests.kubernetes.demand import Demand
 from wideloop.manifests.kubernetes.dynamo import checks
 from wideloop.manifests.kubernetes.options import ClusterOptions
 from wideloop.operators.targets.dynamo.crd import CRD, check_crd
+from wideloop.operators.targets.dynamo.installation import check_installation
 from wideloop.operators.targets.kubernetes.api import Api
 from wideloop.operators.targets.kubernetes.platform import Platform
+from wideloop.operators.targets.kubernetes.preflight.api_groups import ApiGroups
 from wideloop.operators.targets.kubernetes.preflight.check_result import CheckResult
 
 Json = dict[str, Any]
@@ -66,6 +68,11 @@ class DynamoPlatform(Platform):
 
     def check_installed(self, api: Api, options: ClusterOptions) -> CheckResult:
         return check_crd(api, options)
+
+    def check_parts(
+        self, api: Api, options: ClusterOptions, spec: DeploymentSpec, groups: ApiGroups
+    ) -> list[CheckResult]:
+        return check_installation(api, options, spec, groups)
 
     def frontend_service(self, deployment: str) -> tuple[str, int]:
         return dynamo.frontend_service(deployment), dynamo.FRONTEND_PORT

@@ -27,6 +27,7 @@ from wideloop.operators.targets.kubernetes.objects import collection
 from wideloop.operators.targets.kubernetes.pods import is_being_deleted, role
 
 if TYPE_CHECKING:
+    from wideloop.operators.targets.kubernetes.preflight.api_groups import ApiGroups
     from wideloop.operators.targets.kubernetes.preflight.check_result import CheckResult
 
 Json = dict[str, Any]
@@ -98,6 +99,16 @@ class Platform(ABC):
     def check_installed(self, api: Api, options: ClusterOptions) -> CheckResult | None:  # noqa: ARG002
         """Whether the kind of the root object can be used; None where it is part of Kubernetes."""
         return None
+
+    def check_parts(
+        self,
+        api: Api,  # noqa: ARG002
+        options: ClusterOptions,  # noqa: ARG002
+        spec: DeploymentSpec,  # noqa: ARG002
+        groups: ApiGroups,  # noqa: ARG002
+    ) -> list[CheckResult]:
+        """Whether the parts of the platform run that a deployment needs besides the kind of its root object."""
+        return []
 
     # ---- components and how they are reached
 

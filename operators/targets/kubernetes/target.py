@@ -44,10 +44,11 @@ from wideloop.operators.targets.kubernetes.deployments import Deployments
 from wideloop.operators.targets.kubernetes.diagnosis import looks_stuck
 from wideloop.operators.targets.kubernetes.files import Files
 from wideloop.operators.targets.kubernetes.image import build_options, prepare_image
+from wideloop.operators.targets.kubernetes.namespace import hub_token, make_hub_secret, make_namespace
 from wideloop.operators.targets.kubernetes.objects import log_lines, replaced
 from wideloop.operators.targets.kubernetes.platform import Platform
 from wideloop.operators.targets.kubernetes.pods import has_ended, is_being_deleted, role
-from wideloop.operators.targets.kubernetes.preflight import check_network, preflight, table
+from wideloop.operators.targets.kubernetes.preflight import preflight
 from wideloop.operators.targets.kubernetes.status import Judgement, judge
 from wideloop.operators.targets.kubernetes.view import LOOK_EVERY_S, READY, View
 from wideloop.operators.targets.kubernetes.weights import prepare_weights
@@ -99,6 +100,11 @@ class KubernetesTarget(Target):
     def prepare_weights(self, engine: Engine, model: str, owner: Owner | None = None) -> Weights:
         return prepare_weights(self._cluster.api, self._cluster.options, engine, model, owner)
 
+    def create(self, thing: Literal["namespace", "hub_secret"]) -> str:
+        if thing == "namespace":
+            return make_namespace(self._cluster.api, self._cluster.options)
+        return make_hub_secret(self._cluster.api, self._cluster.options, hub_token(self._settings.hf_conn_id))
+
     def preparations(self) -> list[Preparation]:
         return preparations.preparations(self._cluster.api, self._cluster.options)
 
@@ -109,12 +115,6 @@ class KubernetesTarget(Target):
 
     def preflight(self, spec: DeploymentSpec, generator: LoadGenerator) -> list[Finding]:
         return preflight(self._cluster.api, self._cluster.options, self.platform, spec, generator)
-
-    def try_network(self, spec: DeploymentSpec) -> list[Finding]:
-        """Have pods in the place of the workers send between all their RDMA devices; prints the line that says how."""
-        check = check_network(self._cluster.api, self._cluster.options, spec)
-        print(table([check]))
-        return list(check.findings)
 
     def apply(self, spec: DeploymentSpec, owner: Owner) -> None:
         try:

@@ -53,6 +53,17 @@ def _claim(check: str, name: str, claim: Json | None, needed: int) -> CheckResul
     return CheckResult(check, f"{name} is {phase}: {size}{takes}", tuple(judge_claim(field, claim, needed)))
 
 
+def check_classes(api: Api) -> CheckResult:
+    """The classes by what their provisioners can do, so that one for shared claims can be chosen by name."""
+    classes, _ = api.list(_CLASSES)
+    shared = [c["metadata"]["name"] for c in classes if _is_one_of(c, _SHARED)]
+    single = [c["metadata"]["name"] for c in classes if c["metadata"]["name"] not in shared and _is_one_of(c, _SINGLE)]
+    others = [n for c in classes if (n := c["metadata"]["name"]) not in (*shared, *single)]
+    parts = {"ReadWriteMany": shared, "one node only": single, "not known": others}
+    text = "; ".join(f"{title}: {', '.join(sorted(names))}" for title, names in parts.items() if names)
+    return CheckResult("storage classes", text or "none")
+
+
 def check_class(wanted: str | None, classes: list[Any]) -> CheckResult:
     """The class of claims that are to be made, as far as its provisioner's name tells."""
     name = "storage class"

@@ -15,7 +15,7 @@ SPECS = {case.name: case.spec() for case in CASES}
 def node(**labels: str) -> Node:
     names = {"arch": "kubernetes.io/arch", "driver": "nvidia.com/cuda.driver.major"}
     named = {names.get(key, key): value for key, value in labels.items()}
-    return Node("n", named, (), ready=True, devices={"nvidia.com/gpu": 8}, gpu="nvidia.com/gpu")
+    return Node("n", named, (), devices={"nvidia.com/gpu": 8}, gpu="nvidia.com/gpu")
 
 
 @pytest.mark.parametrize(
