@@ -12,6 +12,7 @@ from wideloop.manifests.errors import Refused
 from wideloop.manifests.findings import Finding, unknown
 from wideloop.manifests.kubernetes import rbac as access_documents
 from wideloop.operators.commands.terminal import exit_on_error, note
+from wideloop.operators.request import Request
 from wideloop.operators.settings import settings
 from wideloop.operators.steps import preflight as step
 from wideloop.operators.targets import TARGETS, target_names
@@ -48,6 +49,9 @@ def preflight(
         list[str] | None, typer.Option(help="namespace or hub_secret: make it first where it is missing.")
     ] = None,
     target_name: _TargetName = "dynamo",
+    network: Annotated[
+        bool, typer.Option(help="Also send between all RDMA devices of its nodes: takes its GPUs for minutes.")
+    ] = False,
 ) -> None:
     """Look at the cluster for one deployment and print a table: check, finding, what to do.
 
@@ -56,13 +60,15 @@ def preflight(
     named = {"engine": engine, "model": model, "hardware": hardware, "create": create or None}
     params: dict[str, Any] = {"engine": "dynamo-sglang", "hardware": "h200-16"}
     with exit_on_error():
-        cluster_target(target_name)
+        chosen = cluster_target(target_name)
         params |= read_request(request_file) if request_file else {}
         params |= dict(map(read_assignment, settings_of_run or ()))
         params |= {name: value for name, value in named.items() if value is not None} | {"target": target_name}
         for done in step.prepare(params):
             note(done)
         findings = step.preflight(params)
+        if network:
+            findings += chosen(settings()).try_network(Request.from_params(params).spec(step.NAME))
         for finding in findings:
             note(f"wideloop: {finding}")
     raise typer.Exit(any(f.severity != "warning" for f in findings))

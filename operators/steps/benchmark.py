@@ -14,6 +14,7 @@ from wideloop.manifests.errors import ClientFailed, DeploymentFailed, TargetErro
 from wideloop.manifests.telemetry import FOLDER as TELEMETRY
 from wideloop.manifests.telemetry import SUFFIXES, with_sampler
 from wideloop.manifests.workload import Workload
+from wideloop.operators.steps.answers import keep_answers
 from wideloop.operators.steps.deployment import ailment
 from wideloop.operators.steps.evidence import keep_deployment, keep_pages, telemetry_figures, telemetry_sources
 from wideloop.operators.steps.plan import gpus
@@ -156,6 +157,8 @@ def finish(subject: Subject, run: Run) -> Measured:
         raise
     with open_store() as store:
         store.put(*measurements)
+    if subject.purpose == "repeat" and subject.trial_number is not None:
+        keep_answers(subject.target, subject.deployment, run, subject.trial_number, subject.repeat)
     if subject.stage:
         end_stage(run, subject.stage, "success", gpus=measurements[0].gpus)
     return Measured(outcome="measured", measurements=measurements, client_seconds=client.seconds)

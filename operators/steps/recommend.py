@@ -7,9 +7,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from wideloop.operators.request import Request
+from wideloop.operators.steps.answers import compare_answers
 from wideloop.operators.steps.confirmation import Confirmation, read_confirmation
 from wideloop.operators.steps.plan import open_study
 from wideloop.operators.steps.run import Run, artefacts, open_store
+from wideloop.results.experts.outputs import Outputs
 from wideloop.results.records import Recommendation, Trial
 
 
@@ -27,8 +29,10 @@ def recommend(params: Mapping[str, Any], run: Run) -> Recommendation:
     if default is not None and best.number == default.number:
         conclusion = _unpaired("keep default", "no trial beat the default configuration", 0.0)
     else:
-        confirmation = read_confirmation(request, run, best.number, default.number if default else -1)
+        number = default.number if default else -1
+        confirmation = read_confirmation(request, run, best.number, number)
         conclusion = _conclude(request, confirmation, _ratio(trials, best.number, default))
+        conclusion = _judged_by_answers(conclusion, compare_answers(run, best.number, number))
     recommendation = Recommendation(
         cycle_id=run.cycle_id,
         study=run.cycle_id,
@@ -61,6 +65,16 @@ def _conclude(request: Request, confirmation: Confirmation, explored: float) -> 
         "pairs": gain.pairs,
         "slo_met": slo_met,
     }
+
+
+def _judged_by_answers(conclusion: dict[str, Any], outputs: Outputs | None) -> dict[str, Any]:
+    """The conclusion, which is no *adopt* where the best answers otherwise than the default does."""
+    if conclusion["verdict"] != "adopt" or outputs is None:
+        return conclusion
+    if outputs.state == "different":
+        reason = f"the best configuration is faster and answers otherwise: {outputs.reason}"
+        return {**conclusion, "verdict": "keep default", "reason": reason}
+    return {**conclusion, "reason": f"{conclusion['reason']}; answers: {outputs.state} ({outputs.reason})"}
 
 
 def _unpaired(kind: str, reason: str, gain: float) -> dict[str, Any]:

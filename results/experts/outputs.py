@@ -6,16 +6,20 @@ nearly equal logits can swap; an engine that routes to the wrong experts differs
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import takewhile
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-#: Share of prompts that must be answered identically for ``same``; rounding may change the others.
-_SAME = 0.8
-#: Mean common beginning of two answers, as a share, above which the difference is rounding; below it ``different``.
-_DRIFTED = 0.3
+#: Least share of prompts that one configuration answers alike in two runs, or of an answer that is alike: below it the
+#: engine's own scatter hides what a placement does.
+_COMPARABLE = 0.3
+#: Share of the agreement between two runs without a change, below which answers part for another reason than rounding.
+_DRIFTED = 0.5
+#: Standard errors that a share may lie below that of two runs without a change.
+_ERRORS = 2.0
 
 
 class Outputs(BaseModel):
@@ -38,7 +42,7 @@ def compared(before: Sequence[str], again: Sequence[str], after: Sequence[str]) 
     """Compare the answers to the same prompts.
 
     Args:
-        before: of the first deployment. again: of the same deployment, asked a second time.
+        before: of the first deployment. again: of the same configuration, asked a second time.
         after: of the other deployment.
 
     Raises:
@@ -49,22 +53,29 @@ def compared(before: Sequence[str], again: Sequence[str], after: Sequence[str]) 
     identical, agreement = _alike(before, after)
     own, own_agreement = _alike(before, again)
     numbers = {"prompts": len(before), "identical": identical, "agreement": agreement}
-    if own < _SAME:
+    alike = f"{identical:.0%} of {len(before)} prompts answered alike, {own:.0%} in two runs without a change"
+    if own_agreement < _COMPARABLE:
         reason = (
-            f"one deployment answered only {own:.0%} of the prompts alike when asked twice, greedily: its answers"
+            f"one configuration answered only {own:.0%} of the prompts alike when asked twice, greedily: its answers"
             " cannot show whether the placement changed them"
         )
         return Outputs(state="not comparable", reason=reason, **numbers)
-    if identical >= min(own, _SAME):
-        return Outputs(state="same", reason=f"{identical:.0%} of {len(before)} prompts answered alike", **numbers)
+    if identical >= own - _tolerance(own, identical, len(before)):
+        return Outputs(state="same", reason=alike, **numbers)
     if agreement >= _DRIFTED * own_agreement:
-        reason = (
-            f"{identical:.0%} of {len(before)} prompts answered alike, and {agreement:.0%} of an answer on average"
-            " before they part: rounding, not routing"
-        )
+        reason = f"{alike}; {agreement:.0%} of an answer on average before they part: rounding, not routing"
         return Outputs(state="drifted", reason=reason, **numbers)
-    reason = f"answers part after {agreement:.0%} of their length: the placement changed what the model says"
+    reason = (
+        f"{alike}; answers part after {agreement:.0%} of their length, after {own_agreement:.0%} without a change: the "
+        "placement changed what the model says"
+    )
     return Outputs(state="different", reason=reason, **numbers)
+
+
+def _tolerance(own: float, identical: float, prompts: int) -> float:
+    """Two standard errors of the difference of both shares; at least one prompt's worth."""
+    variance = (own * (1 - own) + identical * (1 - identical)) / prompts
+    return max(_ERRORS * math.sqrt(variance), 1 / prompts)
 
 
 def _alike(one: Sequence[str], other: Sequence[str]) -> tuple[float, float]:

@@ -52,4 +52,5 @@ def _outputs(before: Examined, after: Examined) -> Outputs | None:
     if before.answers is None or after.answers is None:
         return None
     (first, again), (other, _) = (artefacts().read_json(uri)["rounds"] for uri in (before.answers, after.answers))
-    return compared(first, again, other)
+    common = min(len(first), len(other))
+    return compared(first[:common], again[:common], other[:common])

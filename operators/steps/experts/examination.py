@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import logging
 
 from pydantic import BaseModel, ConfigDict
 from wideloop.manifests.deployment import DeploymentSpec
 from wideloop.manifests.engines import get_engine
 from wideloop.manifests.errors import TargetError
+from wideloop.operators.steps.answers import rounds
 from wideloop.operators.steps.experts.collect import dump
 from wideloop.operators.steps.run import Run, artefacts
 from wideloop.operators.targets import open_target
@@ -19,17 +19,6 @@ from wideloop.results.experts.rebalances import Rebalances
 
 log = logging.getLogger(__name__)
 
-#: Sent one after the other, so that batches do not differ, and decoded greedily.
-PROMPTS = (
-    "Why is the sky blue?",
-    "Write a Python function that returns the n-th Fibonacci number.",
-    "What is 17 times 23? Think step by step.",
-    "Summarise the plot of Hamlet in two sentences.",
-    "Übersetze ins Deutsche: The experts live on other GPUs now.",
-    "List three uses of a mixture of experts.",
-)
-_TOKENS = 24
-_TIMEOUT_S = 120.0
 #: A log of a day of rebalances and a balancedness line per pass.
 _LOG_LINES = 500_000
 
@@ -39,7 +28,7 @@ class Examined(BaseModel):
 
     Attributes:
         recordings: URI of the recording by component; empty where the deployment records none.
-        answers: URI of the answers to :data:`PROMPTS`, asked twice; None where the frontend did not answer.
+        answers: URI of the answers to the fixed prompts, asked twice; None where the frontend did not answer.
         rebalances: by component, where experts are rebalanced online.
     """
 
@@ -83,23 +72,9 @@ def _balancedness(target: Target, spec: DeploymentSpec, component: str) -> dict[
 
 def _ask(target: Target, spec: DeploymentSpec, run: Run) -> str | None:
     try:
-        rounds = [[_answer(target, spec, prompt) for prompt in PROMPTS] for _ in range(2)]
+        answers = rounds(target, spec, 2)
     except (TargetError, ValueError) as error:
         log.warning("the answers of %s cannot be compared: %s", spec.name, error)
         return None
-    document = {"deployment": spec.name, "prompts": PROMPTS, "max_tokens": _TOKENS, "rounds": rounds}
+    document = {"deployment": spec.name, "rounds": answers}
     return artefacts().put_json(document, "cycles", run.cycle_id, "answers", f"{spec.name}.json")
-
-
-def _answer(target: Target, spec: DeploymentSpec, prompt: str) -> str:
-    body = {
-        "model": spec.model.name,
-        "messages": [{"role": "user", "content": prompt}],
-        "max_tokens": _TOKENS,
-        "temperature": 0,
-        "seed": 1,
-    }
-    text = target.call(spec.name, "frontend", get_engine(spec.engine).generate_path, body=body, timeout_s=_TIMEOUT_S)
-    choices = json.loads(text).get("choices") or [{}]
-    message = choices[0].get("message") or {}
-    return str(message.get("content") or message.get("reasoning_content") or "")

@@ -48,7 +48,7 @@ from wideloop.operators.targets.kubernetes.namespace import hub_token, make_hub_
 from wideloop.operators.targets.kubernetes.objects import log_lines, replaced
 from wideloop.operators.targets.kubernetes.platform import Platform
 from wideloop.operators.targets.kubernetes.pods import has_ended, is_being_deleted, role
-from wideloop.operators.targets.kubernetes.preflight import preflight
+from wideloop.operators.targets.kubernetes.preflight import check_network, preflight, table
 from wideloop.operators.targets.kubernetes.status import Judgement, judge
 from wideloop.operators.targets.kubernetes.view import LOOK_EVERY_S, READY, View
 from wideloop.operators.targets.kubernetes.weights import prepare_weights
@@ -115,6 +115,12 @@ class KubernetesTarget(Target):
 
     def preflight(self, spec: DeploymentSpec, generator: LoadGenerator) -> list[Finding]:
         return preflight(self._cluster.api, self._cluster.options, self.platform, spec, generator)
+
+    def try_network(self, spec: DeploymentSpec) -> list[Finding]:
+        """Have pods in the place of the workers send between all their RDMA devices; prints the line that says how."""
+        check = check_network(self._cluster.api, self._cluster.options, spec)
+        print(table([check]))
+        return list(check.findings)
 
     def apply(self, spec: DeploymentSpec, owner: Owner) -> None:
         try:

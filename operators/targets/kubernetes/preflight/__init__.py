@@ -3,6 +3,8 @@
 :func:`preflight` is what a target calls; each module here looks at one side of a cluster.
 """
 
+from wideloop.operators.targets.kubernetes.preflight.check_result import table
 from wideloop.operators.targets.kubernetes.preflight.checks import preflight, run_checks
+from wideloop.operators.targets.kubernetes.preflight.network import check_network
 
-__all__ = ["preflight", "run_checks"]
+__all__ = ["check_network", "preflight", "run_checks", "table"]

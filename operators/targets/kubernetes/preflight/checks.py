@@ -19,8 +19,8 @@ from wideloop.operators.targets.kubernetes.preflight.api_groups import api_group
 from wideloop.operators.targets.kubernetes.preflight.check_result import CheckResult, table
 from wideloop.operators.targets.kubernetes.preflight.configuration import check_configuration
 from wideloop.operators.targets.kubernetes.preflight.image_fit import check_image_fit
+from wideloop.operators.targets.kubernetes.preflight.interconnect import check_network
 from wideloop.operators.targets.kubernetes.preflight.limits import check_priority, check_quota
-from wideloop.operators.targets.kubernetes.preflight.network import check_network
 from wideloop.operators.targets.kubernetes.preflight.node_capacity import survey
 from wideloop.operators.targets.kubernetes.preflight.pod_security import check_pod_security
 from wideloop.operators.targets.kubernetes.preflight.queues import check_queues

@@ -10,7 +10,7 @@ import pytest
 from wideloop.manifests.kubernetes.options import ClusterOptions
 from wideloop.operators.targets.kubernetes.api import Api
 from wideloop.operators.targets.kubernetes.preflight.api_groups import api_groups
-from wideloop.operators.targets.kubernetes.preflight.network import check_network
+from wideloop.operators.targets.kubernetes.preflight.interconnect import check_network
 from wideloop.operators.targets.kubernetes.preflight.pod_security import check_pod_security
 from wideloop.operators.targets.kubernetes.preflight.queues import check_queues
 from wideloop.operators.targets.kubernetes.preflight.storage import check_classes
