@@ -186,6 +186,8 @@ def _knobs_of(worker: WorkerSpec, point: Mapping[str, float], placements: Placem
         dimension = get_dimension(name)
         if dimension.is_of(worker):
             changed |= dimension.apply(value, worker)
+    if changed.get("eplb") == "online":
+        return worker.knobs.changed(**changed)
     placement = placements.get(worker.role, changed.get("redundant_experts", worker.knobs.redundant_experts))
     changed["expert_placement"] = placement
     changed["eplb"] = "static" if placement else worker.knobs.eplb
@@ -199,8 +201,9 @@ def knobs_shown(spec: DeploymentSpec, searched: Mapping[str, float] | None = Non
     shown: dict[str, dict[str, Any]] = {}
     for worker in spec.workers:
         knobs = worker.knobs
-        values = {d.knob: getattr(knobs, d.knob) for d in kept if d.is_of(worker)}
-        shown[worker.role] = {**values, "placement": "recorded" if knobs.expert_placement else "trivial"}
+        values = {d.knob: d.shown(knobs) for d in kept if d.is_of(worker)}
+        placement = "recorded" if knobs.expert_placement else "online" if knobs.eplb == "online" else "trivial"
+        shown[worker.role] = {**values, "placement": placement}
     return shown
 
 
@@ -208,7 +211,7 @@ def values_shown(workers: Sequence[WorkerSpec], names: Iterable[str] = ()) -> di
     """The knobs that pages compare, by the dimension's key: those always kept, and those of ``names``."""
     searched = set(names)
     shown = [d for d in DIMENSIONS if d.kept or d.name in searched]
-    return {d.key: getattr(d.worker(workers).knobs, d.knob) for d in shown}
+    return {d.key: d.shown(d.worker(workers).knobs) for d in shown}
 
 
 def redundancies(space: SearchSpace, worker: WorkerSpec) -> set[int]:

@@ -28,10 +28,10 @@ def is_placed(worker: WorkerSpec) -> bool:
 
 
 def placed_later(spec: DeploymentSpec) -> DeploymentSpec:
-    """``spec`` with the experts of every worker that can have it placed by a recording to come."""
+    """``spec`` with a placement by a recording to come on every worker that can have one and does not rebalance."""
     knobs: dict[Role, Knobs] = {
         worker.role: worker.knobs.changed(eplb="static", expert_placement=LATER)
         for worker in spec.workers
-        if is_placed(worker)
+        if is_placed(worker) and worker.knobs.eplb != "online"
     }
     return spec.with_knobs(spec.name, knobs)

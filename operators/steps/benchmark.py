@@ -18,6 +18,7 @@ from wideloop.operators.steps.answers import keep_answers
 from wideloop.operators.steps.deployment import ailment
 from wideloop.operators.steps.evidence import keep_deployment, keep_pages, telemetry_figures, telemetry_sources
 from wideloop.operators.steps.plan import gpus
+from wideloop.operators.steps.rebalancing import keep_rebalances
 from wideloop.operators.steps.run import Run, artefacts, end_stage, open_store
 from wideloop.operators.targets import open_target
 from wideloop.operators.targets.base import ClientStatus, Target
@@ -157,6 +158,7 @@ def finish(subject: Subject, run: Run) -> Measured:
         raise
     with open_store() as store:
         store.put(*measurements)
+    keep_rebalances(subject.target, subject.deployment, run)
     if subject.purpose == "repeat" and subject.trial_number is not None:
         keep_answers(subject.target, subject.deployment, run, subject.trial_number, subject.repeat)
     if subject.stage:

@@ -13,7 +13,11 @@ from pydantic import BaseModel, ConfigDict
 
 _END = re.compile(r"\[EPLBManager\] rebalance end(?: time=(?P<seconds>[\d.]+)s)?")
 _SKIPPED = "[EPLBManager] Skipped ep rebalancing"
-_BALANCE = re.compile(r"\[Expert Balancedness\] forward_pass_id=\d+ current_pass_balancedness=(?P<value>[\d.]+)")
+_BALANCE = re.compile(
+    r"\[Expert Balancedness\] forward_pass_id=(?P<number>\d+) current_pass_balancedness=(?P<value>[\d.]+)"
+)
+#: Points that are kept of the balancedness over time.
+POINTS = 200
 
 
 class Rebalances(BaseModel):
@@ -22,6 +26,7 @@ class Rebalances(BaseModel):
     skipped: rebalances that SGLang left out because the load was balanced enough.
     before, after: mean balancedness of the passes before the first and after the last rebalance, as SGLang counts it
         (dense layers as 1); None where it was not reported.
+    over_time: (number of the pass, balancedness), at most :data:`POINTS` of them, evenly over all reported passes.
     by_mode: its mean over all passes since the start, by forward mode; from the metrics page, empty without one.
     """
 
@@ -31,7 +36,14 @@ class Rebalances(BaseModel):
     skipped: int = 0
     before: float | None = None
     after: float | None = None
+    over_time: tuple[tuple[int, float], ...] = ()
     by_mode: dict[str, float] = {}
+
+    def __str__(self) -> str:
+        seconds = [s for s in self.seconds if s is not None]
+        each = f", {statistics.fmean(seconds):.2f} s each" if seconds else ""
+        balance = f"; balancedness {self.before:.2f} to {self.after:.2f}" if self.before and self.after else ""
+        return f"{len(self.seconds)} rebalances{each}, {self.skipped} left out{balance}"
 
     @property
     def stopped_s(self) -> float:
@@ -45,12 +57,14 @@ def read(lines: Iterable[str], by_mode: Mapping[str, float] | None = None) -> Re
     skipped = 0
     first: list[float] = []
     last: list[float] = []
+    reported: list[tuple[int, float]] = []
     for line in lines:
         if end := _END.search(line):
             seconds.append(float(end["seconds"]) if end["seconds"] else None)
             last = []
         elif balance := _BALANCE.search(line):
             (last if seconds else first).append(float(balance["value"]))
+            reported.append((int(balance["number"]), float(balance["value"])))
         elif _SKIPPED in line:
             skipped += 1
     return Rebalances(
@@ -58,6 +72,7 @@ def read(lines: Iterable[str], by_mode: Mapping[str, float] | None = None) -> Re
         skipped=skipped,
         before=_mean(first),
         after=_mean(last),
+        over_time=tuple(reported[:: -(-len(reported) // POINTS) or 1]),
         by_mode=dict(by_mode or {}),
     )
 

@@ -15,6 +15,7 @@ from wideloop.tuning.dimensions.base import Bounds, Dimension, KnobRole
 from wideloop.tuning.dimensions.chunk import PrefillChunk
 from wideloop.tuning.dimensions.graphs import GraphBatch
 from wideloop.tuning.dimensions.memory import MemoryFraction
+from wideloop.tuning.dimensions.rebalancing import Rebalancing
 from wideloop.tuning.dimensions.redundancy import RedundantSlots
 
 __all__ = ["DEFAULT_NAMES", "DIMENSIONS", "Bounds", "Dimension", "KnobRole", "get_dimension", "register"]
@@ -28,6 +29,7 @@ DIMENSIONS: list[Dimension] = [
     RedundantSlots("prefill"),
     RedundantSlots("decode"),
     MemoryFraction("prefill"),
+    Rebalancing(),
 ]
 #: Names of the dimensions that a sweep varies by default.
 DEFAULT_NAMES = tuple(d.name for d in DIMENSIONS if d.by_default)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import TypeAdapter
-from wideloop.manifests.deployment import DeploymentSpec, WorkerSpec
+from wideloop.manifests.deployment import DeploymentSpec, Knobs, WorkerSpec
 from wideloop.manifests.errors import Refused
 from wideloop.manifests.findings import Finding
 from wideloop.manifests.parameters import Parameter
@@ -88,6 +88,10 @@ class Dimension(ABC):
         """The knobs of a default ``worker`` that ``value`` sets."""
         del worker
         return {self.knob: self.rounded(value)}
+
+    def shown(self, knobs: Knobs) -> Any:
+        """The value that pages show of a worker's ``knobs``."""
+        return getattr(knobs, self.knob)
 
     def rounded(self, value: float) -> float:
         """``value`` with the type and digits that engines accept: a study's storage returns every number as a float."""

@@ -72,16 +72,6 @@ class SimulatedEngine(SglangFamily):
         if spec.record_experts in ("per_token", "stat_approx"):
             rule = "only the recorder's modes 'stat' and 'per_pass' are simulated"
             findings.append(Finding(field="recorder", value=spec.record_experts, rule=rule, suggestion="Use 'stat'"))
-        findings += [
-            Finding(
-                field=f"{w.role}.eplb",
-                value=w.knobs.eplb,
-                rule="online rebalancing is not simulated",
-                suggestion="Use 'static' with an expert_placement, or 'off'",
-            )
-            for w in spec.workers
-            if w.knobs.eplb == "online"
-        ]
         return findings
 
 

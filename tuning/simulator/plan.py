@@ -54,10 +54,14 @@ class WorkerPlan:
     def placement(self) -> Placement:
         """Placement of the MoE layers only; the placement file also has rows for dense layers.
 
+        Where experts are rebalanced online it is the one that the engine reaches.
+
         Raises:
             Refused: the file does not fit this deployment.
         """
         model, knobs, ep = self.spec.model, self.worker.knobs, self.worker.layout.ep
+        if knobs.eplb == "online":
+            return placements.place(self.popularity, ep, knobs.redundant_experts)
         if knobs.expert_placement is None:
             return placements.trivial(model.num_moe_layers, model.num_experts, knobs.redundant_experts, ep)
         whole = placements.read(Path(knobs.expert_placement), ep, model.num_experts)
@@ -69,6 +73,21 @@ class WorkerPlan:
         return WorkerModel(
             self.spec.model, self.spec.hardware, self.worker, self.popularity, self.placement, engine=engine
         )
+
+    @property
+    def rebalance_s(self) -> float:
+        """How long one online rebalance stops the worker: a GPU's slots are filled anew over the slowest link."""
+        hardware, model, worker = self.spec.hardware, self.spec.model, self.worker
+        slots = (model.num_experts + worker.knobs.redundant_experts) / worker.layout.ep
+        crosses = worker.layout.nodes > 1 and hardware.fabric_gb_s > 0
+        link = hardware.fabric_gb_s if crosses else hardware.gpu.peer_gb_s
+        return slots * model.slot_bytes / (link * 1e9)
+
+    @property
+    def stop_ms(self) -> float:
+        """Share of the online rebalances' stops that each pass carries, milliseconds."""
+        knobs = self.worker.knobs
+        return 1e3 * self.rebalance_s / knobs.eplb_rebalance_iterations if knobs.eplb == "online" else 0.0
 
     @property
     def blocks(self) -> int:
@@ -107,10 +126,10 @@ class WorkerPlan:
         np.savez(
             path,
             prefill_isl=prefill,
-            prefill_ttft_ms=self.timing.prefill_ms(prefill),
+            prefill_ttft_ms=self.timing.prefill_ms(prefill) + self.stop_ms,
             decode_active_kv_tokens=kv,
             decode_context_length=context,
-            decode_itl=self.timing.decode_ms(batch, context[None, :]),
+            decode_itl=self.timing.decode_ms(batch, context[None, :]) + self.stop_ms,
         )
 
 

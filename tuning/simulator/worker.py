@@ -23,6 +23,7 @@ from wideloop.tuning.simulator.addresses import set_host
 from wideloop.tuning.simulator.control import Control
 from wideloop.tuning.simulator.counters import Counters
 from wideloop.tuning.simulator.plan import BLOCK, WorkerPlan
+from wideloop.tuning.simulator.rebalancing import Rebalancer
 from wideloop.tuning.simulator.recorder import Recorder
 
 #: Requests in flight per attention-DP rank at which a worker without memory for activations ends.
@@ -53,6 +54,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     plan.write_table(table)
     counters = Counters(args.role, f"http://{args.host}:{args.system_port}", args.shared_dir)
     Control(plan, counters, Recorder(plan, counters, args.work_dir)).serve(args.host, args.control_port)
+    if plan.worker.knobs.eplb == "online":
+        Rebalancer(plan, counters).start()
     if memory.oom_stage == "under_load":
         threading.Thread(target=_die_under_load, args=(plan, counters), daemon=True).start()
     set_host(args.host)

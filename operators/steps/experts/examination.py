@@ -6,21 +6,16 @@ import logging
 
 from pydantic import BaseModel, ConfigDict
 from wideloop.manifests.deployment import DeploymentSpec
-from wideloop.manifests.engines import get_engine
 from wideloop.manifests.errors import TargetError
 from wideloop.operators.steps.answers import rounds
 from wideloop.operators.steps.experts.collect import dump
+from wideloop.operators.steps.rebalancing import read_rebalances
 from wideloop.operators.steps.run import Run, artefacts
 from wideloop.operators.targets import open_target
 from wideloop.operators.targets.base import Target
-from wideloop.results.engine_metrics import balancedness
-from wideloop.results.experts import rebalances
 from wideloop.results.experts.rebalances import Rebalances
 
 log = logging.getLogger(__name__)
-
-#: A log of a day of rebalances and a balancedness line per pass.
-_LOG_LINES = 500_000
 
 
 class Examined(BaseModel):
@@ -49,25 +44,7 @@ def examine(target_name: str, name: str, run: Run) -> Examined:
     spec = target.spec(name)
     # The recording first, so that it does not contain the prompts below.
     recorded = dump(target_name, name, run) if spec.record_experts is not None else {}
-    online = {w.role for w in spec.workers if w.knobs.eplb == "online"}
-    balanced = [c for c in target.endpoints(name).control if c.split("-")[0] in online]
-    by_component = {
-        c: rebalances.read(target.logs(name, c, _LOG_LINES), _balancedness(target, spec, c)) for c in balanced
-    }
-    return Examined(recordings=recorded, answers=_ask(target, spec, run), rebalances=by_component)
-
-
-def _balancedness(target: Target, spec: DeploymentSpec, component: str) -> dict[str, float]:
-    """By forward mode, from the metrics page; empty where it cannot be read: the log holds most of the facts."""
-    engine = get_engine(spec.engine)
-    if engine.balancedness_series is None:
-        return {}
-    try:
-        page = "\n".join(target.call_all(spec.name, component, engine.metrics_path, method="GET"))
-    except TargetError as error:
-        log.warning("the metrics of %s of %s cannot be read: %s", component, spec.name, error)
-        return {}
-    return balancedness(page, engine.balancedness_series)
+    return Examined(recordings=recorded, answers=_ask(target, spec, run), rebalances=read_rebalances(target, spec))
 
 
 def _ask(target: Target, spec: DeploymentSpec, run: Run) -> str | None:

@@ -249,7 +249,6 @@ def test_without_a_recording_nothing_is_placed(planned):
 @pytest.mark.parametrize(
     ("asked", "rule"),
     [
-        ({"eplb": "online"}, "online rebalancing is not simulated"),
         ({"recorder": "per_token"}, "only the recorder's modes"),
         ({"recorder": "stat_approx"}, "stat_approx reads the counts of DeepEP"),
         ({"recorded_passes": 0}, "keeps no pass"),
