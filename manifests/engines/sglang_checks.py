@@ -11,6 +11,7 @@ from wideloop.manifests.deployment import DeploymentSpec, WorkerSpec
 from wideloop.manifests.engines import sglang_versions
 from wideloop.manifests.engines.sglang_defaults import MAX_DISPATCH_TOKENS, MAX_PREFILL_TOKENS, PAGE_TOKENS
 from wideloop.manifests.engines.sglang_flags import dispatch_tokens
+from wideloop.manifests.engines.sglang_windows import transfer_findings
 from wideloop.manifests.findings import Finding
 from wideloop.manifests.model import ModelSpec
 
@@ -28,7 +29,7 @@ def sglang_findings(spec: DeploymentSpec, repaired: Collection[str] = ()) -> lis
     unknown_version = sglang_versions.version_finding(spec.engine_version or sglang_versions.DEFAULT_VERSION)
     if unknown_version is not None:
         return [unknown_version]
-    findings: list[Finding] = []
+    findings: list[Finding] = [*transfer_findings(spec)]
     for worker in spec.workers:
         findings += [*_attention(spec.model, worker), *_quantised(spec.model, worker), *_deepep(worker)]
         findings += [*_eplb(worker), *_batches(worker)]
@@ -68,7 +69,8 @@ def _quantised(model: ModelSpec, worker: WorkerSpec) -> Iterator[Finding]:
         )
         yield _error(f"{worker.role}.ep", layout.ep, rule, layout.tp)
     dense_shards = layout.tp if layout.dp == 1 else 1
-    if model.dense_intermediate_size and model.dense_intermediate_size / dense_shards % block:
+    in_blocks = model.dense_weight_bytes is None or model.dense_weight_bytes < 2
+    if in_blocks and model.dense_intermediate_size and model.dense_intermediate_size / dense_shards % block:
         rule = (
             f"its dense layers of width {model.dense_intermediate_size} are split over TP {layout.tp}, which breaks "
             f"the model's FP8 blocks of {block}; with attention DP each rank keeps them whole"

@@ -15,6 +15,7 @@ from wideloop.manifests.telemetry import FOLDER as TELEMETRY
 from wideloop.manifests.telemetry import SUFFIXES, with_sampler
 from wideloop.manifests.workload import Workload
 from wideloop.operators.steps.answers import keep_answers
+from wideloop.operators.steps.cache_capacity import cache_tokens
 from wideloop.operators.steps.deployment import ailment
 from wideloop.operators.steps.evidence import keep_deployment, keep_pages, telemetry_figures, telemetry_sources
 from wideloop.operators.steps.plan import gpus
@@ -77,17 +78,21 @@ class Measured(BaseModel):
 
 
 def cannot_serve(subject: Subject) -> Diagnosis | None:
-    """Whether a worker's KV cache cannot hold even one request: then every request fails, however it is sent."""
-    spec = open_target(subject.target).spec(subject.deployment)
+    """Whether a worker's KV cache cannot hold even one request: then every request fails, however it is sent.
+
+    Only what the engine itself says counts, see :func:`cache_tokens`.
+    """
+    target = open_target(subject.target)
+    spec = target.spec(subject.deployment)
     need = subject.workload.isl + subject.workload.osl
-    for worker in spec.workers:
-        memory = worker_memory(spec, worker)
-        if memory.kv_tokens < need:
-            missing = (need - memory.kv_tokens) * memory.kv_bytes_per_token / GIB
+    for component, tokens in cache_tokens(target, spec).items():
+        if tokens < need:
+            worker = next((w for w in spec.workers if component.startswith(w.role)), spec.workers[-1])
+            missing = (need - tokens) * worker_memory(spec, worker).kv_bytes_per_token / GIB
             return Diagnosis(
                 kind="out_of_memory",
-                component=worker.role,
-                message=f"its KV cache holds {memory.kv_tokens} tokens, one request needs {need}",
+                component=component,
+                message=f"its KV cache holds {tokens} tokens, one request needs {need}",
                 action="raise mem_fraction_static, use fewer redundant experts or shorter requests",
                 deficit_gib=missing,
             )

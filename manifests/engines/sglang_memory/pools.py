@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from wideloop.manifests.deployment import WorkerSpec
+from wideloop.manifests.engines.sglang_windows import has_window_pool
 from wideloop.manifests.memory import GIB, MemoryConstants, kv_split
 from wideloop.manifests.model import ModelSpec
 
@@ -24,7 +25,8 @@ _FEW_RANKS, _EIGHT_RANKS_GIB, _DOUBLING_GIB = 4, 0.6, 0.2
 
 def cell_bytes(model: ModelSpec, worker: WorkerSpec) -> int:
     """Bytes of one token of the KV cache on one GPU (``HybridSWAPoolConfigurator``: windowed layers cache fewer)."""
-    cell = model.kv_bytes_per_token + _WINDOW_RATIO * model.window_kv_bytes_per_token
+    ratio = _WINDOW_RATIO if has_window_pool(model) else 1.0
+    cell = model.kv_bytes_per_token + ratio * model.window_kv_bytes_per_token
     return max(int(cell / kv_split(model, worker)), 1)
 
 
