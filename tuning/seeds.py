@@ -1,23 +1,19 @@
-"""The first points of a sweep, chosen by the memory model to save trials.
+"""The first points of a sweep beside the default: its placement alone, and one with memory to spare.
 
-Seeds at the optimum of an optimistic model made every sampler worse than a cold start; seeds with memory to spare
-made it better (measured on a surrogate, 20 seeds). One more point lies just beyond the model's memory limit, because
-the model's limit needs a measurement.
+A seed at the optimum of an optimistic model made every sampler worse than a cold start, one with memory to spare made it
+better (measured on synthetic surfaces); all other points are the sampler's.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
-from wideloop.manifests.deployment import DeploymentSpec, WorkerSpec
-from wideloop.manifests.workload import Workload
-from wideloop.tuning.memory import worker_memory
-from wideloop.tuning.space import Placements, Point, SearchSpace, decoder, knobs_at, point_of, prefiller
+from wideloop.tuning.sampler.physics import Physics
+from wideloop.tuning.space import Point, SearchSpace
 
 #: GiB per GPU that a safe point leaves free beyond the predicted need.
-_SPARE_GIB = 0.75
+_SPARE_GIB = 3.0
 _STEP = 0.005
 
 #: Kind of a seed. Studies store it, so it does not change, unlike the sentence that people read.
@@ -32,57 +28,37 @@ class Seed(NamedTuple):
     why: str
 
 
-def seed_points(space: SearchSpace, spec: DeploymentSpec, workload: Workload, *, recorded: bool = True) -> list[Seed]:
-    """Points to try first, for a resolved default ``spec``: the recording's placement alone, with one more
-    slot and all memory that is safe, just beyond the edge of memory, and the largest prefill chunk where chunks are
-    searched. Points outside the space, and those of dimensions that are not searched, are left out.
+def seed_points(
+    space: SearchSpace, default: Point, physics: Physics, *, batch: int | None = None, recorded: bool = True
+) -> list[Seed]:
+    """Points to try first. Points outside the space are left out.
 
-    ``recorded``: there is a recording to place experts by. Without one the first point would be the default again.
+    Args:
+        default: the point of the default configuration.
+        batch: requests of a rank that decode at the same time, which CUDA graphs should cover.
+        recorded: there is a recording to place experts by. Without one the first point would be the default again.
     """
-    default = point_of(spec, space)
     seeds = [Seed(default, "placement", "the recorded placement alone")] if recorded else []
-    seeds += _memory_seeds(default, space, spec, workload)
-    for chunk in space["chunked_prefill_size"][-1:] if "chunked_prefill_size" in space else ():
-        largest: Point = {**default, "chunked_prefill_size": chunk}
-        if largest != default and _left_gib(largest, spec, prefiller(spec)) >= 0:
-            seeds.append(Seed(largest, "chunk", "the largest prefill chunk alone"))
+    seeds += _safe(default, space, physics, batch)
     return [s for s in seeds if space.contains(s.point)]
 
 
-def _memory_seeds(default: Point, space: SearchSpace, spec: DeploymentSpec, workload: Workload) -> Iterator[Seed]:
-    if "mem_fraction_static" not in space:
+def _safe(default: Point, space: SearchSpace, physics: Physics, batch: int | None) -> Iterator[Seed]:
+    """One more slot, graphs for the whole batch and the largest memory fraction that is safe by the memory model."""
+    if "mem_fraction_static" not in space or physics.headroom_gib is None:
         return
-    one = dict(default)
+    point = dict(default)
     if "redundant_slots" in space:
-        one["redundant_slots"] = 1
-    if "cuda_graph_max_bs" in space:
+        point["redundant_slots"] = 1
+    if "cuda_graph_max_bs" in space and batch is not None:
         least, most = space["cuda_graph_max_bs"]
-        batch = -(-max(workload.concurrency) // decoder(spec).layout.dp)
-        one["cuda_graph_max_bs"] = min(max(batch, least), most)
-    safe = _largest_fraction(one, space, spec, _SPARE_GIB)
-    if safe is not None:
-        more = "one more expert slot, all memory that is safe"
-        why = more if "redundant_slots" in space else "all memory that is safe"
-        yield Seed({**one, "mem_fraction_static": safe}, "safe", why)
-    edge = _largest_fraction(default, space, spec, 0.0)
-    if edge is not None:
-        beyond = round(edge + 4 * _STEP, 3)
-        yield Seed({**default, "mem_fraction_static": beyond}, "edge", "just beyond the model's edge of memory")
-
-
-def _largest_fraction(point: Point, space: SearchSpace, spec: DeploymentSpec, spare_gib: float) -> float | None:
-    """The largest memory fraction of the space at which the model sees ``spare_gib`` left, None when none is."""
+        point["cuda_graph_max_bs"] = min(max(batch, least), most)
     low, high = space["mem_fraction_static"]
     fraction = round(high, 3)
     while fraction >= low:
-        if _left_gib({**point, "mem_fraction_static": fraction}, spec, decoder(spec)) >= spare_gib:
-            return fraction
+        point["mem_fraction_static"] = fraction
+        if physics.headroom_gib(point) >= _SPARE_GIB:
+            more = "one more expert slot, all memory that is safe"
+            yield Seed(point, "safe", more if "redundant_slots" in space else "all memory that is safe")
+            return
         fraction = round(fraction - _STEP, 3)
-    return None
-
-
-def _left_gib(point: Point, spec: DeploymentSpec, worker: WorkerSpec) -> float:
-    """GiB per GPU that the model sees left while ``worker`` runs its largest step; -inf where it does not fit."""
-    knobs = knobs_at(point, spec, Placements())[worker.role]
-    memory = worker_memory(spec, worker.changed(knobs=knobs))
-    return memory.free_at_ready_gib - max(memory.activations_gib, 0.0) if memory.fits else -math.inf

@@ -13,7 +13,11 @@ from wideloop.manifests.findings import Finding
 from wideloop.manifests.parameters import Parameter
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     import optuna
+
+    Floats = npt.NDArray[np.floating[Any]]
 
 #: Workers that a dimension applies to: all, those that prefill, those that decode. An aggregated worker does both.
 KnobRole = Literal["all", "prefill", "decode"]
@@ -155,6 +159,14 @@ class Dimension(ABC):
         """The trial's value."""
 
     @abstractmethod
+    def to_unit(self, bounds: Bounds, values: Floats) -> Floats:
+        """Positions of ``values`` between 0 and 1, on the scale of the search."""
+
+    @abstractmethod
+    def from_unit(self, bounds: Bounds, positions: Floats) -> Floats:
+        """The values nearest to positions between 0 and 1; ``from_unit(to_unit(v))`` is ``v``."""
+
+    @abstractmethod
     def levels(self, bounds: Bounds) -> int:
         """Values that a grid of a usual resolution would try."""
 
@@ -209,6 +221,21 @@ class Range(Dimension):
             return int(trial.suggest_int(self.name, int(bounds[0]), int(bounds[1]), log=self.log))
         return self.rounded(trial.suggest_float(self.name, *bounds, log=self.log))
 
+    def to_unit(self, bounds: Bounds, values: Floats) -> Floats:
+        import numpy as np
+
+        low, high = np.log(bounds) if self.log else bounds
+        result: Floats = ((np.log(values) if self.log else np.asarray(values, dtype=float)) - low) / (high - low)
+        return result
+
+    def from_unit(self, bounds: Bounds, positions: Floats) -> Floats:
+        import numpy as np
+
+        low, high = np.log(bounds) if self.log else bounds
+        values = low + positions * (high - low)
+        result: Floats = np.clip(np.round(np.exp(values) if self.log else values, self.digits or 0), *bounds)
+        return result
+
     def levels(self, bounds: Bounds) -> int:
         return self.grid or int(bounds[1] - bounds[0]) + 1
 
@@ -242,6 +269,18 @@ class Choices(Dimension):
     def suggest(self, trial: optuna.Trial, bounds: Bounds) -> float:
         value: float = trial.suggest_categorical(self.name, bounds)
         return value
+
+    def to_unit(self, bounds: Bounds, values: Floats) -> Floats:
+        import numpy as np
+
+        result: Floats = np.searchsorted(bounds, values) / max(len(bounds) - 1, 1)
+        return result
+
+    def from_unit(self, bounds: Bounds, positions: Floats) -> Floats:
+        import numpy as np
+
+        result: Floats = np.asarray(bounds)[np.round(np.asarray(positions) * (len(bounds) - 1)).astype(int)]
+        return result
 
     def levels(self, bounds: Bounds) -> int:
         return len(bounds)
