@@ -44,7 +44,7 @@ format:  ## sort imports, fix what ruff can fix, and format
 hooks:  ## run the checks at each commit (.pre-commit-config.yaml; needs pre-commit)
 	pre-commit install --hook-type pre-commit --hook-type commit-msg
 
-bench:  ## measure the product and write docs/bench.md; ONLY=placement,experts,power,parse,ask,client,preflight,cluster,demo, FRESH=1 builds the environments too, SGLANG_WHEEL=file
+bench:  ## measure the product and write docs/bench.md; ONLY=placement,experts,power,parse,ask,sweep,client,preflight,cluster,demo, FRESH=1 builds the environments too, SGLANG_WHEEL=file
 	@$(PYTHON) operators/bootstrap.py
 	@exec $(AIRFLOW)/python -m tests.bench $(if $(ONLY),--only $(ONLY)) $(if $(FRESH),--fresh) $(if $(TRIALS),--trials $(TRIALS)) $(if $(SGLANG_WHEEL),--sglang-wheel $(SGLANG_WHEEL))
 

@@ -1,7 +1,7 @@
 """The first points of a sweep beside the default: its placement alone, and one with memory to spare.
 
-A seed at the optimum of an optimistic model made every sampler worse than a cold start, one with memory to spare made it
-better (measured on synthetic surfaces); all other points are the sampler's.
+A seed at the optimum of an optimistic model made every sampler worse than a cold start, one with memory to spare made
+it better (measured on synthetic surfaces); all other points are the sampler's.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
-from wideloop.tuning.sampler.physics import Physics
+from wideloop.tuning.sampler.physics import OfPoint, Physics
 from wideloop.tuning.space import Point, SearchSpace
 
-#: GiB per GPU that a safe point leaves free beyond the predicted need.
-_SPARE_GIB = 3.0
+#: GiB per GPU that a safe point leaves free beyond the predicted need: the most of these that the space allows.
+_SPARE_GIB = (3.0, 1.5, 0.75)
 _STEP = 0.005
 
 #: Kind of a seed. Studies store it, so it does not change, unlike the sentence that people read.
@@ -53,12 +53,20 @@ def _safe(default: Point, space: SearchSpace, physics: Physics, batch: int | Non
     if "cuda_graph_max_bs" in space and batch is not None:
         least, most = space["cuda_graph_max_bs"]
         point["cuda_graph_max_bs"] = min(max(batch, least), most)
+    fraction = _largest_fraction(point, space, physics.headroom_gib)
+    if fraction is not None:
+        more = "one more expert slot, all memory that is safe"
+        why = more if "redundant_slots" in space else "all memory that is safe"
+        yield Seed({**point, "mem_fraction_static": fraction}, "safe", why)
+
+
+def _largest_fraction(point: Point, space: SearchSpace, headroom_gib: OfPoint) -> float | None:
+    """The largest memory fraction of the space with memory to spare, None when there is none."""
     low, high = space["mem_fraction_static"]
-    fraction = round(high, 3)
-    while fraction >= low:
-        point["mem_fraction_static"] = fraction
-        if physics.headroom_gib(point) >= _SPARE_GIB:
-            more = "one more expert slot, all memory that is safe"
-            yield Seed(point, "safe", more if "redundant_slots" in space else "all memory that is safe")
-            return
-        fraction = round(fraction - _STEP, 3)
+    steps = [round(high - k * _STEP, 3) for k in range(int((high - low) / _STEP) + 1)]
+    left = [headroom_gib({**point, "mem_fraction_static": fraction}) for fraction in steps]
+    for spare in _SPARE_GIB:
+        for fraction, gib in zip(steps, left, strict=True):
+            if gib >= spare:
+                return fraction
+    return None

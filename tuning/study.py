@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import optuna
     from wideloop.tuning.sampler.proposal import PastTrial
 
-Outcome = Literal["measured", "infeasible"]
+Outcome = Literal["measured", "infeasible", "refused"]
 
 #: How often a point is asked again whose trial failed for another reason than its configuration. Once, so that three
 #: failures in a row are never due to one configuration.
@@ -35,8 +35,7 @@ _RAN = -1.0
 
 #: Seconds within which a run that took a queued point records its name; a trial without one is closed after them.
 _NAMELESS_S = 5.0
-#: Trials asked for at the same moment are too similar when no coordinate differs by this share of its range.
-_SIMILAR = 0.1
+#: How often a run chooses again because others asked for a similar point at the same moment.
 _ASKS = 8
 
 _RUN, _OUTCOME, _KIND, _WHY, _RETRY, _INSTEAD_OF = "run", "outcome", "kind", "why", "retries", "instead_of"
@@ -136,6 +135,10 @@ class TuningStudy:
     @property
     def physics(self) -> Physics:
         return self._physics
+
+    def headroom_gib(self, point: Point) -> float:
+        """GiB per GPU that the memory model sees left at ``point``; negative: missing; 0 without a model."""
+        return 0.0 if self._physics.headroom_gib is None else self._physics.headroom_gib(point)
 
     # ---- before the first trial
 
@@ -245,13 +248,14 @@ class TuningStudy:
         """The number of the first trial of ``numbers`` that is unfinished and near ``point``."""
         import numpy as np
         from wideloop.tuning.sampler.cube import Cube
+        from wideloop.tuning.sampler.proposal import SIMILAR
 
         cube = Cube(self._space)
         for number in numbers:
             trial = self._study.trials[number]
             if trial.state.name == "RUNNING" and trial.params:
                 apart = np.abs(np.diff(cube.rows([point, self._space.rounded(trial.params)]), axis=0))
-                if apart.max() < _SIMILAR:
+                if apart.max() <= SIMILAR:
                     return number
         return None
 
@@ -272,9 +276,10 @@ class TuningStudy:
             if result is None or (result.kind == "default" and result.point in points):
                 continue
             measured = result.outcome == "measured"
+            states = {"measured": "measured", "infeasible": "out_of_memory", "refused": "refused"}
             yield PastTrial(
                 result.point,
-                "measured" if measured else "out_of_memory",
+                states[result.outcome],
                 result.value if measured else None,
                 {k: v for k, v in result.constraints.items() if k != OUT_OF_MEMORY} if measured else {},
                 result.memory_gib,
@@ -328,8 +333,11 @@ class TuningStudy:
         to the worst value so far, for Optuna's views only: the sampler learns the limit of memory from such trials and
         nothing else.
         """
-        worst = min((r.value for r in self.results() if r.outcome == "measured"), default=0.0)
-        self._tell(number, "infeasible", worst, {OUT_OF_MEMORY: max(deficit_gib or 0.0, 1e-3)}, deficit_gib)
+        self._tell(number, "infeasible", self._worst(), {OUT_OF_MEMORY: max(deficit_gib or 0.0, 1e-3)}, deficit_gib)
+
+    def tell_refused(self, number: int) -> None:
+        """Finish a trial whose engine refused the configuration for another reason than memory."""
+        self._tell(number, "refused", self._worst(), {OUT_OF_MEMORY: 1e-3}, None)
 
     def tell_failed(self, number: int) -> None:
         """Close a trial that gave no result for its point, and queue the point again with the same reason."""
@@ -374,6 +382,9 @@ class TuningStudy:
         trial.set_user_attr(_OUTCOME, outcome)
         trial.set_user_attr(_MEMORY, memory_gib)
         self._study.tell(number, value)
+
+    def _worst(self) -> float:
+        return min((r.value for r in self.results() if r.outcome == "measured"), default=0.0)
 
     # ---- reading
 

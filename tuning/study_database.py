@@ -68,7 +68,7 @@ def _parsed(url: str) -> URL:
         parsed = parsed.set(drivername="postgresql+psycopg")
     if parsed.drivername not in ("sqlite", "sqlite+pysqlite", "postgresql+psycopg"):
         raise StoreUnavailable(f"study database {_shown(parsed)}: {parsed.drivername} is not supported; use {EXAMPLES}")
-    if parsed.get_backend_name() == "sqlite" and _is_in_memory(str(parsed.database or "")):
+    if parsed.get_backend_name() == "sqlite" and _is_in_memory(parsed):
         raise StoreUnavailable(
             f"study database {_shown(parsed)}: it is in memory, so each task would see an empty study of its own; "
             f"set WIDELOOP_STUDY_URL to {EXAMPLES}"
@@ -76,8 +76,9 @@ def _parsed(url: str) -> URL:
     return parsed
 
 
-def _is_in_memory(database: str) -> bool:
-    return database in ("", ":memory:") or "mode=memory" in database or database.startswith("file::memory:")
+def _is_in_memory(url: URL) -> bool:
+    database = url.database or ""
+    return database in ("", ":memory:") or database.startswith("file::memory:") or url.query.get("mode") == "memory"
 
 
 def _refuse_anothers(engine: Engine, shown: str) -> None:

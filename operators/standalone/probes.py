@@ -11,8 +11,6 @@ from wideloop.tuning.space import Placements, SearchSpace, decoder, knobs_at, po
 def probes(space: SearchSpace, spec: DeploymentSpec, *, recorded: bool = True) -> list[Seed]:
     """Redundancy apart from every other knob, and a configuration that the memory model gives no chance.
 
-    Between the two, ``wideloop.tuning.seeds`` has one just beyond the edge that the model sees.
-
     Args:
         recorded: there is a recording to place experts by.
     """

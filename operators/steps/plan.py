@@ -18,6 +18,7 @@ from wideloop.operators.targets import open_target
 from wideloop.results.records import Cycle, PlanWarning
 from wideloop.results.store import Store
 from wideloop.results.workload_findings import workload_findings
+from wideloop.tuning.deployment_physics import physics_of
 from wideloop.tuning.space import decoder, space_findings
 from wideloop.tuning.study import TuningStudy
 
@@ -186,8 +187,10 @@ def _new_cycle(request: Request, spec: DeploymentSpec, run: Run, warnings: tuple
 
 def open_study(request: Request, run: Run) -> TuningStudy:
     """The study of this run's cycle; its space holds the default configuration, and fewer slots than that has."""
-    space = request.space.around(request.spec("study"))
-    return TuningStudy.open(settings().study_url, run.cycle_id, space, request.seed)
+    spec = request.spec("study")
+    return TuningStudy.open(
+        settings().study_url, run.cycle_id, request.space.around(spec), request.seed, physics_of(spec)
+    )
 
 
 def gpus(spec: DeploymentSpec) -> tuple[int, int]:

@@ -15,10 +15,10 @@ from wideloop.operators.steps.cycle_plan import interleaved
 from wideloop.operators.steps.experts import placements
 from wideloop.operators.steps.plan import open_study
 from wideloop.operators.steps.run import Run, open_store
-from wideloop.operators.steps.trial import DEFAULT, highest, violations
+from wideloop.operators.steps.trial import DEFAULT, violations
 from wideloop.results.records import Measurement, Trial
 from wideloop.tuning.seeds import seed_points
-from wideloop.tuning.space import Point, knobs_shown, point_of
+from wideloop.tuning.space import Point, decoder, knobs_shown, point_of
 from wideloop.tuning.study import TuningStudy
 
 #: Trial runs beyond the planned ones that may replace failed ones.
@@ -54,7 +54,8 @@ def prepare_study(params: Mapping[str, Any], run: Run) -> None:
     else:
         study.enqueue(default, DEFAULT)
     recorded = bool(placements(run).files)
-    for seed in seed_points(study.space, spec, highest(request.workload), recorded=recorded):
+    batch = -(-max(request.workload.concurrency) // decoder(spec).layout.dp)
+    for seed in seed_points(study.space, default, study.physics, batch=batch, recorded=recorded):
         study.enqueue(*seed)
 
 

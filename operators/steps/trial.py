@@ -189,12 +189,13 @@ def _tell_study(
 
 
 def _tell_infeasible(study: TuningStudy, trial: AskedTrial, diagnosis: Diagnosis) -> dict[str, Any]:
-    """Tell that the configuration cannot run; a limit of the engine other than memory counts as no missing memory."""
+    """Tell that the configuration cannot run; a limit of the engine other than memory says nothing about memory."""
     if diagnosis.kind != "out_of_memory":
-        study.tell_infeasible(trial.number, 0.0)
+        study.tell_refused(trial.number)
         return {"state": "infeasible", "reason": diagnosis.message, "constraints": {ENGINE_LIMIT: 1.0}}
-    deficit = diagnosis.deficit_gib or 1.0
-    study.tell_infeasible(trial.number, deficit)
+    study.tell_infeasible(trial.number, diagnosis.deficit_gib)
+    # The log rarely says how much was missing; then the memory model may.
+    deficit = diagnosis.deficit_gib or max(-study.headroom_gib(trial.point), 0.0) or 1.0
     reason = f"out of memory: {diagnosis.message}"
     return {"state": "infeasible", "reason": reason, "constraints": {OUT_OF_MEMORY: deficit}}
 

@@ -13,9 +13,10 @@ from wideloop.operators.bootstrap import PROJECT
 from tests.bench.figure import Figure
 from tests.bench.workspace import BenchError, Workspace, environment
 
-#: Finished trials when the first point is asked for: enough for the sampler to model them.
-BEFORE = 6
+#: Finished trials when the first point is asked for, of a long sweep.
+BEFORE = 60
 ASKS = 4
+ASK_S = 1.0
 
 
 def measure(workspace: Workspace) -> list[Figure]:
@@ -33,7 +34,7 @@ def measure(workspace: Workspace) -> list[Figure]:
         raise BenchError(f"the study could not be asked:\n{done.stderr[-2000:]}")
     took = json.loads(done.stdout.splitlines()[-1])
     first, again = took["asks"][0], took["asks"][1:]
-    conditions = f"{BEFORE} finished trials with made-up values in a new SQLite file"
+    conditions = f"{BEFORE} finished trials of eight dimensions in a new SQLite file"
     return [
         Figure(
             "first ask of a process",
@@ -41,11 +42,11 @@ def measure(workspace: Workspace) -> list[Figure]:
             took["open"] + first,
             "CPU s",
             f"opening the study {took['open']:.2f} s (imports Optuna, makes its tables), asking {first:.2f} s "
-            f"(imports torch {took['torch']:.2f} s and fits); {took['sampler']}, {conditions}",
+            f"(imports SciPy and fits); {conditions}",
         ),
         Figure(
             "ask in the same process",
-            None,
+            ASK_S,
             statistics.median(again),
             "CPU s",
             f"median of {len(again)}, {min(again):.2f} to {max(again):.2f} s",
@@ -54,34 +55,27 @@ def measure(workspace: Workspace) -> list[Figure]:
 
 
 def _ask(url: str) -> dict[str, object]:
-    from wideloop.tuning.space import SearchSpace
+    """Ask a study of eight dimensions."""
+    import numpy as np
+    from wideloop.tuning.sampler.cube import Cube
     from wideloop.tuning.study import TuningStudy
 
-    space = SearchSpace()
+    from tests.bench.surfaces import SURFACES
+
+    surface, random = SURFACES[-1], np.random.default_rng(1)
     began = time.process_time()
-    study = TuningStudy.open(url, "bench", space, seed=1)
+    study = TuningStudy.open(url, "bench", surface.space, seed=1, physics=surface.physics("right", 0))
     opened = time.process_time() - began
-    low, high = space["mem_fraction_static"]
-    for k in range(BEFORE):
-        share = k / BEFORE
-        point = {
-            "redundant_slots": k % 4,
-            "mem_fraction_static": low + share * (high - low),
-            "cuda_graph_max_bs": 4 + k,
-        }
-        study.add_measured(point, 100 + 10 * share * (1.4 - share), {"ttft_p99": -0.5}, f"made up {k}")
-    asks, torch_s = [], 0.0
+    cube = Cube(surface.space)
+    for k, point in enumerate(cube.points(cube.sobol(BEFORE, 1))[:BEFORE]):
+        study.add_measured(point, *surface.measured(surface.at([point]), random), f"made up {k}")
+    asks = []
     for k in range(ASKS):
         began = time.process_time()
-        if k == 0:
-            # Asking imports it anyway; here first, so that its share is known.
-            import torch  # noqa: F401
-
-            torch_s = time.process_time() - began
-        suggestion = study.ask(f"run {k}")
+        asked = study.ask(f"run {k}")
         asks.append(time.process_time() - began)
-        study.tell_measured(suggestion.number, 105.0 + k, {"ttft_p99": -0.5})
-    return {"open": opened, "torch": torch_s, "asks": asks, "sampler": type(study._study.sampler).__name__}
+        study.tell_measured(asked.number, *surface.measured(surface.at([asked.point]), random))
+    return {"open": opened, "asks": asks}
 
 
 if __name__ == "__main__":

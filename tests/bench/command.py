@@ -15,7 +15,7 @@ from wideloop.manifests.errors import WideloopError
 from wideloop.operators.bootstrap import PROJECT
 from wideloop.operators.settings import settings
 
-from tests.bench import ask, client, cluster, demo, experts, machine, parse, placement, power, preflight, table
+from tests.bench import ask, client, cluster, demo, experts, machine, parse, placement, power, preflight, sweep, table
 from tests.bench.figure import Figure
 from tests.bench.workspace import BenchError, Workspace
 
@@ -26,6 +26,7 @@ GROUPS: dict[str, Callable[[Workspace], list[Figure]]] = {
     "power": power.measure,
     "parse": parse.measure,
     "ask": ask.measure,
+    "sweep": sweep.measure,
     "client": client.measure,
     "preflight": preflight.measure,
     "cluster": cluster.measure,

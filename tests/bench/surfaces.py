@@ -1,7 +1,7 @@
 """Synthetic surfaces on which samplers are compared: invented serving systems with known optima.
 
-Each one has a cliff of memory, objectives of latency and noise. Their shapes are meant to differ from each other in what
-makes a search hard; none of their numbers describes a GPU.
+Each one has a cliff of memory, objectives of latency and noise. Their shapes differ in what makes a search hard; none
+of their numbers describes a GPU.
 """
 
 from __future__ import annotations
@@ -59,7 +59,8 @@ class _Choice(Choices):
     def __init__(self, name: str) -> None:
         self.name = self.knob = self.title = self.short = name
 
-    def asked_for(self, values: Mapping[str, Any]) -> bool:  # noqa: ARG002
+    def asked_for(self, values: Mapping[str, Any]) -> bool:
+        del values
         return False
 
 
@@ -118,7 +119,9 @@ class Surface:
         for width in (0.1, 0.03, 0.01):
             truth = self.at(cube.points(rows))
             value = np.where(self.feasible(truth), truth.tok_s, 0)
-            speed = np.where(truth.fits & (truth.ttft_ms <= self.ttft_ms), truth.tok_s * (2 - truth.tpot_ms / self.tpot_ms), 0)
+            speed = np.where(
+                truth.fits & (truth.ttft_ms <= self.ttft_ms), truth.tok_s * (2 - truth.tpot_ms / self.tpot_ms), 0
+            )
             top = np.concatenate([np.argsort(-value)[:300], np.argsort(-speed)[:300]])
             near = np.repeat(rows[top], 30, axis=0)
             near = near + random.normal(scale=width, size=near.shape) * (random.random(near.shape) < 0.5)
@@ -165,7 +168,9 @@ class Surface:
         if kind == "none":
             return Physics()
         random = np.random.default_rng(seed)
-        factor = {"right": 1 + random.uniform(-0.03, 0.03), "careful": random.uniform(1.15, 1.3), "optimistic": 1.0}[kind]
+        factor = {"right": 1 + random.uniform(-0.03, 0.03), "careful": random.uniform(1.15, 1.3), "optimistic": 1.0}[
+            kind
+        ]
         lacking = 8.0 if kind == "optimistic" else 0.0
 
         def headroom(point: Mapping[str, float]) -> float:
@@ -177,7 +182,15 @@ class Surface:
 
 
 def _serving(
-    k: Columns, *, gpu: float, weights: float, concurrency: float, length: float, kv_kib: float, layers: float, skew: float
+    k: Columns,
+    *,
+    gpu: float,
+    weights: float,
+    concurrency: float,
+    length: float,
+    kv_kib: float,
+    layers: float,
+    skew: float,
 ) -> Truth:
     """A worker of 8 ranks: weights, KV cache and graphs share a GPU; a batch beyond the graphs runs eagerly."""
     zero = np.zeros_like(next(iter(k.values())))
@@ -194,8 +207,12 @@ def _serving(
     batch = np.maximum(np.minimum(np.minimum(concurrency, room), running), 0.5)
     hot = 1 + skew * np.exp(-slots / 1.6) + 0.004 * slots**1.5
     moe = layers * (0.05 + 0.0011 * batch * hot)
-    exchange = layers * np.where(mode == 1, 0.02 + 0.0016 * batch, np.where(mode == 2, 0.05 + 0.0010 * batch, 0.08 + 0.0009 * batch))
-    step = np.where(overlap == 1, np.maximum(moe, exchange) + 0.35 * np.minimum(moe, exchange) + layers * 0.03, moe + exchange)
+    exchange = layers * np.where(
+        mode == 1, 0.02 + 0.0016 * batch, np.where(mode == 2, 0.05 + 0.0010 * batch, 0.08 + 0.0009 * batch)
+    )
+    step = np.where(
+        overlap == 1, np.maximum(moe, exchange) + 0.35 * np.minimum(moe, exchange) + layers * 0.03, moe + exchange
+    )
     step = step + np.where(batch > graphs, layers * 0.4, 0.0) + 0.015 * graphs / 16
     stolen = 0.08 * (chunk / 8192) ** 0.5 + 0.05 * (8192 / chunk) ** 0.7
     tpot = step * (1 + stolen)
@@ -217,7 +234,14 @@ def _cliff(k: Columns) -> Truth:
     truth = _serving(k, gpu=79, weights=42, concurrency=96, length=4100, kv_kib=70, layers=60, skew=0.5)
     full = truth.kv_gib * 2**20 / 70 / 4100 < 88
     jump = np.where(full, 5.0, 1.0)
-    return Truth(truth.tok_s * np.where(full, 0.8, 1), truth.ttft_ms * jump, truth.tpot_ms, truth.kv_gib, truth.spare_gib, truth.reserve_gib)
+    return Truth(
+        truth.tok_s * np.where(full, 0.8, 1),
+        truth.ttft_ms * jump,
+        truth.tpot_ms,
+        truth.kv_gib,
+        truth.spare_gib,
+        truth.reserve_gib,
+    )
 
 
 def _heavy(k: Columns) -> Truth:
@@ -233,28 +257,69 @@ def _multiples(k: Columns) -> Truth:
     share = k["bench_share"]
     factor = np.exp(-0.03 * interval**2) * (1 - 1.2 * (share - 0.45 - 0.03 * interval) ** 2)
     slower = 1 + 0.5 * np.maximum(share - 0.6, 0)
-    return Truth(truth.tok_s * factor, truth.ttft_ms / np.maximum(factor, 0.3), truth.tpot_ms / factor * slower, truth.kv_gib, truth.spare_gib, truth.reserve_gib)
+    return Truth(
+        truth.tok_s * factor,
+        truth.ttft_ms / np.maximum(factor, 0.3),
+        truth.tpot_ms / factor * slower,
+        truth.kv_gib,
+        truth.spare_gib,
+        truth.reserve_gib,
+    )
 
+
+_MEM: Bounds = (0.6, 0.97)
 
 SURFACES = (
     Surface(
-        "interior", {"redundant_slots": (0, 8), "mem_fraction_static": (0.6, 0.97), "cuda_graph_max_bs": (8, 512), "bench_chunk": (1024, 65536)},
-        {"redundant_slots": 0, "mem_fraction_static": 0.8, "cuda_graph_max_bs": 64, "bench_chunk": 8192}, _interior, 2000, 37,
+        "interior",
+        {
+            "redundant_slots": (0, 8), "mem_fraction_static": _MEM, "cuda_graph_max_bs": (8, 512),
+            "bench_chunk": (1024, 65536),
+        },
+        {"redundant_slots": 0, "mem_fraction_static": 0.8, "cuda_graph_max_bs": 64, "bench_chunk": 8192},
+        _interior, 2000, 37,
     ),
     Surface(
-        "sliver", {"redundant_slots": (0, 6), "mem_fraction_static": (0.68, 0.97), "cuda_graph_max_bs": (8, 512), "bench_chunk": (1024, 32768), "bench_running": (8, 512)},
-        {"redundant_slots": 0, "mem_fraction_static": 0.75, "cuda_graph_max_bs": 32, "bench_chunk": 4096, "bench_running": 128}, _sliver, 2600, 26,
+        "sliver",
+        {
+            "redundant_slots": (0, 6), "mem_fraction_static": (0.68, 0.97), "cuda_graph_max_bs": (8, 512),
+            "bench_chunk": (1024, 32768), "bench_running": (8, 512),
+        },
+        {
+            "redundant_slots": 0, "mem_fraction_static": 0.75, "cuda_graph_max_bs": 32, "bench_chunk": 4096,
+            "bench_running": 128,
+        },
+        _sliver, 2600, 26,
     ),
     Surface(
-        "cliff", {"redundant_slots": (0, 5), "mem_fraction_static": (0.6, 0.97), "cuda_graph_max_bs": (4, 256)},
-        {"redundant_slots": 0, "mem_fraction_static": 0.72, "cuda_graph_max_bs": 32}, _cliff, 1800, 24,
+        "cliff",
+        {"redundant_slots": (0, 5), "mem_fraction_static": _MEM, "cuda_graph_max_bs": (4, 256)},
+        {"redundant_slots": 0, "mem_fraction_static": 0.72, "cuda_graph_max_bs": 32},
+        _cliff, 1800, 24,
     ),
     Surface(
-        "heavy tails", {"bench_slots": (0, 8), "mem_fraction_static": (0.6, 0.97), "cuda_graph_max_bs": (8, 1024), "bench_chunk": (1024, 65536), "bench_overlap": (0, 1), "bench_mode": (0, 1, 2)},
-        {"bench_slots": 0, "mem_fraction_static": 0.8, "cuda_graph_max_bs": 128, "bench_chunk": 8192, "bench_overlap": 0, "bench_mode": 0}, _heavy, 2500, 42, tails=0.05,
+        "heavy tails",
+        {
+            "bench_slots": (0, 8), "mem_fraction_static": _MEM, "cuda_graph_max_bs": (8, 1024),
+            "bench_chunk": (1024, 65536), "bench_overlap": (0, 1), "bench_mode": (0, 1, 2),
+        },
+        {
+            "bench_slots": 0, "mem_fraction_static": 0.8, "cuda_graph_max_bs": 128, "bench_chunk": 8192,
+            "bench_overlap": 0, "bench_mode": 0,
+        },
+        _heavy, 2500, 42, tails=0.05,
     ),
     Surface(
-        "multiples", {"bench_multiple": (0, 32, 64, 96, 128), "mem_fraction_static": (0.6, 0.97), "cuda_graph_max_bs": (8, 512), "bench_chunk": (1024, 65536), "bench_overlap": (0, 1), "bench_mode": (0, 1, 2), "bench_interval": (50, 2000), "bench_share": (0.0, 1.0)},
-        {"bench_multiple": 0, "mem_fraction_static": 0.8, "cuda_graph_max_bs": 64, "bench_chunk": 8192, "bench_overlap": 0, "bench_mode": 0, "bench_interval": 1000, "bench_share": 0.2}, _multiples, 2600, 36,
+        "multiples",
+        {
+            "bench_multiple": (0, 32, 64, 96, 128), "mem_fraction_static": _MEM, "cuda_graph_max_bs": (8, 512),
+            "bench_chunk": (1024, 65536), "bench_overlap": (0, 1), "bench_mode": (0, 1, 2),
+            "bench_interval": (50, 2000), "bench_share": (0.0, 1.0),
+        },
+        {
+            "bench_multiple": 0, "mem_fraction_static": 0.8, "cuda_graph_max_bs": 64, "bench_chunk": 8192,
+            "bench_overlap": 0, "bench_mode": 0, "bench_interval": 1000, "bench_share": 0.2,
+        },
+        _multiples, 2600, 36,
     ),
 )  # fmt: skip

@@ -165,6 +165,12 @@ def _figures(surface: Surface, sampler: str, sweeps: Sequence[Sweep]) -> list[Fi
     )
     name = f"{surface.name}, {sampler if sampler in STOCK else f'wideloop, memory model: {sampler}'}"
     return [
-        Figure(f"{name}: 1 - hypervolume", None if hypervolume is None else 1 - hypervolume, 1 - mean["hypervolume"], "", made_of),
+        Figure(
+            f"{name}: 1 - hypervolume",
+            None if hypervolume is None else 1 - hypervolume,
+            1 - mean["hypervolume"],
+            "",
+            made_of,
+        ),
         Figure(f"{name}: out of memory", failures, mean["out_of_memory"], "trials", f"of {TRIALS}"),
     ]

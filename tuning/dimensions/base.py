@@ -233,7 +233,7 @@ class Range(Dimension):
 
         low, high = np.log(bounds) if self.log else bounds
         values = low + positions * (high - low)
-        result: Floats = np.clip(np.round(np.exp(values) if self.log else values, self.digits or 0), *bounds)
+        result: Floats = np.round(np.exp(values) if self.log else values, self.digits or 0).clip(bounds[0], bounds[1])
         return result
 
     def levels(self, bounds: Bounds) -> int:

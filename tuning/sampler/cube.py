@@ -29,10 +29,10 @@ class Cube:
 
     def points(self, rows: Floats) -> list[Point]:
         """The points nearest to the rows."""
+        dimensions = [d for d, _ in self._dimensions]
         columns = [d.from_unit(bounds, rows[:, k]) for k, (d, bounds) in enumerate(self._dimensions)]
-        names = [d.name for d, _ in self._dimensions]
         return [
-            {name: dimension.rounded(value) for name, (dimension, _), value in zip(names, self._dimensions, values)}
+            {d.name: d.rounded(value) for d, value in zip(dimensions, values, strict=True)}
             for values in zip(*columns, strict=True)
         ]
 

@@ -27,7 +27,9 @@ class Front:
         order = np.argsort(latencies[inside])
         self._starts = np.concatenate([[0.0], latencies[inside][order]])
         self._ends = np.append(self._starts[1:], _CORNER)
-        self._heights = np.concatenate([[0.0], np.maximum.accumulate(values[inside][order])]) if inside.any() else np.zeros(1)
+        self._heights = (
+            np.concatenate([[0.0], np.maximum.accumulate(values[inside][order])]) if inside.any() else np.zeros(1)
+        )
 
     @property
     def area(self) -> float:

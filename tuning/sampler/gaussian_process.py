@@ -67,7 +67,7 @@ class GaussianProcess:
     def predict(self, x: Floats) -> tuple[Floats, Floats]:
         """Mean and standard deviation of the function (without noise) at ``x`` [points, dimensions]."""
         cross = self._covariance(np.abs(np.asarray(x)[:, None, :] - self._x[None, :, :]))
-        lengths, additive, product, _ = self._split(self._theta)
+        _, additive, product, _ = self._split(self._theta)
         mean = cross @ self._alpha
         solved = np.linalg.solve(self._factor, cross.T)
         variance = additive + product + _MEAN_VARIANCE - np.sum(solved**2, axis=0)
@@ -118,7 +118,7 @@ class GaussianProcess:
         each = _matern(scaled)
         whole = each.prod(axis=-1)
         mean_each = each.mean(axis=-1)
-        count, dims = self._x.shape
+        dims = self._x.shape[1]
         matrix = _MEAN_VARIANCE + additive * mean_each + product * whole + np.diag(noise * self._weights + _JITTER)
         factor = np.linalg.cholesky(matrix)
         inverse = np.linalg.inv(matrix)

@@ -26,6 +26,10 @@ _WITHOUT_MODEL_GIB = 3.0
 _SPREAD = (4, 5)
 #: The constraint whose quantity makes a front with the objective.
 FRONT = "tpot_p99"
+#: Two trials at the same time are too similar when no coordinate differs by this share of its range.
+SIMILAR = 0.1
+#: States of trials that say something about memory.
+_ABOUT_MEMORY = ("measured", "out_of_memory")
 _CANDIDATES, _LOCAL, _ROUNDS, _FEW = 1024, 160, 4, 12
 
 
@@ -34,7 +38,7 @@ class PastTrial:
     """One trial of the study.
 
     Attributes:
-        state: ``measured``, ``out_of_memory`` or ``running``.
+        state: ``measured``, ``out_of_memory``, ``refused`` (the engine did not take it) or ``running``.
         value: objective, larger is better; of a measured trial.
         violations: measured constraints, <= 0 is met.
         memory_gib: GiB per GPU that were left (measured) or missing (out of memory); None when unknown.
@@ -93,7 +97,7 @@ class Proposer:
     # ---- memory
 
     def _memory_trials(self) -> list[MemoryTrial]:
-        ended = [(t, x) for t, x in zip(self._trials, self._rows, strict=True) if t.state != "running"]
+        ended = [(t, x) for t, x in zip(self._trials, self._rows, strict=True) if t.state in _ABOUT_MEMORY]
         left = self._headroom(np.array([x for _, x in ended])) if ended else np.empty(0)
         return [
             MemoryTrial(x, float(h), t.state == "measured", t.memory_gib) for (t, x), h in zip(ended, left, strict=True)
@@ -162,7 +166,7 @@ class Proposer:
         observations = [
             Observation(x, t.value if t.state == "measured" else None, t.violations)
             for t, x in zip(self._trials, self._rows, strict=True)
-            if t.state != "out_of_memory"
+            if t.state in ("measured", "running")
         ]
         return Surrogates(observations, self._log_expected if self._physics.expected_value is not None else None)
 
@@ -204,7 +208,9 @@ class Proposer:
 
         def score(rows: Floats) -> Floats:
             gain = front.expected_gain(models.value(rows), latency.predict(rows), np.random.default_rng(self._seed))
-            likely = models.log_feasible(rows, margin=0.5, without=FRONT) + np.log(np.maximum(self._certainty(rows), 1e-12))
+            likely = models.log_feasible(rows, margin=0.5, without=FRONT) + np.log(
+                np.maximum(self._certainty(rows), 1e-12)
+            )
             result: Floats = np.log(np.maximum(gain, 1e-300)) + likely
             return result
 
@@ -213,11 +219,13 @@ class Proposer:
     # ---- rows
 
     def _untried(self, rows: Floats) -> Floats:
+        """The rows that were not tried and are not similar to a running trial; all of them where none is left."""
         if not len(self._rows) or not len(rows):
             return rows
-        distance = np.abs(rows[:, None, :] - self._rows[None, :, :]).max(axis=2).min(axis=1)
-        untried = rows[distance > 1e-6]
-        return untried
+        distance = np.abs(rows[:, None, :] - self._rows[None, :, :]).max(axis=2)
+        least = np.where([t.state == "running" for t in self._trials], SIMILAR, 1e-6)
+        untried: Floats = rows[np.all(distance > least, axis=1)]
+        return untried if len(untried) else rows
 
     def _point(self, row: Floats) -> Point:
         return self._cube.points(row[None, :])[0]

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import pytest
 from wideloop.manifests.deployment import DeploymentSpec
-from wideloop.manifests.workload import Workload
 from wideloop.operators.request import Request
+from wideloop.tuning.deployment_physics import physics_of
 from wideloop.tuning.memory import WorkerMemory, worker_memory
 from wideloop.tuning.seeds import Seed, seed_points
 from wideloop.tuning.space import Placements, Point, SearchSpace, decoder, knobs_at, point_of
 
 from tests.unit.tuning.test_space import default, searching
 
-LOAD = Workload(concurrency=(32,))
-SAFE, EDGE, ALONE = "all memory that is safe", "beyond the model's edge", "placement alone"
+SAFE, ALONE = "all memory that is safe", "placement alone"
 PROFILES = [
     ("Qwen3-30B-A3B-FP8", "l4-8"),
     ("Qwen3-30B-A3B", "h100-8"),
@@ -27,7 +26,12 @@ PROFILES = [
 
 def seeds(spec: DeploymentSpec) -> tuple[SearchSpace, list[Seed]]:
     space = SearchSpace().including(point_of(spec))
-    return space, seed_points(space, spec, LOAD)
+    return space, seeds_of(space, spec)
+
+
+def seeds_of(space: SearchSpace, spec: DeploymentSpec, concurrency: int = 32, *, recorded: bool = True) -> list[Seed]:
+    batch = -(-concurrency // decoder(spec).layout.dp)
+    return seed_points(space, point_of(spec, space), physics_of(spec), batch=batch, recorded=recorded)
 
 
 def memory_at(point: Point, spec: DeploymentSpec) -> WorkerMemory:
@@ -44,31 +48,21 @@ def test_seeds_lie_in_the_space_and_have_reasons_of_their_own(profile: tuple[str
 
 
 @pytest.mark.parametrize("profile", PROFILES, ids=map("-".join, PROFILES))
-def test_the_safe_one_is_predicted_to_fit_and_the_edge_is_not(profile: tuple[str, str]) -> None:
+def test_the_safe_one_is_predicted_to_leave_gigabytes(profile: tuple[str, str]) -> None:
     spec = default(*profile)
     _, found = seeds(spec)
     for seed in found:
         memory = memory_at(seed.point, spec)
         if SAFE in seed.why:
             assert memory.fits and memory.free_at_ready_gib - memory.activations_gib >= 0.75
-        if EDGE in seed.why:
-            assert not memory.fits and memory.deficit_gib > 0
 
 
-def test_the_demos_sweep_has_all_three() -> None:
+def test_the_demos_sweep_has_both() -> None:
     request = Request.from_params({})
     spec = request.spec("x")
-    found = seed_points(request.space.including(point_of(spec)), spec, request.workload)
-    for why in (SAFE, EDGE, ALONE):
+    found = seeds_of(request.space.including(point_of(spec)), spec)
+    for why in (SAFE, ALONE):
         assert any(why in s.why for s in found), why
-
-
-def test_the_edge_stands_close_beyond_the_last_that_fits() -> None:
-    spec = default()
-    _, found = seeds(spec)
-    edge = next(s for s in found if EDGE in s.why).point
-    inside = {**edge, "mem_fraction_static": edge["mem_fraction_static"] - 0.025}
-    assert memory_at(inside, spec).fits and not memory_at(edge, spec).fits
 
 
 def test_the_recordings_placement_alone_changes_nothing_else() -> None:
@@ -80,7 +74,7 @@ def test_the_recordings_placement_alone_changes_nothing_else() -> None:
 
 def test_without_a_recording_the_default_is_not_tried_twice() -> None:
     spec = default()
-    found = seed_points(SearchSpace().including(point_of(spec)), spec, LOAD, recorded=False)
+    found = seeds_of(SearchSpace().including(point_of(spec)), spec, recorded=False)
     assert found and point_of(spec) not in [s.point for s in found]
 
 
@@ -88,7 +82,7 @@ def test_graphs_of_the_safe_one_cover_the_batch_of_a_rank() -> None:
     spec = default()
     space = searching(cuda_graph_max_bs=(2, 64)).including(point_of(spec))
     for concurrency, graph in ((1, 2), (32, 8), (33, 9), (10_000, space["cuda_graph_max_bs"][1])):
-        found = seed_points(space, spec, Workload(concurrency=(1, concurrency)))
+        found = seeds_of(space, spec, concurrency)
         safe = next(s for s in found if SAFE in s.why)
         assert safe.point["cuda_graph_max_bs"] == graph, concurrency
 
@@ -96,13 +90,4 @@ def test_graphs_of_the_safe_one_cover_the_batch_of_a_rank() -> None:
 def test_where_nothing_is_safe_no_point_is_called_safe() -> None:
     spec = default("DeepSeek-R1", "h100-8")
     _, found = seeds(spec)
-    assert not [s for s in found if SAFE in s.why or EDGE in s.why]
-
-
-def test_the_largest_chunk_is_tried_alone_where_chunks_are_searched() -> None:
-    spec = default("Qwen3-30B-A3B", "h200-2")
-    space = searching(chunked_prefill_size=(16384,))
-    space = space.including(point_of(spec, space))
-    seed = next(s for s in seed_points(space, spec, LOAD) if "chunk" in s.why)
-    assert seed.point == {**point_of(spec, space), "chunked_prefill_size": 16384}
-    assert all(space.contains(s.point) for s in seed_points(space, spec, LOAD))
+    assert not [s for s in found if SAFE in s.why]

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from itertools import combinations
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import optuna
 import pytest
 from wideloop.manifests.errors import StoreUnavailable
+from wideloop.tuning.sampler.cube import Cube
 from wideloop.tuning.space import Point, SearchSpace
-from wideloop.tuning.study import MAX_RETRIES, OBJECTIVES, OUT_OF_MEMORY, TuningStudy
+from wideloop.tuning.study import MAX_RETRIES, OUT_OF_MEMORY, TuningStudy
 
 from tests.unit.tuning.test_space import searching
 
@@ -106,31 +109,52 @@ def test_every_point_lies_in_the_space_with_three_digits_of_memory(url: str) -> 
             study.tell_measured(asked.number, 100 + asked.point["redundant_slots"], MET)
 
 
-def test_every_trial_has_a_seed_of_its_own_and_the_same_in_every_process(url: str) -> None:
-    def generator(study: TuningStudy) -> Any:
-        sampler = study._sampler()
-        assert isinstance(sampler, optuna.samplers.GPSampler)
-        return sampler._rng.rng.random_sample()
-
-    study = opened(url)
-    before = generator(study)
-    assert generator(opened(url)) == before
-    study.ask("run-0")
-    assert generator(study) != before
-    assert generator(opened(url, "cycle-2")) != before
-    assert generator(opened(url, "cycle-1", seed=2)) != generator(study)
-
-
-def test_without_torch_another_sampler_serves(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wideloop.tuning.study._importable", lambda module: False)
-    study = opened(url)
-    assert isinstance(study._sampler(), optuna.samplers.TPESampler)
+def test_two_processes_that_ask_at_the_same_moment_get_points_apart(study_url: str) -> None:
+    study = opened(study_url)
     for k in range(6):
-        measured(study, f"run-{k}", float(k))
-    assert len(study.results()) == 6
+        measured(study, f"run-{k}", 100.0 + k)
+    together = threading.Barrier(3)
+
+    def ask(k: int) -> Point:
+        own = opened(study_url)
+        together.wait()
+        return own.ask(f"at once {k}").point
+
+    with ThreadPoolExecutor(together.parties) as pool:
+        points = list(pool.map(ask, range(together.parties)))
+    rows = Cube(SPACE).rows(points)
+    apart = [np.abs(a - b).max() for a, b in combinations(rows, 2)]
+    assert min(apart) >= 0.1
+    states = [t.state.name for t in raw(study_url).trials[6:]]
+    assert states.count("RUNNING") == 3 and set(states) <= {"RUNNING", "FAIL"}
+
+
+def test_several_asks_of_one_process_are_a_batch_of_different_points(url: str) -> None:
+    study = opened(url)
+    for k in range(8):
+        measured(study, f"run-{k}", 100.0 + k)
+    points = [study.ask(f"open {k}").point for k in range(4)]
+    assert len({tuple(p.values()) for p in points}) == 4
+
+
+def test_the_same_study_asks_for_the_same_points_in_every_process(url: str, tmp_path: Path) -> None:
+    other = f"sqlite:///{tmp_path / 'other.db'}"
+    for _ in range(7):
+        points = []
+        for each in (url, other):
+            study = opened(each)
+            asked = study.ask(f"run-{len(raw(each).trials)}")
+            study.tell_measured(asked.number, 100 * asked.point["mem_fraction_static"], MET)
+            points.append(asked.point)
+        assert points[0] == points[1]
 
 
 # ---- the asker dies
+
+
+@pytest.fixture(autouse=True)
+def _no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wideloop.tuning.study._NAMELESS_S", 0.2)
 
 
 def test_a_trial_whose_asker_died_before_it_left_its_name_is_closed(url: str) -> None:
@@ -205,12 +229,27 @@ def test_an_infeasible_trial_is_a_violated_constraint_at_the_worst_value(url: st
     assert raw(url).trials[2].constraints == result.constraints
 
 
-def test_every_trial_has_the_same_constraints_whatever_came_of_it(url: str) -> None:
+def test_a_trial_that_never_served_has_no_value_of_any_objective(url: str) -> None:
     study = opened(url)
-    study.add_measured(DEFAULT, 100.0, MET, "default")
     study.tell_infeasible(study.ask("run-0").number, 1.0)
-    measured(study, "run-1", 90.0, {})
-    assert [set(t.constraints) for t in raw(url).trials] == [{OUT_OF_MEMORY, *OBJECTIVES}] * 3
+    measured(study, "run-1", 90.0, {"tpot_p99": 0.1})
+    assert [set(r.constraints) for r in study.results()] == [{OUT_OF_MEMORY}, {OUT_OF_MEMORY, "tpot_p99"}]
+
+
+def test_memory_that_was_left_or_missing_is_kept_where_it_is_known(url: str) -> None:
+    study = opened(url)
+    study.tell_infeasible(study.ask("run-0").number, 2.5)
+    study.tell_infeasible(study.ask("run-1").number)
+    study.tell_measured(study.ask("run-2").number, 1.0, MET, memory_gib=3.5)
+    assert [r.memory_gib for r in study.results()] == [2.5, None, 3.5]
+
+
+def test_a_refused_configuration_is_infeasible_and_says_nothing_about_memory(url: str) -> None:
+    study = opened(url)
+    study.tell_refused(study.ask("run-0").number)
+    (result,) = study.results()
+    assert result.outcome == "refused" and not result.feasible
+    assert [t.state for t in study._past(raw(url).trials)] == ["refused"]
 
 
 def test_the_first_of_all_may_be_infeasible(url: str) -> None:
@@ -321,9 +360,40 @@ def test_a_number_that_was_not_finished_has_no_result(url: str) -> None:
 def test_a_database_that_cannot_be_used_is_said_without_its_password(bad: str) -> None:
     with pytest.raises(StoreUnavailable) as unavailable:
         opened(bad)
-    said = str(unavailable.value)
-    assert "WIDELOOP_STUDY_URL" in said
-    assert "secret-word" not in said
+    message = str(unavailable.value)
+    assert "WIDELOOP_STUDY_URL" in message
+    assert "secret-word" not in message
+
+
+@pytest.mark.parametrize(
+    "url", ["sqlite://", "sqlite:///", "sqlite:///:memory:", "sqlite:///file:x?mode=memory&uri=true"]
+)
+def test_a_database_in_memory_is_refused(url: str) -> None:
+    with pytest.raises(StoreUnavailable, match="in memory"):
+        opened(url)
+
+
+@pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg"])
+def test_a_refused_connection_is_told_in_the_servers_words(scheme: str) -> None:
+    with pytest.raises(StoreUnavailable, match="refused"):
+        opened(f"{scheme}://me:secret-word@127.0.0.1:1/studies")
+
+
+@pytest.mark.parametrize(
+    ("tables", "owner"),
+    [(("dag_run", "task_instance"), "Airflow"), (("experiments", "runs"), "MLflow"), ((), "another")],
+)
+def test_another_programs_database_is_refused_and_left_as_it_was(
+    tmp_path: Path, tables: tuple[str, ...], owner: str
+) -> None:
+    file = tmp_path / "theirs.db"
+    with sqlite3.connect(file) as theirs:
+        for table in ("alembic_version", *tables):
+            theirs.execute(f"create table {table} (version_num varchar(32))")
+    with pytest.raises(StoreUnavailable, match=f"belongs to {owner}"):
+        opened(f"sqlite:///{file}")
+    with sqlite3.connect(file) as theirs:
+        assert theirs.execute("select count(*) from sqlite_master").fetchone() == (1 + len(tables),)
 
 
 def test_choices_are_asked_told_and_asked_again_by_the_model_and_by_a_retry(tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ def test_a_limit_of_the_engine_is_infeasible_without_being_told_as_missing_memor
     record = trial.tell(PARAMS, asked, RUN, Outcome(state="infeasible", diagnosis=limit), None)
     assert record is not None and record.state == "infeasible" and "oom_gib" not in record.constraints
     (result,) = study().results()
-    assert result.outcome == "infeasible" and result.constraints["oom_gib"] <= 0.001
+    assert result.outcome == "refused" and result.constraints["oom_gib"] <= 0.001
 
 
 def test_a_lost_trial_shows_the_cause_that_an_earlier_task_found(cycle: Path) -> None:
