@@ -86,7 +86,7 @@ def imbalance(load: Floats, placement: Placement) -> Floats:
 
 
 def _of(placement: Placement, layers: Bools) -> Placement:
-    return Placement(placement.physical_to_logical[layers], placement.ep)
+    return Placement(placement.physical_to_logical[layers], placement.ep, placement.nodes)
 
 
 def gini(load: Floats) -> Floats:

@@ -23,7 +23,7 @@ from wideloop.manifests.hardware import HardwareProfile
 from wideloop.manifests.model import ModelSpec
 from wideloop.tuning.memory import attention_tp, kv_bytes_per_gpu
 from wideloop.tuning.placement import Placement, rank_load, slot_load
-from wideloop.tuning.popularity import step_variation
+from wideloop.tuning.popularity import ASSUMED_VARIATION, step_variation
 
 Floats = npt.NDArray[np.floating[Any]]
 
@@ -78,6 +78,7 @@ class WorkerModel:
         placement: placement of those layers on ``worker.layout.ep`` ranks.
         engine: the engine, for the batches that it captures as CUDA graphs.
         prefill_graphs: False where prefill chunks are set to run without CUDA graphs.
+        variation: of sequences' popularity (``wideloop.tuning.popularity.sequence_variation``); None: as assumed.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class WorkerModel:
         *,
         engine: Engine,
         prefill_graphs: bool = True,
+        variation: float | None = None,
     ) -> None:
         self._model = model
         self._hardware = hardware
@@ -99,6 +101,7 @@ class WorkerModel:
         self._popularity = popularity
         self._placement = placement
         self._c = constants
+        self._variation = ASSUMED_VARIATION if variation is None else variation
         self._prefill_graphs = prefill_graphs and engine.captures_prefill(worker)
         self._tp = attention_tp(worker)
         self._captured = np.array(engine.capture_sizes(worker.knobs.cuda_graph_max_bs or 1))
@@ -115,13 +118,19 @@ class WorkerModel:
         Without graphs it takes the longer of GPU and host time: a chunk does not need results of the previous one, so
         the host may run ahead by a chunk.
         """
-        n = np.asarray(tokens, dtype=float)
-        own = self._dense_ms(n) + self._attention_prefill_ms(n)
-        sequences = np.ceil(n / self._c.span)
-        gpu = own + self._experts_ms(n, sequences) + self._rows_ms(n) + self._communication_ms(n) + self._head_ms(1.0)
+        gpu = self._prefill_gpu_ms(np.asarray(tokens, dtype=float))
         if not self._prefill_graphs:
             return self._eager_chunk_ms(gpu)
         return gpu + self._model.num_layers * self._c.graph_layer_ms
+
+    def host_share(self, tokens: float) -> float:
+        """Time of the host over that of the GPU for a prefill chunk; above 1 the host sets the pace, 0 with graphs."""
+        return 0.0 if self._prefill_graphs else self._host_ms / float(self._prefill_gpu_ms(np.asarray(tokens, float)))
+
+    def _prefill_gpu_ms(self, n: Floats) -> Floats:
+        own = self._dense_ms(n) + self._attention_prefill_ms(n)
+        sequences = np.ceil(n / self._c.span)
+        return own + self._experts_ms(n, sequences) + self._rows_ms(n) + self._communication_ms(n) + self._head_ms(1.0)
 
     def decode_ms(self, batch: Floats | float, context: Floats | float) -> Floats:
         """One step of ``batch`` sequences per attention-DP rank, each with ``context`` tokens cached.
@@ -223,7 +232,7 @@ class WorkerModel:
 
     def _step_popularity(self, sequences: float) -> Floats:
         """The popularity of one step: the mean, changed by the variation between sequences."""
-        raw = self._popularity * np.exp(step_variation(sequences) * self._draw)
+        raw = self._popularity * np.exp(step_variation(sequences, self._variation) * self._draw)
         result: Floats = raw / raw.sum(axis=1, keepdims=True)
         return result
 

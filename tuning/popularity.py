@@ -52,15 +52,41 @@ def _capped(share: Floats, most: float) -> Floats:
     return share
 
 
-def step_variation(sequences: Floats | float, sigma: float = SIGMA) -> Floats:
+#: Variance of the logarithms by which a sequence's popularity differs from the mean, where nothing was recorded: as one
+#: domain's does from another's.
+ASSUMED_VARIATION = SIGMA**2 * (1 - DOMAIN_CORRELATION)
+
+
+def sequence_variation(windows: Floats, top_k: int, length: float) -> float:
+    """The variance of the logarithms by which sequences differ, as windows [windows, layers, experts] of time show it.
+
+    What windows differ by beyond chance, times the sequences of a window; at most what is assumed otherwise, because
+    traffic that changes with time looks like sequences that differ. 0 for a single window.
+
+    Args:
+        top_k: experts of a token. length: tokens of a sequence that the counted passes process.
+    """
+    counts = np.asarray(windows, dtype=np.float64)
+    counts = counts[:, counts.any(axis=(0, 2))]
+    total = counts.sum(axis=2, keepdims=True)
+    if len(counts) < 2 or not total.all():
+        return 0.0
+    share, mean = counts / total, counts.sum(axis=0) / counts.sum(axis=(0, 2))[:, None]
+    by_chance = (mean * (1 - mean))[None] / total
+    beyond = (((share - mean) ** 2).sum(axis=0) / (len(counts) - 1) - by_chance.mean(axis=0)).sum(axis=1)
+    relative = max(float((beyond / (mean**2).sum(axis=1)).mean()), 0.0)
+    sequences = max(float(total.mean()) / top_k / length, 1.0)
+    return min(float(np.log1p(relative * sequences)), ASSUMED_VARIATION)
+
+
+def step_variation(sequences: Floats | float, variation: float = ASSUMED_VARIATION) -> Floats:
     """Sigma of one step's popularity around the mean, when ``sequences`` share the step.
 
-    Assumes that a sequence differs from the mean as one domain does from another; averaging over the sequences of a
+    Averaging over the sequences of a
     batch reduces that (variance of a mean of lognormals). A balanced placement cannot foresee this variation, and
     redundant experts absorb it.
     """
-    spread = sigma**2 * (1 - DOMAIN_CORRELATION)
-    result: Floats = np.sqrt(np.log1p(np.expm1(spread) / np.maximum(sequences, 1)))
+    result: Floats = np.sqrt(np.log1p(np.expm1(variation) / np.maximum(sequences, 1)))
     return result
 
 

@@ -14,9 +14,10 @@ from wideloop.manifests.workload import Workload
 from wideloop.results.experts.role_report import Advice, GroupSizes, Replicated, RoleReport, Row
 from wideloop.results.recordings import ExpertRecording
 from wideloop.tuning import balance
-from wideloop.tuning.advice import Phase, Traffic, halves, layouts, options, verdict
+from wideloop.tuning.advice import Phase, Traffic, chunk_remark, dispatch_nodes, halves, layouts, options, verdict
 from wideloop.tuning.placement import Placement, lower_bound, optimise, trivial
 from wideloop.tuning.placement.placement import balancedness, rank_load
+from wideloop.tuning.popularity import sequence_variation
 
 Floats = npt.NDArray[np.floating[Any]]
 
@@ -35,7 +36,7 @@ def role_report(spec: DeploymentSpec, worker: WorkerSpec, recording: ExpertRecor
     advised, note = _advice(spec, worker, recording, workload)
     own = next((a for a in advised if a.ep == worker.layout.ep), None)
     redundant = own.redundant if own is not None else worker.knobs.redundant_experts
-    placement = optimise(load, worker.layout.ep, redundant).placement
+    placement = optimise(load, worker.layout.ep, redundant, dispatch_nodes=dispatch_nodes(worker)).placement
     idle = spec.model.num_moe_layers - int(load.any(axis=1).sum())
     notes = [note, f"{idle} layers with experts had no traffic and keep the engine's order" if idle > 0 else ""]
     whole = _analysed(spec, worker, recording, placement, redundant)
@@ -67,7 +68,8 @@ def _analysed(
     windows = sum_of_roles(recording)
     load = recording.total.astype(float)
     layers = np.flatnonzero(load.any(axis=1))
-    in_order = trivial(len(load), recording.experts, worker.knobs.redundant_experts, worker.layout.ep)
+    order = trivial(len(load), recording.experts, worker.knobs.redundant_experts, worker.layout.ep)
+    in_order = replace(order, nodes=dispatch_nodes(worker))
     before, after = balancedness(load, in_order)[layers], balancedness(load, placement)[layers]
     coolest = lower_bound(load[layers], worker.layout.ep, placement.slots // worker.layout.ep)
     worst = int(layers[before.argmin()])
@@ -130,8 +132,16 @@ def _advice(
     """Advice by EP size, from all passes or those of ``role``; without enough passes none, and the reason."""
     engine = get_engine(spec.engine)
     version = spec.engine_version or engine.default_version
-    first_half, second_half = halves(sum_of_roles(recording))
-    phase = Phase(role, *halves(_side_by_side(recording)[role])) if role is not None else None
+    side_by_side = _side_by_side(recording)
+    parts = {of: halves(counts) for of, counts in side_by_side.items()}
+    first_half, second_half = (np.sum([part[i] for part in parts.values()], axis=0) for i in (0, 1))
+    phase = Phase(role, *parts[role]) if role is not None else None
+    lengths = {"prefill": workload.isl, "decode": workload.osl, "aggregated": workload.isl + workload.osl}
+    variation = max(
+        sequence_variation(counts, spec.model.top_k * recording.copies, lengths[of])
+        for of, counts in side_by_side.items()
+    )
+    windows = len(next(iter(side_by_side.values())))
     busiest = max(workload.concurrency)
     sizes = sorted({worker.layout.ep, *(s for s in SIZES if s <= spec.model.num_experts)})
     advice = []
@@ -142,9 +152,11 @@ def _advice(
             if (spec.model.num_experts + other.knobs.redundant_experts) % other.layout.ep:
                 continue
             table = options(
-                spec.model, spec.hardware, other, first_half, second_half, traffic, engine, version, phase=phase
-            )
-            chosen = verdict(table)
+                spec.model, spec.hardware, other, first_half, second_half, traffic, engine, version,
+                phase=phase, variation=variation,
+            )  # fmt: skip
+            chosen = verdict(table, is_later=windows > 1)
+            remark = chunk_remark(table[0])
             rows = tuple(_advice_row(o) for o in table)
             advice.append(
                 Advice(
@@ -152,7 +164,7 @@ def _advice(
                     kind=chosen.kind,
                     text=chosen.text,
                     redundant=chosen.option.redundant,
-                    reasons=chosen.reasons,
+                    reasons=(*chosen.reasons, *([remark] if remark else [])),
                     rows=rows,
                 )
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,8 @@ Floats = npt.NDArray[np.floating[Any]]
 
 #: Largest number of redundant experts that is tried.
 MOST = 128
+#: Share of the GPU's time that the host may take of a chunk that placements are judged at.
+_HOST_SHARE = 0.5
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,8 @@ class Option:
         unseen: balance of a placement made from half of the recording, on the other half.
         gain: predicted change of the worker's throughput against no balancing, 0.1 for 10 %.
         gain_unseen: the same with the placement made from one half, on the other half's traffic.
+        chunk: tokens per attention-DP rank that a prefill chunk is judged at; ``own_chunk`` is what the worker's knobs
+            give it, where that is fewer because the host limits such small chunks, not the GPU.
         experts_gib: GiB per GPU more than without redundancy.
         kv_displaced: tokens of KV cache per rank that those replace.
         cost: all other costs.
@@ -76,6 +80,8 @@ class Option:
     experts_gib: float
     kv_displaced: int
     cost: Cost
+    chunk: int = 0
+    own_chunk: int = 0
 
     @property
     def possible(self) -> bool:
@@ -94,6 +100,7 @@ def options(
     *,
     most: int = MOST,
     phase: Phase | None = None,
+    variation: float | None = None,
 ) -> list[Option]:
     """The engine's own order, and a placement for each valid redundancy up to ``most``, by redundancy.
 
@@ -103,6 +110,8 @@ def options(
             together, and from the first alone to be judged on the second.
         engine: the engine of ``version``, for its memory, CUDA graphs and tuned kernels.
         phase: judge by these passes only. Placements are still made for all passes, since an engine loads only one.
+        variation: how much sequences differ, as :func:`wideloop.tuning.popularity.sequence_variation` measures it;
+            None: as much as is assumed where nothing was recorded.
 
     Raises:
         ValueError: the two are not of one shape, or a layer with load in one has none in the other or in ``phase``.
@@ -114,16 +123,27 @@ def options(
     first, second = _shares(*judged)
     traffics = ((first + second) / 2, second)
     base = worker.knobs.redundant_experts
-    own = trivial(len(both), both.shape[1], base, worker.layout.ep)
-    off = _Judge(model, hardware, worker, traffic, engine, version, role)
+    nodes = dispatch_nodes(worker)
+    own = replace(trivial(len(both), both.shape[1], base, worker.layout.ep), nodes=nodes)
+    off = _Judge(model, hardware, worker, traffic, engine, version, role, variation)
+    off.judge_chunk(traffics[0], own)
     before = off.throughput(traffics[0], own), off.throughput(traffics[1], own)
     candidates = [_option(off, off, own, None, seen, traffics, before)]
     for redundant in valid(both.shape[1], worker.layout.ep, most):
         changed = worker.changed(knobs=worker.knobs.changed(redundant_experts=redundant))
-        judge = _Judge(model, hardware, changed, traffic, engine, version, role)
-        plan = optimise(both, worker.layout.ep, redundant, effort="quick")
+        judge = _Judge(model, hardware, changed, traffic, engine, version, role, variation)
+        judge.chunk = off.chunk
+        plan = optimise(both, worker.layout.ep, redundant, effort="quick", dispatch_nodes=nodes)
         candidates.append(_option(judge, off, plan.placement, plan, seen, traffics, before))
     return candidates
+
+
+def dispatch_nodes(worker: WorkerSpec) -> int:
+    """Nodes between which the worker's senders prefer their own replicas; 1 where replicas share evenly.
+
+    SGLang sends by ``static`` dispatch with an all-to-all back end; without one all ranks agree on a slot by slot draw.
+    """
+    return worker.layout.nodes if worker.knobs.deepep_mode is not None else 1
 
 
 def valid(experts: int, ep: int, most: int) -> range:
@@ -134,10 +154,13 @@ def valid(experts: int, ep: int, most: int) -> range:
 def halves(windows: Floats) -> tuple[Floats, Floats]:
     """``windows`` [windows, layers, experts] as two loads: the first half of time and the second.
 
-    With a single window both loads are equal, and no traffic is unseen.
+    A single window has no second time. Its counts are divided at random, so that a placement is at least not judged by
+    the tokens that it was made from; that shows what is chance, not whether traffic changes.
     """
     if len(windows) < 2:
-        return windows[0], windows[0]
+        counts = np.rint(np.asarray(windows[0], dtype=np.float64)).astype(np.int64)
+        first = np.random.default_rng(0).binomial(counts, 0.5)
+        return first.astype(float), (counts - first).astype(float)
     middle = len(windows) // 2
     return windows[:middle].sum(axis=0), windows[middle:].sum(axis=0)
 
@@ -163,19 +186,45 @@ class _Judge:
         engine: Engine,
         version: str,
         role: Role,
+        variation: float | None,
     ) -> None:
         self.model, self.hardware, self.worker, self.traffic, self.role = model, hardware, worker, traffic, role
-        self.engine = engine
+        self.engine, self.variation = engine, variation
+        self.own_chunk = self.chunk = max((worker.knobs.chunked_prefill_size or 0) // worker.layout.dp, 1)
         self.cost = cost(model, hardware, worker, engine, version)
+
+    def _timing(self, share: Floats, placement: Placement) -> WorkerModel:
+        return WorkerModel(
+            self.model,
+            self.hardware,
+            self.worker,
+            share,
+            placement,
+            engine=self.engine,
+            variation=self.variation,
+        )
+
+    def judge_chunk(self, share: Floats, placement: Placement) -> None:
+        """Judge at a larger chunk where the host limits the worker's own, as it does with attention DP over many ranks.
+
+        The engine divides the chunk by the ranks, so its default leaves each so few tokens that starting kernels takes
+        longer than running them: no placement could show then, and nobody should run such a worker.
+        """
+        if self.role != "prefill" or self.worker.layout.dp == 1:
+            return
+        timing = self._timing(share, placement)
+        if timing.host_share(self.chunk) <= 1:
+            return
+        while timing.host_share(self.chunk) > _HOST_SHARE and 2 * self.chunk <= self.engine.max_prefill_tokens:
+            self.chunk *= 2
 
     def throughput(self, share: Floats, placement: Placement, untuned: bool = False) -> float:
         """Requests per millisecond and attention-DP rank, prefill and decode one after the other."""
-        timing = WorkerModel(self.model, self.hardware, self.worker, share, placement, engine=self.engine)
-        knobs, layout, traffic = self.worker.knobs, self.worker.layout, self.traffic
+        timing = self._timing(share, placement)
+        layout, traffic = self.worker.layout, self.traffic
         ms = 0.0
         if self.role != "decode":
-            chunk = max((knobs.chunked_prefill_size or 0) // layout.dp, 1)
-            ms += traffic.isl * float(timing.prefill_ms(chunk)) / chunk / (UNTUNED_PREFILL if untuned else 1)
+            ms += traffic.isl * float(timing.prefill_ms(self.chunk)) / self.chunk / (UNTUNED_PREFILL if untuned else 1)
         if self.role != "prefill":
             context = traffic.isl + traffic.osl / 2
             batch = max(min(traffic.concurrency / layout.dp, self.cost.kv_tokens // (traffic.isl + traffic.osl)), 1)
@@ -195,7 +244,9 @@ def _option(
     """``traffics``: the two loads to judge by, the whole and the part that is not in ``seen``."""
     whole, unseen = traffics
     ep, redundant = placement.ep, judge.worker.knobs.redundant_experts
-    by_half = optimise(seen, ep, redundant, effort="quick").placement if plan else placement
+    by_half = placement
+    if plan is not None:
+        by_half = optimise(seen, ep, redundant, effort="quick", dispatch_nodes=placement.nodes).placement
     by_layer = balancedness(whole, placement)
     # The loss is relative to the current kernel: without a tuned kernel before, nothing is lost.
     untuned = judge.cost.kernel == "default" and off.cost.kernel == "tuned"
@@ -215,6 +266,8 @@ def _option(
         experts_gib=judge.cost.experts_gib - off.cost.experts_gib,
         kv_displaced=off.cost.kv_tokens - judge.cost.kv_tokens,
         cost=judge.cost,
+        chunk=judge.chunk,
+        own_chunk=judge.own_chunk,
     )
 
 

@@ -33,11 +33,14 @@ class Verdict:
         return "rearrange only" if self.kind == "rearrange" else f"R = {self.option.redundant}"
 
 
-def verdict(options: Sequence[Option]) -> Verdict:
+def verdict(options: Sequence[Option], *, is_later: bool = True) -> Verdict:
     """Choose among the ``options`` of one worker; the first one is the engine's own order.
 
     Chosen is the option with the fewest replicas among those whose gain, also on unseen traffic, is near the best:
-    within one percentage point, or within a fifth of it.
+    within one percentage point, or within a fifth of it, and worth it by itself.
+
+    Args:
+        is_later: unseen traffic is of a later time than what placements were made from, not held out of the same.
     """
     off, *placed = options
     usable = [o for o in placed if o.possible]
@@ -45,26 +48,47 @@ def verdict(options: Sequence[Option]) -> Verdict:
         return Verdict("off", off, ("no number of redundant experts fits this worker's memory and buffers",))
     best = max(usable, key=_sure)
     if _sure(best) < WORTH:
-        return Verdict("off", off, (_why_off(off, best), *_remarks(off, best, placed)))
-    enough = _sure(best) - max(WORTH, _LEFT * _sure(best))
+        return Verdict("off", off, (_why_off(off, best, is_later), *_remarks(off, best, placed)))
+    enough = max(_sure(best) - max(WORTH, _LEFT * _sure(best)), WORTH)
     chosen = next(o for o in usable if _sure(o) >= enough)
     kind: Literal["rearrange", "replicate"] = "replicate" if chosen.redundant else "rearrange"
+    other = (
+        f"{chosen.gain_unseen:+.1%} on unseen traffic"
+        if is_later
+        else f"{chosen.gain_unseen:+.1%} on tokens of the same time that were held out"
+    )
     gained = (
-        f"predicted {chosen.gain:+.1%}, {chosen.gain_unseen:+.1%} on unseen traffic: balance"
+        f"predicted {chosen.gain:+.1%}, {other}: balance"
         f" {off.balance:.2f} to {chosen.balance:.2f} (worst layer {off.worst:.2f} to {chosen.worst:.2f})"
     )
     return Verdict(kind, chosen, (gained, *_price(chosen, best), *_remarks(off, chosen, placed)))
+
+
+def chunk_remark(option: Option) -> str:
+    """What limits a worker whose prefill was judged at a larger chunk than its own; empty for others."""
+    if option.chunk <= option.own_chunk:
+        return ""
+    return (
+        f"judged at {option.chunk} tokens per rank and prefill chunk: at this worker's {option.own_chunk} the host is"
+        " slower than the GPU, and no placement shows; raise chunked_prefill_size"
+        f" {option.chunk // option.own_chunk} times first"
+    )
 
 
 def _sure(option: Option) -> float:
     return min(option.gain, option.gain_unseen)
 
 
-def _why_off(off: Option, best: Option) -> str:
+def _why_off(off: Option, best: Option, is_later: bool) -> str:
     if off.balance > 0.97:
         return f"the load is even without placing experts (balance {off.balance:.2f})"
     if best.balance < off.balance + 0.005:
         return f"placing the experts does not balance this load ({off.balance:.2f} before, {best.balance:.2f} placed)"
+    if best.gain >= WORTH and not is_later:
+        return (
+            f"what is uneven is chance: a placement gains {best.gain:+.1%} on the tokens it was made from and"
+            f" {best.gain_unseen:+.1%} on others of the same time; record for longer"
+        )
     if best.gain >= WORTH:
         return (
             f"the hot experts change: a placement gains {best.gain:+.1%} on the traffic it was made from and"

@@ -66,10 +66,12 @@ def copies_of(experts: int, capacity: int) -> int:
     return capacity // experts
 
 
-def assembled(load: Floats, ep: int, capacity: int, objective: Objective, effort: Effort) -> Ints:
-    """Experts by rank, [layers, ep, capacity], for ``load`` [windows, layers, experts]."""
+def assembled(
+    load: Floats, ep: int, capacity: int, objective: Objective, effort: Effort, at_most: int | None = None
+) -> Ints:
+    """Experts by rank, [layers, ep, capacity], for ``load`` [windows, layers, experts]; ``at_most`` replicas of one."""
     mean = load.mean(axis=0)
-    counts = replicas(mean, ep, capacity)
+    counts = replicas(mean, ep, capacity, at_most)
     slots = items(mean, counts, ep, capacity)
     copies = copies_of(mean.shape[1], capacity)
     packing = Packing(in_rounds(slots, ep), counts, copies)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from wideloop.tuning.placement.dispatch import nearest_shares
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.floating[Any]]
@@ -19,10 +20,13 @@ class Placement:
     Attributes:
         physical_to_logical: [layers, slots]; rank r of ``ep`` owns slots r*slots/ep ... (r+1)*slots/ep - 1.
         ep: expert-parallel ranks.
+        nodes: between which senders prefer their own replicas (see :mod:`~wideloop.tuning.placement.dispatch`); 1 where
+            replicas share their expert's tokens evenly.
     """
 
     physical_to_logical: Ints
     ep: int
+    nodes: int = 1
 
     @property
     def layers(self) -> int:
@@ -73,10 +77,13 @@ def slots_of(experts: int, redundant: int, ep: int) -> int:
 
 
 def slot_load(load: Floats, placement: Placement) -> Floats:
-    """Load of every physical slot, [layers, slots]: replicas share their expert's load evenly."""
+    """Load of every physical slot, [layers, slots]: its share of its expert's, as the placement's senders choose."""
     load = np.asarray(load, dtype=np.float64)
+    table = placement.physical_to_logical
+    if placement.nodes > 1 and table.shape[1] > load.shape[1]:
+        return np.take_along_axis(load, table, axis=1) * nearest_shares(placement, load.shape[1])
     shared = load / np.maximum(placement.replicas(load.shape[1]), 1)
-    result: Floats = np.take_along_axis(shared, placement.physical_to_logical, axis=1)
+    result: Floats = np.take_along_axis(shared, table, axis=1)
     return result
 
 

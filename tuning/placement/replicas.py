@@ -15,13 +15,13 @@ def base_copies(experts: int, ep: int, capacity: int) -> int:
     return max(1, capacity // experts * ep)
 
 
-def replicas(load: Floats, ep: int, capacity: int) -> Ints:
+def replicas(load: Floats, ep: int, capacity: int, at_most: int | None = None) -> Ints:
     """Slots of each expert, [layers, experts], for ``load`` of that shape and ``capacity`` slots on each rank.
 
     Slot by slot to the expert with the most load per slot, which is optimal for the heaviest slot (D'Hondt's
     method; deepseek-ai/EPLB's ``replicate_experts`` does the same one slot at a time). As all the quotients can
     be written down beforehand, the slots are given in one selection instead. No expert gets more slots than
-    there are ranks unless every rank has room for all experts.
+    there are ranks unless every rank has room for all experts, nor more than ``at_most`` where so few fill the slots.
     """
     layers, experts = load.shape
     base = base_copies(experts, ep, capacity)
@@ -29,6 +29,8 @@ def replicas(load: Floats, ep: int, capacity: int) -> Ints:
     extra = ep * capacity - base * experts
     if extra:
         most = ep - 1 if capacity < experts else ep
+        if at_most is not None:
+            most = min(most, max(at_most - base, -(-extra // experts)))
         # An expert gets a second slot only after all heavier ones, so only the heaviest are candidates.
         top = min(extra, experts)
         heavy = heaviest(load, top)

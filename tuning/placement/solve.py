@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 from wideloop.tuning.placement.assemble import Effort, Packing, assembled, copies_of
 from wideloop.tuning.placement.bound import bounds
+from wideloop.tuning.placement.dispatch import spread_over_nodes
 from wideloop.tuning.placement.movement import arranged
 from wideloop.tuning.placement.packing import items, one_by_one
 from wideloop.tuning.placement.placement import Floats, Ints, Placement, rank_load, slots_of, trivial
@@ -59,17 +60,23 @@ class Plan:
         return self.hottest / self.bound - 1
 
 
+#: GPUs of a node in most clusters; replicas apart on such nodes are apart on smaller ones, too.
+_GPUS_PER_NODE = 8
+
+
 def place(load: Floats, ep: int, redundant: int) -> Placement:
     """A balanced placement for ``load`` [layers, experts] (any non-negative unit); see :func:`optimise`.
 
-    Layers without load (dense ones: SGLang wants a row for every layer) get the trivial order.
+    Layers without load (dense ones: SGLang wants a row for every layer) get the trivial order. Replicas lie as senders
+    of eight-GPU nodes want them, which costs nothing where replicas share evenly.
 
     Raises:
         ValueError: the slots do not divide by ``ep``, or a load is negative or not finite.
     """
     if np.ndim(load) != 2:
         raise ValueError(f"load must be [layers, experts], not {np.shape(load)}")
-    return optimise(load, ep, redundant).placement
+    nodes = ep // _GPUS_PER_NODE if ep % _GPUS_PER_NODE == 0 else 1
+    return replace(optimise(load, ep, redundant, dispatch_nodes=nodes).placement, nodes=1)
 
 
 def optimise(
@@ -82,6 +89,7 @@ def optimise(
     objective: Objective = "mean",
     effort: Effort = "thorough",
     current: Placement | None = None,
+    dispatch_nodes: int = 1,
 ) -> Plan:
     """The placement whose hottest rank has the least load of those tried; deterministic.
 
@@ -98,6 +106,8 @@ def optimise(
             many settings; ``thorough`` is never worse than EPLB's greedy and searches until no swap helps;
             ``exhaustive`` also tries other numbers of replicas, for some hundred times the time.
         current: the placement that is loaded; of equal results the one that moves fewest slots is returned.
+        dispatch_nodes: nodes between which senders prefer their own replicas, 1 where replicas share evenly; the
+            placement is made and judged for that (see :mod:`~wideloop.tuning.placement.dispatch`).
 
     Raises:
         ValueError: the slots do not divide by ``ep``, groups or ranks not by ``nodes``, or a load is negative or
@@ -112,9 +122,13 @@ def optimise(
     table = trivial(layers, experts, redundant, ep).physical_to_logical.copy()
     if busy.size:
         table[busy] = _table(scaled[:, busy], ep, capacity, nodes, groups, objective, effort)
-    placement = Placement(table, ep)
+    placement = Placement(table, ep, dispatch_nodes)
     if current is not None:
-        placement = arranged(current, placement, nodes)
+        placement = replace(arranged(current, placement, nodes), nodes=dispatch_nodes)
+    elif dispatch_nodes > 1 and nodes == 1 and redundant and busy.size:
+        few = table.copy()
+        few[busy] = _table(scaled[:, busy], ep, capacity, 1, 1, objective, effort, at_most=dispatch_nodes)
+        placement = _for_dispatch(scaled, placement, Placement(few, ep, dispatch_nodes), objective)
     return Plan(placement, scaled, objective, nodes, groups)
 
 
@@ -135,11 +149,34 @@ def greedy(load: Floats, ep: int, redundant: int) -> Placement:
     return Placement(Packing(packed, counts, copies_of(experts, capacity)).full().reshape(layers, -1), ep)
 
 
-def _table(load: Floats, ep: int, capacity: int, nodes: int, groups: int, objective: Objective, effort: Effort) -> Ints:
+def _for_dispatch(load: Floats, plain: Placement, few: Placement, objective: Objective) -> Placement:
+    """Of both placements, spread over the nodes, the one whose hottest rank has less to do, layer by layer.
+
+    ``few`` has no expert more often than there are nodes, ``plain`` is balanced for an even split.
+    """
+    mean, gpus = load.mean(axis=0), plain.ep // plain.nodes
+    spread = [replace(p, physical_to_logical=spread_over_nodes(p, mean, gpus)) for p in (plain, few)]
+    hottest = [judged(np.stack([rank_load(window, p) for window in load]), objective) for p in spread]
+    better = (hottest[1] < hottest[0])[:, None]
+    return replace(
+        plain, physical_to_logical=np.where(better, spread[1].physical_to_logical, spread[0].physical_to_logical)
+    )
+
+
+def _table(
+    load: Floats,
+    ep: int,
+    capacity: int,
+    nodes: int,
+    groups: int,
+    objective: Objective,
+    effort: Effort,
+    at_most: int | None = None,
+) -> Ints:
     """Experts by slot, [layers, slots]; ``load`` is [windows, layers, experts], each layer with some in a window."""
     windows, layers, experts = load.shape
     if nodes == 1:
-        return assembled(load, ep, capacity, objective, effort).reshape(layers, -1)
+        return assembled(load, ep, capacity, objective, effort, at_most).reshape(layers, -1)
     by_group = load.reshape(windows, layers, groups, -1).sum(axis=3)
     of_node = assembled(by_group, nodes, groups // nodes, objective, effort)
     size = experts // groups

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from wideloop.operators.request import Request
 from wideloop.operators.steps.experts.place import placed_spec, recorded
 from wideloop.operators.steps.run import Run
 from wideloop.results.experts.comparison import Proof
+from wideloop.tuning.advice import dispatch_nodes
 from wideloop.tuning.balance import balance
 from wideloop.tuning.effect import effect
 from wideloop.tuning.placement import read, trivial
@@ -37,6 +39,8 @@ def prove(request: Request, before: Recordings, after: Recordings, run: Run) -> 
         placement = read(Path(worker.knobs.expert_placement or ""), ep, experts, layers=layers)
         own_order = trivial(layers, experts, plain.worker(worker.role).knobs.redundant_experts, ep)
         shown = effect(first, second, placement)
+        # Balance is of tokens as this worker's senders choose among replicas.
+        placement, own_order = (replace(p, nodes=dispatch_nodes(worker)) for p in (placement, own_order))
         proofs[worker.role] = Proof(
             state=shown.state,
             reason=shown.reason,

@@ -10,7 +10,7 @@ from wideloop.manifests.deployment import Knobs, WorkerSpec
 from wideloop.manifests.engines import get_engine
 from wideloop.manifests.hardware import WorkerLayout
 from wideloop.manifests.model import ModelSpec
-from wideloop.tuning.advice import Phase, Traffic, halves, layouts, options, verdict
+from wideloop.tuning.advice import Phase, Traffic, chunk_remark, dispatch_nodes, halves, layouts, options, verdict
 from wideloop.tuning.advice.cost import cost
 from wideloop.tuning.advice.options import valid
 from wideloop.tuning.popularity import popularity
@@ -166,7 +166,53 @@ def test_halves_are_of_time():
     windows = np.arange(5)[:, None, None] * np.ones((5, 2, 3))
     first, second = halves(windows)
     assert first[0, 0] == 0 + 1 and second[0, 0] == 2 + 3 + 4
-    assert np.array_equal(*halves(windows[:1]))
+
+
+def test_one_window_is_divided_so_that_no_token_judges_a_placement_that_it_made():
+    window = np.random.default_rng(0).poisson(40, (1, 3, 8))
+    first, second = halves(window)
+    assert np.array_equal(first + second, window[0])
+    assert not np.array_equal(first, second)
+    assert abs(first.sum() / window.sum() - 0.5) < 0.05
+
+
+@pytest.mark.parametrize("tokens", [60, 400])
+def test_a_few_tokens_of_a_router_without_preference_are_told_to_be_chance(tokens):
+    window = np.random.default_rng(0).multinomial(tokens, np.full(256, 1 / 256), size=(1, 58)).astype(float)
+    even = worker(ep=16)
+    table = options(R1, H200, even, *halves(window), traffic(even), SGLANG, VERSION, most=0, variation=0.0)
+    found = verdict(table, is_later=False)
+    assert found.kind == "off"
+    assert "chance" in found.reasons[0] and "unseen" not in found.reasons[0]
+
+
+def option(redundant, gain):
+    of = advised(worker(ep=8), most=0)[0]
+    return dataclasses.replace(of, redundant=redundant, gain=gain, gain_unseen=gain, placed=redundant is not None)
+
+
+@pytest.mark.parametrize("gains", [(0.002, 0.004, 0.0121), (0.009, 0.0099, 0.0101), (0.0, 0.0, 0.015)])
+def test_what_is_chosen_is_worth_it_by_itself(gains):
+    off = option(0, 0.0)
+    found = verdict([off, *(option(8 * i, gain) for i, gain in enumerate(gains))])
+    assert found.option.gain >= 0.01
+
+
+def test_the_chunk_that_the_host_limits_is_not_judged_but_named():
+    small = worker(ep=32, chunked_prefill_size=8192)
+    table = advised(small, most=0)
+    assert table[0].own_chunk == 8192 // 32 < table[0].chunk
+    remark = chunk_remark(table[0])
+    assert f"judged at {table[0].chunk} tokens per rank" in remark and "raise chunked_prefill_size" in remark
+    large = advised(worker(ep=32, chunked_prefill_size=32 * 8192), most=0)
+    assert chunk_remark(large[0]) == ""
+    assert table[1].gain == pytest.approx(large[1].gain, abs=0.02)
+
+
+def test_replicas_are_judged_as_deepeps_senders_choose_them():
+    wide = worker(ep=32)
+    assert dispatch_nodes(wide) == wide.layout.nodes > 1
+    assert dispatch_nodes(worker(ep=32, deepep_mode=None)) == 1
 
 
 def test_other_sizes_keep_the_batch_of_a_rank():
