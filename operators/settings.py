@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 from wideloop.manifests.errors import Refused, refuse
 from wideloop.manifests.findings import Finding, invalid, unknown
@@ -103,6 +104,12 @@ class Settings(BaseSettings):
         values.setdefault("study_url", f"sqlite:///{home / 'studies.db'}")
         values.setdefault("artefacts_url", f"file://{home / 'artefacts'}")
         return values
+
+    @field_validator("study_url")
+    @classmethod
+    def _with_driver(cls, url: str) -> str:
+        """SQLAlchemy's default driver for PostgreSQL is psycopg2, which nothing here installs."""
+        return re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", url)
 
     @property
     def environments(self) -> Path:

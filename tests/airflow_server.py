@@ -47,6 +47,8 @@ SMALL: dict[str, Any] = {
 START_S = 240.0 * PATIENCE
 SIMULATED = "simulated"
 ENVIRONMENTS = ("airflow", SIMULATED, "benchmark")
+#: Settings of stores that a test may put elsewhere than below the home.
+STORES = ("RESULTS_URL", "STUDY_URL")
 
 
 class AirflowServer:
@@ -79,7 +81,8 @@ class AirflowServer:
             (environments / SIMULATED).unlink()
             installation.make_environment(SIMULATED, folder)
             self.home = replace(self.home, dags=installation.package / "dags", python=installation.python)
-        self.settings = Settings(home=folder)
+        given = {name.lower(): url for name in STORES if (url := (environment or {}).get(f"WIDELOOP_{name}"))}
+        self.settings = Settings(home=folder, **given)
         self.target = LocalTarget(self.settings)
         self.process: airflow_process.Mark | None = None
         self._environment = environment or {}
@@ -97,6 +100,10 @@ class AirflowServer:
         dags = {path.stem for path in self.home.dags.glob("*.py")}
         airflow_process.wait_until(lambda: dags <= self.api.dag_ids(), airflow, self.home, START_S, "loading the DAGs")
         assert self.api.import_errors() == []
+
+    def environment(self) -> dict[str, str]:
+        """What a command on Airflow's host runs in."""
+        return self.home.environment({**os.environ, **self._environment})
 
     def prepare(self, deployments: int = 1) -> None:
         """The pool, and every DAG that has no schedule of its own ready to be triggered."""

@@ -12,6 +12,7 @@ from wideloop.operators.settings import Settings
 
 from tests.airflow_server import ENVIRONMENTS, SMALL, AirflowServer
 from tests.installation import Installation, build_wheel
+from tests.unit import postgres
 
 # How long an example takes says more about the machine's other work than about the code.
 hypothesis.settings.register_profile("shared machine", deadline=None)
@@ -46,7 +47,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AirflowServer]:
+def databases() -> Iterator[dict[str, str]]:
+    """Settings of results and study in PostgreSQL; none, so that they are SQLite, where no PostgreSQL is installed."""
+    bin_dir = postgres.binaries()
+    if bin_dir is None:
+        assert not os.environ.get("CI"), "CI must run a cycle on PostgreSQL: apt-get install postgresql"
+        yield {}
+        return
+    with postgres.server(bin_dir) as server, server.database() as results, server.database() as study:
+        yield {"WIDELOOP_RESULTS_URL": server.url(results), "WIDELOOP_STUDY_URL": server.url(study)}
+
+
+@pytest.fixture(scope="session")
+def airflow(databases: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[AirflowServer]:
     """Airflow as the demo starts it, from an installed wheel, in a home of its own; every DAG can be triggered."""
     project = Settings()
     missing = [n for n in ENVIRONMENTS if not (project.environments / n).exists()]
@@ -56,7 +69,7 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AirflowServer]
     # One deployment of each side: on Kubernetes they are compared alternately.
     folder = tmp_path_factory.mktemp("wheel")
     wheel = Installation(folder / "venv", str(build_wheel(folder)))
-    server = AirflowServer(tmp_path_factory.mktemp("home"), project, {"WIDELOOP_EXPERT_PAIRS": "1"}, wheel)
+    server = AirflowServer(tmp_path_factory.mktemp("home"), project, {"WIDELOOP_EXPERT_PAIRS": "1", **databases}, wheel)
     try:
         server.start()
         server.prepare()

@@ -13,6 +13,7 @@ from wideloop.operators.commands.cluster import preflight, rbac
 from wideloop.operators.commands.cycle import cycle
 from wideloop.operators.commands.demo.airflow_home import AirflowHome
 from wideloop.operators.commands.demo.run import Demo
+from wideloop.operators.commands.doctor import doctor
 from wideloop.operators.commands.export import export
 from wideloop.operators.commands.placement import placement
 from wideloop.operators.commands.render import render
@@ -22,7 +23,7 @@ from wideloop.operators.settings import settings
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
 
-for command in (rbac, preflight, render, export, cycle):
+for command in (doctor, rbac, preflight, render, export, cycle):
     app.command()(command)
 app.add_typer(placement, name="placement")
 

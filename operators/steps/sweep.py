@@ -84,6 +84,7 @@ def _keep_default(
         concurrency=top.concurrency,
         constraints=constraints,
         is_default=True,
+        deployment=top.deployment,
         gpu_seconds=seconds * spec.gpus,
         started_at=top.started_at,
         ended_at=top.ended_at,

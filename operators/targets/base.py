@@ -279,6 +279,14 @@ class Target(ABC):
         """
         return False
 
+    def account_findings(self) -> list[Finding]:
+        """What keeps this account from using the target at all, whatever is deployed: nothing on this host.
+
+        Raises:
+            TargetError: the target cannot be reached.
+        """
+        return []
+
     @abstractmethod
     def preflight(self, spec: DeploymentSpec, generator: LoadGenerator) -> list[Finding]:
         """What would go wrong, found before anything is started; ``generator`` will measure the deployment."""

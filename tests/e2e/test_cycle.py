@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import subprocess
 from pathlib import Path
 
@@ -99,3 +101,35 @@ def test_values_that_do_not_go_together_are_refused_before_anything_starts(
     assert {t for t, s in states.items() if s == "failed"} == {"check_request", "close_cycle"}
     assert "success" not in states.values()
     assert airflow.left_behind() == []
+
+
+def test_the_doctor_finds_nothing_wrong_with_the_airflow_that_ran_a_cycle(
+    airflow: AirflowServer, finished_cycle: str
+) -> None:
+    done = subprocess.run(
+        [airflow.home.python.parent / "wideloop", "doctor"],
+        env=airflow.environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr[-2000:]
+    lines = {line.split("|")[1].strip(): line.split("|")[2].strip() for line in done.stdout.splitlines() if "|" in line}
+    for check in ("results database", "study database", "artefact store", "DAG bundle", "DAGs", "pool", "triggerer"):
+        assert lines[check] == "ok", done.stdout
+
+
+def test_every_deployment_of_a_cycle_leaves_its_logs_and_what_was_applied(
+    airflow: AirflowServer, finished_cycle: str
+) -> None:
+    cycle = cycle_of(airflow, finished_cycle)
+    with airflow.store() as store:
+        trials = store.trials(cycle_id=cycle.cycle_id)
+        measured = {m.deployment for m in store.measurements(cycle_id=cycle.cycle_id)}
+    folder = Path(airflow.settings.artefacts_url.removeprefix("file://")) / "cycles" / cycle.cycle_id / "deployments"
+    assert {t.deployment for t in trials} | measured <= {path.name for path in folder.iterdir()}
+    for deployment in folder.iterdir():
+        assert json.loads((deployment / "deployment.json").read_text())["fingerprint"]
+        logs = [gzip.decompress(log.read_bytes()) for log in (deployment / "logs").glob("*.log.gz")]
+        assert len(logs) > 2 and any(logs), deployment

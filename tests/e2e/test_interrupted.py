@@ -6,7 +6,7 @@ import pytest
 from wideloop.operators.commands.demo.interrupted import end_interrupted
 from wideloop.operators.settings import settings
 
-from tests.airflow_server import SMALL, AirflowServer
+from tests.airflow_server import SMALL, STORES, AirflowServer
 
 pytestmark = pytest.mark.e2e
 
@@ -21,6 +21,8 @@ def test_an_interrupted_cycle_is_marked_failed_everywhere(
     assert airflow.left_behind() == []
     airflow.start()
     monkeypatch.setenv("WIDELOOP_HOME", str(airflow.settings.home))
+    for name in STORES:
+        monkeypatch.setenv(f"WIDELOOP_{name}", getattr(airflow.settings, name.lower()))
     settings.cache_clear()
     try:
         assert end_interrupted(airflow.api) == 2

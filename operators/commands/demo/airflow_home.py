@@ -14,6 +14,8 @@ from wideloop.operators.bootstrap import PROJECT
 from wideloop.operators.commands.demo.checks import free_port
 
 USER = "admin"
+#: The one setting by which any Airflow finds the DAG files of the installed package.
+_BUNDLES = [{"name": "wideloop", "classpath": "wideloop.operators.airflow.dag_bundle.WideloopDagBundle", "kwargs": {}}]
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class AirflowHome:
         home: the project's home folder; Airflow's own is ``airflow`` below it.
         host: address the web server binds, loopback unless chosen otherwise.
         port: of the web server and API.
-        dags: folder of the DAG files.
+        dags: folder of the DAG files, as the DAG bundle of that environment finds it.
         python: interpreter of the environment that holds Airflow and this project.
     """
 
@@ -84,7 +86,7 @@ class AirflowHome:
 
     def _settings(self) -> dict[str, object]:
         return {
-            "CORE__DAGS_FOLDER": self.dags,
+            "DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps(_BUNDLES),
             "CORE__LOAD_EXAMPLES": False,
             "CORE__EXECUTOR": "LocalExecutor",
             # Each slot is a process of its own; the default of 32 would take 6 GB.

@@ -48,7 +48,7 @@ from wideloop.operators.targets.kubernetes.namespace import hub_token, make_hub_
 from wideloop.operators.targets.kubernetes.objects import log_lines, replaced
 from wideloop.operators.targets.kubernetes.platform import Platform
 from wideloop.operators.targets.kubernetes.pods import has_ended, is_being_deleted, role
-from wideloop.operators.targets.kubernetes.preflight import check_network, preflight, table
+from wideloop.operators.targets.kubernetes.preflight import check_account, check_network, preflight, table
 from wideloop.operators.targets.kubernetes.status import Judgement, judge
 from wideloop.operators.targets.kubernetes.view import LOOK_EVERY_S, READY, View
 from wideloop.operators.targets.kubernetes.weights import prepare_weights
@@ -112,6 +112,9 @@ class KubernetesTarget(Target):
         return preparations.abandon(self._cluster.api, self._cluster.options, preparation, owners)
 
     # ---- deployments
+
+    def account_findings(self) -> list[Finding]:
+        return check_account(self._cluster.api, self._cluster.options, self.platform.grants)
 
     def preflight(self, spec: DeploymentSpec, generator: LoadGenerator) -> list[Finding]:
         return preflight(self._cluster.api, self._cluster.options, self.platform, spec, generator)

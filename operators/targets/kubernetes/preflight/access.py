@@ -16,6 +16,14 @@ _REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 _AT_ONCE = 8
 
 
+def check_account(api: Api, options: ClusterOptions, grants: Grants) -> list[Finding]:
+    """What of access, namespace and permissions is missing, before anything about a deployment is looked at."""
+    results = [check_access(api)]
+    if not results[0].findings:
+        results += [check_namespace(api, options.namespace), check_permissions(api, options, grants)]
+    return [finding for result in results for finding in result.findings]
+
+
 def check_access(api: Api) -> CheckResult:
     """The API server's version, or why it does not let us in.
 

@@ -100,12 +100,20 @@ def tokens(workload: Workload) -> int:
     assert done.stdout.startswith("Success"), done.stdout + done.stderr
 
 
-def test_the_wheel_holds_one_package_with_its_types_dags_and_lock_files(wheel: Path) -> None:
+def test_the_wheel_holds_one_package_with_all_that_an_airflow_needs_of_it(wheel: Path) -> None:
     files = [Path(name) for name in zipfile.ZipFile(wheel).namelist()]
     assert {file.parts[0] for file in files} == {"wideloop", f"wideloop-{__version__}.dist-info"}
     inside = {str(file.relative_to("wideloop")) for file in files if file.parts[0] == "wideloop"}
     assert {"__init__.py", "py.typed"} <= inside
-    for folder, pattern in (("dags", "*.py"), ("manifests/environments", "*.txt"), ("results/dashboard", "**/*.*")):
+    for folder, pattern in (
+        ("dags", "*.py"),
+        ("manifests/environments", "*.txt"),
+        ("manifests/hardware", "*.yaml"),
+        ("manifests/images", "*.Dockerfile"),
+        ("manifests/models", "**/config.json"),
+        ("results/dashboard", "**/*.*"),
+        ("results/store/migrations", "**/*.py"),
+    ):
         expected = {str(f.relative_to(PROJECT)) for f in (PROJECT / folder).glob(pattern) if f.suffix != ".pyc"}
         assert expected <= inside
     assert not [name for name in inside if name.startswith(("operators/packaging", "tests"))]

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from wideloop.operators.settings import settings
+from wideloop.operators.targets.dynamo import DynamoTarget
 from wideloop.operators.targets.kubernetes import evidence
 
-from tests.unit.operators.targets.kubernetes.cluster_objects import running_pod, waiting_pod
+from tests.unit.operators.targets.kubernetes.cluster_objects import NAME, graph, running_pod, waiting_pod
+from tests.unit.operators.targets.kubernetes.scripted_api import Script, answer, serve, write_kubeconfig
 
 
 def started_again(name: str) -> dict[str, Any]:
@@ -107,3 +111,23 @@ def test_objects_are_kept_as_they_could_be_applied() -> None:
         "metadata": {"name": "one-config", "labels": {"l": "m"}},
         "data": {"k": "v"},
     }  # fmt: skip
+
+
+def test_exporters_are_those_of_the_nodes_that_workers_run_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = Script()
+    pods = [running_pod("decode", name="d-0"), running_pod("prefill", name="p-0"), running_pod("frontend", name="f-0")]
+    for pod, ip in zip(pods, ("10.0.0.2", "10.0.0.1", "10.0.0.9"), strict=True):
+        pod["status"]["hostIP"] = ip
+    script.on("GET", f"/apis/nvidia.com/v1beta1/namespaces/ns/dynamographdeployments/{NAME}", answer(200, graph()))
+    script.on("GET", "/api/v1/namespaces/ns/pods", answer(200, {"items": pods, "metadata": {"resourceVersion": "1"}}))
+    with serve(script) as port:
+        monkeypatch.setenv("WIDELOOP_HOME", str(tmp_path / "home"))
+        monkeypatch.setenv("WIDELOOP_KUBECONFIG", str(write_kubeconfig(tmp_path / "kubeconfig", port)))
+        monkeypatch.setenv("WIDELOOP_CLUSTER__NAMESPACE", "ns")
+        monkeypatch.setenv("WIDELOOP_TELEMETRY__DCGM", '["http://{host}:9400/metrics"]')
+        settings.cache_clear()
+        sources = DynamoTarget(settings()).telemetry(NAME)
+    settings.cache_clear()
+    assert sources.dcgm == ("http://10.0.0.1:9400/metrics", "http://10.0.0.2:9400/metrics")
+    assert set(sources.pods) == {"d-0", "p-0"}
+    assert not sources.nvml

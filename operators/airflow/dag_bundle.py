@@ -1,0 +1,24 @@
+"""The DAG files of an installed wideloop as a DAG bundle, so that nobody has to find or copy them.
+
+AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST='[
+  {"name": "wideloop", "classpath": "wideloop.operators.airflow.dag_bundle.WideloopDagBundle", "kwargs": {}}]'
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import wideloop
+from airflow.dag_processing.bundles.local import LocalDagBundle
+
+
+class WideloopDagBundle(LocalDagBundle):
+    """The folder ``dags`` of the installed package; every process of Airflow finds its own."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(path=str(Path(wideloop.__file__ or "").parent / "dags"), **kwargs)
+
+
+#: Its class path, as Airflow's setting and its database hold it.
+CLASSPATH = f"{WideloopDagBundle.__module__}.{WideloopDagBundle.__qualname__}"
