@@ -11,6 +11,7 @@ from wideloop.manifests.kubernetes import network_agent
 from wideloop.manifests.kubernetes.labels import MANAGED_BY, MANAGER
 from wideloop.manifests.kubernetes.options import ClusterOptions
 from wideloop.manifests.kubernetes.pods import pod_template
+from wideloop.manifests.kubernetes.providers import with_provider
 
 #: Port that the agent listens on in each pod, and the first of those for lanes.
 AGENT_PORT = 29480
@@ -27,6 +28,8 @@ def nodes(spec: DeploymentSpec) -> int:
 
 def documents(spec: DeploymentSpec, options: ClusterOptions, name: str) -> list[dict[str, Any]]:
     """An indexed Job with one pod for each node, in the shape of the worker's: its devices, networks and rights."""
+    # With the provider's networks, and without a ComputeDomain: the deployment's own does not exist yet.
+    options = with_provider(options, spec).changed(compute_domain=False)
     worker = max(spec.workers, key=lambda worker: worker.layout.gpus_per_node)
     pods = nodes(spec)
     labels = {**options.queue_labels, MANAGED_BY: MANAGER}

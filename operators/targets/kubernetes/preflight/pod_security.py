@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from wideloop.manifests.deployment import DeploymentSpec
 from wideloop.manifests.findings import Finding
+from wideloop.manifests.kubernetes.model_cache import is_on_host
 from wideloop.manifests.kubernetes.options import ClusterOptions
 from wideloop.manifests.kubernetes.providers import with_provider
 from wideloop.manifests.kubernetes.security import LEVELS, required_level
@@ -20,6 +21,8 @@ def check_pod_security(api: Api, options: ClusterOptions, spec: DeploymentSpec) 
     """The level that the namespace enforces against the one that the workers need."""
     name = "Pod Security"
     needed, reason = required_level(spec, with_provider(options, spec))
+    if is_on_host(options, spec.model_path):
+        needed, reason = "privileged", "the model's folder is the hosts' own"
     document = api.get(f"/api/v1/namespaces/{options.namespace}") or {}
     enforced = ((document.get("metadata") or {}).get("labels") or {}).get(_ENFORCE, "")
     if enforced not in LEVELS or LEVELS.index(enforced) <= LEVELS.index(needed):

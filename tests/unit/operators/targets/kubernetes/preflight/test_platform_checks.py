@@ -127,6 +127,14 @@ def test_the_namespace_admits_the_rights_that_workers_need(
     assert result.state == state
 
 
+def test_a_model_in_a_folder_of_the_hosts_needs_the_level_that_admits_it(script: Script, api: Api) -> None:
+    labels = {"pod-security.kubernetes.io/enforce": "baseline"}
+    script.on("GET", "/api/v1/namespaces/ns", answer(200, {"metadata": {"name": "ns", "labels": labels}}))
+    spec = SPECS["r1-one-worker"].changed(model_path="/mnt/models/r1")
+    (result,) = check_pod_security(api, ClusterOptions(namespace="ns"), spec)
+    assert "hosts' own" in result.findings[0].rule
+
+
 def test_storage_classes_are_named_by_what_they_can_do(script: Script, api: Api) -> None:
     classes = {"fast": "pd.csi.storage.gke.io", "shared": "filestore.csi.storage.gke.io", "own": "example.com/x"}
     items = [{"metadata": {"name": n, "uid": n}, "provisioner": p} for n, p in classes.items()]
