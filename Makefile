@@ -8,7 +8,7 @@ DEMO := $(if $(EXIT),--exit) $(if $(TRIALS),--trials $(TRIALS)) $(if $(PORT),--p
 # Unit tests run in this many processes.
 WORKERS ?= $(shell nproc)
 
-.PHONY: demo test unit check lint format hooks controlplane bench bundle locks clean
+.PHONY: demo test unit rehearsal check lint format hooks controlplane bench bundle locks clean
 
 demo:  ## run a whole cycle and show the results page; EXIT=1 ends with the cycle, TRIALS=n, PORT=n
 	@$(PYTHON) operators/bootstrap.py
@@ -25,6 +25,11 @@ test:  ## everything CI runs; ARGS=tests/e2e/test_kill.py for a part of it
 unit:  ## only the tests in tests/unit, in WORKERS processes; ARGS=tests/unit/tuning for a part of them
 	@$(PYTHON) operators/bootstrap.py --tests
 	$(AIRFLOW)/python -m pytest -n $(WORKERS) --durations=20 $(or $(ARGS),tests/unit)
+
+rehearsal:  ## each main DAG on each published profile of DeepSeek-R1, the real engine's pods rehearsed; ARGS='-k h100-104'
+	@$(PYTHON) tests/cluster/controlplane/build.py
+	@$(PYTHON) operators/bootstrap.py --tests
+	$(AIRFLOW)/python -m pytest --durations=20 tests/rehearsal $(ARGS)
 
 controlplane:  ## build the Kubernetes control plane of the cluster tests, once
 	@$(PYTHON) tests/cluster/controlplane/build.py

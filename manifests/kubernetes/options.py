@@ -84,6 +84,8 @@ class ClusterOptions(Frozen):
         files_claim_size: size of a new files claim.
         autoscaled: the cluster adds nodes for pending pods, so that too few nodes are no error.
         hub_endpoint: a mirror of the Hugging Face hub.
+        simulated: the GPU nodes are stand-ins (the rehearsal in this project's tests): every result is marked as
+            simulated, whatever the engine, and pods are told so. Stand-ins start for no one else.
         model_revisions: commit to download by hub id; replaces that of ``manifests/hub.py``.
     """
 
@@ -150,6 +152,7 @@ class ClusterOptions(Frozen):
     files_claim_size: str = "100Gi"
     autoscaled: bool = False
     hub_endpoint: str | None = None
+    simulated: bool = False
     model_revisions: dict[str, str] = {}
 
     @field_validator("worker_volumes")

@@ -125,6 +125,10 @@ def _cache_dir(spec: DeploymentSpec, options: ClusterOptions) -> str | None:
     return f"{options.kernel_cache_dir}/{image[:12]}" + ("" if user is None else f"-{user}")
 
 
+#: Tells a stand-in for an engine that the results of its deployment will be marked as simulated.
+SIMULATED_VARIABLE = "WIDELOOP_SIMULATED"
+
+
 def _env(spec: DeploymentSpec, options: ClusterOptions, own: Mapping[str, str]) -> list[dict[str, Any]]:
     fields = {"POD_NAME": "metadata.name", "POD_IP": "status.podIP"}
     env: list[dict[str, Any]] = [
@@ -136,6 +140,7 @@ def _env(spec: DeploymentSpec, options: ClusterOptions, own: Mapping[str, str]) 
             token = {"name": options.hf_token_secret, "key": "HF_TOKEN"}
             env.append({"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": token}})
     values = {**(USER_ENV if get_engine(spec.engine).simulated else {}), **own}
+    values |= {SIMULATED_VARIABLE: "true"} if options.simulated else {}
     return env + [{"name": name, "value": value} for name, value in values.items()]
 
 

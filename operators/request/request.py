@@ -25,6 +25,7 @@ from wideloop.manifests.workload import Slo, Workload
 from wideloop.operators.request import engine_knobs
 from wideloop.operators.request.parameters import KNOBS, RUN_OPTIONS, defaults, request_parameters
 from wideloop.operators.request.placing import why_not_placed
+from wideloop.operators.settings import settings
 from wideloop.tuning.space import SearchSpace
 
 #: Placeholder in specs that are only judged, before an image or a model cache exists.
@@ -118,7 +119,7 @@ class Request(Frozen):
 
     @property
     def simulated(self) -> bool:
-        return get_engine(self.engine).simulated
+        return is_simulated(self.engine)
 
     @property
     def title(self) -> str:
@@ -167,6 +168,11 @@ class Request(Frozen):
     def comparable(self, spec: DeploymentSpec) -> DeploymentSpec:
         """``spec`` as both sides of a comparison of experts in order and placed are started."""
         return spec if self.eplb == "online" else get_engine(spec.engine).comparable(spec)
+
+
+def is_simulated(engine: str) -> bool:
+    """Whether results of ``engine`` are marked as simulated: because it is, or because the nodes are stand-ins."""
+    return get_engine(engine).simulated or settings().cluster.simulated
 
 
 def as_stored(request: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from wideloop.manifests.errors import ClientFailed, DeploymentFailed, TargetErro
 from wideloop.manifests.telemetry import FOLDER as TELEMETRY
 from wideloop.manifests.telemetry import SUFFIXES, with_sampler
 from wideloop.manifests.workload import Workload
+from wideloop.operators.request import is_simulated
 from wideloop.operators.steps.answers import keep_answers
 from wideloop.operators.steps.cache_capacity import cache_tokens
 from wideloop.operators.steps.deployment import ailment
@@ -208,7 +209,7 @@ def _measurements(subject: Subject, run: Run, target: Target, client: ClientStat
             spec_fingerprint=spec.fingerprint,
             image=spec.image,
             engine=spec.engine,
-            simulated=get_engine(spec.engine).simulated,
+            simulated=is_simulated(spec.engine),
             workload_fingerprint=subject.workload.fingerprint,
             isl=subject.workload.isl,
             osl=subject.workload.osl,

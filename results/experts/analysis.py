@@ -76,7 +76,7 @@ def _analysed(
     sides = [rank_load(load, one)[worst] for one in (in_order, placement)]
     return RoleReport(
         role=worker.role,
-        simulated=get_engine(spec.engine).simulated,
+        simulated=bool(recording.provenance.get("simulated", get_engine(spec.engine).simulated)),
         provenance=dict(recording.provenance),
         tokens=recording.tokens(spec.model.top_k),
         passes=sum(recording.passes.values()),

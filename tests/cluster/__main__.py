@@ -33,6 +33,7 @@ def main() -> None:
             try:
                 for name in wanted:
                     agent.add_nodes(nodes.gpu_nodes(profiles.hardware(name), name))
+                parsers = local.rehearsal_image(agent, Path(folder) / "rehearsal")
                 operator = local.dynamo_operator(plane)
                 operator.start()
                 print(f"export KUBECONFIG={plane.kubeconfig}\nalias kubectl={binaries['kubectl']}", flush=True)
@@ -40,6 +41,7 @@ def main() -> None:
                 with contextlib.suppress(KeyboardInterrupt):
                     signal.pause()
                 operator.stop()
+                parsers.stop()
             finally:
                 agent.stop()
         finally:

@@ -24,13 +24,14 @@ class Cluster:
 
     Attributes:
         kubeconfig: of the administrator.
+        program: kubectl.
         own: the control plane when the tests started it, None for a cluster that exists without them.
     """
 
     def __init__(self, kubeconfig: Path, kubectl: str, own: ControlPlane | None = None) -> None:
         self.kubeconfig = kubeconfig
         self.own = own
-        self._kubectl = kubectl
+        self.program = Path(kubectl)
 
     def client(self) -> ApiClient:
         """A new client of the official library, as the administrator."""
@@ -44,7 +45,7 @@ class Cluster:
         Raises:
             subprocess.CalledProcessError: it failed; the message has its standard error.
         """
-        command = [self._kubectl, "--kubeconfig", str(self.kubeconfig), *arguments]
+        command = [str(self.program), "--kubeconfig", str(self.kubeconfig), *arguments]
         done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
         if done.returncode:
             raise subprocess.CalledProcessError(done.returncode, f"{' '.join(command)}: {done.stderr}")

@@ -15,7 +15,7 @@ from wideloop.operators.targets.kubernetes import job_run
 
 from tests.cluster import local, nodes
 from tests.cluster.agent import CannotRun, NodeAgent, network
-from tests.cluster.airflow_place import airflow, ended, home  # noqa: F401 - fixtures
+from tests.cluster.airflow_place import airflow, ended, home, hub, shell  # noqa: F401 - fixtures
 from tests.cluster.binaries import NotHere, find
 from tests.cluster.cluster import Cluster, wait_for
 from tests.cluster.control_plane import ControlPlane
@@ -74,7 +74,9 @@ def agent(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     except CannotRun as error:
         unavailable(f"no pods here: {error}")
     agent.start()
+    parsers = local.rehearsal_image(agent, tmp_path_factory.mktemp("rehearsal") / "sglang-runtime")
     yield agent
+    parsers.stop()
     agent.stop()
     assert network.left_behind(os.getpid()) == []
 

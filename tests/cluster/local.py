@@ -15,6 +15,8 @@ from tests.cluster.agent import NodeAgent, claims
 from tests.cluster.cluster import Cluster, wait_for
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.dynamo_operator import DynamoOperator
+from tests.cluster.rehearsal.image import make_image
+from tests.cluster.rehearsal.parsers import ParserService
 
 
 def prepare(cluster: Cluster) -> None:
@@ -59,3 +61,15 @@ def node_agent(cluster: Cluster, plane: ControlPlane, folder: Path) -> NodeAgent
         "python": None,
     }
     return NodeAgent(cluster.kubeconfig, folder, images, plane.ca, plane.ca.with_suffix(".key"))
+
+
+#: SGLang in the image of Dynamo that is the product's default.
+IMAGE_SGLANG = "0.5.21"
+
+
+def rehearsal_image(agent: NodeAgent, folder: Path) -> ParserService:
+    """Let images called ``sglang-runtime`` be pulled: a rehearsal of the real engine. Stop what is returned."""
+    folder.mkdir(parents=True)
+    parsers = ParserService(IMAGE_SGLANG, agent.network.gateway, folder / "parsers.log")
+    agent.images.known["sglang-runtime"] = make_image(folder / "image", IMAGE_SGLANG, parsers.address)
+    return parsers

@@ -35,7 +35,7 @@ def test_both_sides_are_measured_in_turns(airflow: AirflowServer, compared: str)
         cycle = next(c for c in store.cycles() if c.dag_run_id == compared)
         found = store.measurements(cycle_id=cycle.cycle_id)
         recordings = store.recordings(cycle.cycle_id)
-    assert (cycle.state, cycle.target, cycle.simulated) == ("success", "dynamo", True)
+    assert (cycle.state, cycle.engine, cycle.simulated) == ("success", "dynamo-sglang", True)
     in_turns = [(m.label, m.repeat) for m in sorted(found, key=lambda m: m.started_at)]
     assert in_turns == [(IN_ORDER, 0), (PLACED, 0), (PLACED, 1), (IN_ORDER, 1)]
     assert all(m.valid and m.simulated and m.image == DIGEST for m in found)

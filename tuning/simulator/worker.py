@@ -66,6 +66,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def mocker_arguments(plan: WorkerPlan, model_path: str, table: Path, bootstrap_port: int | None) -> list[str]:
     """The mocker's command line for ``plan``."""
+    chunk = _mocker_chunk(plan)
     options: dict[str, object] = {
         "model-path": model_path,
         "model-name": plan.spec.model.name,
@@ -75,8 +76,8 @@ def mocker_arguments(plan: WorkerPlan, model_path: str, table: Path, bootstrap_p
         "data-parallel-size": plan.worker.layout.dp,
         "planner-profile-data": table,
         "max-num-seqs": plan.max_running,
-        "max-num-batched-tokens": plan.chunk,
-        "sglang-chunked-prefill-size": plan.chunk,
+        "max-num-batched-tokens": chunk,
+        "sglang-chunked-prefill-size": chunk,
         "max-model-len": plan.spec.model.max_context,
         "kv-bytes-per-token": plan.spec.model.kv_bytes_per_token,
     }
@@ -87,6 +88,16 @@ def mocker_arguments(plan: WorkerPlan, model_path: str, table: Path, bootstrap_p
     return [part for key, value in options.items() for part in (f"--{key}", str(value))] + [
         "--no-enable-prefix-caching"
     ]
+
+
+def _mocker_chunk(plan: WorkerPlan) -> int:
+    """Prefill chunk of one rank that the mocker can run: whole blocks, where 8192 tokens over 72 ranks are 113.
+
+    With 32 ranks Dynamo 1.6.1's mocker answers nothing at 256 and 384 tokens, and answers at 512 and 1024; with 16
+    ranks it answers at 256.
+    """
+    least = 512 if plan.worker.layout.dp > 16 else BLOCK
+    return max(plan.chunk // BLOCK * BLOCK, least)
 
 
 def _die(plan: WorkerPlan) -> None:

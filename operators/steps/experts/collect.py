@@ -11,6 +11,7 @@ from wideloop.manifests.engines import get_engine
 from wideloop.manifests.engines.expert_recorder import ExpertRecorder
 from wideloop.manifests.errors import TargetError
 from wideloop.manifests.workload import Workload
+from wideloop.operators.request import is_simulated
 from wideloop.operators.settings import settings
 from wideloop.operators.steps.run import Run, artefacts, open_store
 from wideloop.operators.targets import open_target
@@ -56,7 +57,7 @@ def kept_recordings(spec: DeploymentSpec, run: Run) -> dict[str, str]:
 
 
 def _keep(target: Target, spec: DeploymentSpec, component: str, recorder: ExpertRecorder, run: Run) -> str:
-    worker, engine = _worker(spec, component), get_engine(spec.engine)
+    worker = _worker(spec, component)
     expected = ranks_writing(spec, worker)
     files = _latest(target.recordings(spec.name, component), recorder)
     if len(files) < expected:
@@ -78,7 +79,7 @@ def _keep(target: Target, spec: DeploymentSpec, component: str, recorder: Expert
             "model": spec.model.name,
             "engine": spec.engine,
             "engine_version": spec.engine_version,
-            "simulated": engine.simulated,
+            "simulated": is_simulated(spec.engine),
             "cycle": run.cycle_id,
             "workload": _workload(run),
             "deployment": spec.name,

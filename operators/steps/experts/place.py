@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from wideloop.manifests.deployment import DeploymentSpec, Knobs, WorkerSpec
-from wideloop.manifests.engines import get_engine
 from wideloop.manifests.errors import TargetError
 from wideloop.manifests.hardware import Role
-from wideloop.operators.request import Request, is_placed, why_not_placed
+from wideloop.operators.request import Request, is_placed, is_simulated, why_not_placed
 from wideloop.operators.settings import settings
 from wideloop.operators.steps.plan import open_study
 from wideloop.operators.steps.run import Run, artefacts, open_store, skip_stage, stage
@@ -107,7 +106,7 @@ def _record(
     summary = Recording(
         cycle_id=run.cycle_id,
         role=worker.role,
-        simulated=get_engine(spec.engine).simulated,
+        simulated=is_simulated(spec.engine),
         artefact=artefact,
         layers=recording.layers - len(recording.dense),
         experts=recording.experts,

@@ -61,6 +61,12 @@ def variables(container: Document, pod: Document, sources: Sources, base: Mappin
     return result
 
 
+def devices(container: Document) -> dict[str, str]:
+    """What NVIDIA's device plug-in adds for the GPUs that a container asks for."""
+    count = int(container.get("resources", {}).get("limits", {}).get("nvidia.com/gpu", 0))
+    return {"NVIDIA_VISIBLE_DEVICES": ",".join(f"GPU-{number}" for number in range(count))} if count else {}
+
+
 def references(pod: Document) -> set[tuple[str, str]]:
     """The ConfigMaps and Secrets the environments of a pod's containers name."""
     found = set()

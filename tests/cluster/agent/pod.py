@@ -253,7 +253,8 @@ class PodRun:
         wanted = environment.references(self.pod)
         self._sources |= await volumes.read_sources(self.node.api, self.namespace, wanted)
         base = {"PATH": path, "HOME": "/root", "HOSTNAME": self.pod["spec"].get("hostname") or self.name}
-        return environment.variables(spec, self.pod, self._sources, base | self.node.variables)
+        given = base | environment.devices(spec) | self.node.variables
+        return environment.variables(spec, self.pod, self._sources, given)
 
     # ---- status
 

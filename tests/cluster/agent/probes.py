@@ -15,9 +15,17 @@ Document = dict[str, Any]
 
 
 async def loop(
-    probe: Document, container: Document, address: str, run: Run, result: Callable[[bool, str], None]
+    probe: Document,
+    container: Document,
+    address: str,
+    run: Run,
+    result: Callable[[bool, str], None],
+    *,
+    hurried: bool = False,
 ) -> None:
     """Probe for ever; ``result`` hears of each change over a threshold, with what the last attempt said.
+
+    ``hurried``: every second, whatever the probe's period; failures still last as long before they count.
 
     The first success and, for a probe that has not succeeded yet, each time the failures reach the threshold count
     as changes.
@@ -25,16 +33,19 @@ async def loop(
     await asyncio.sleep(probe.get("initialDelaySeconds", 0))
     state: bool | None = None
     good = bad = 0
+    period, failures = probe.get("periodSeconds", 10), probe.get("failureThreshold", 3)
+    if hurried:
+        period, failures = 1, failures * period
     while True:
         success, text = await attempt(probe, container, address, run)
         good, bad = (good + 1, 0) if success else (0, bad + 1)
         if state is not True and good >= probe.get("successThreshold", 1):
             state = True
             result(True, "")
-        if state is not False and bad >= probe.get("failureThreshold", 3):
+        if state is not False and bad >= failures:
             state = False
             result(False, text)
-        await asyncio.sleep(probe.get("periodSeconds", 10))
+        await asyncio.sleep(period)
 
 
 async def attempt(probe: Document, container: Document, address: str, run: Run) -> tuple[bool, str]:

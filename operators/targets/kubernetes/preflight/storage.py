@@ -6,8 +6,9 @@ from typing import Any
 
 from wideloop.manifests.deployment import DeploymentSpec
 from wideloop.manifests.engines import get_engine
-from wideloop.manifests.findings import Finding
+from wideloop.manifests.findings import Finding, Severity
 from wideloop.manifests.kubernetes.options import ClusterOptions
+from wideloop.operators.request import UNKNOWN
 from wideloop.operators.targets.kubernetes.api import Api, Json
 from wideloop.operators.targets.kubernetes.claims import claim_bytes, find_claim, judge_claim
 from wideloop.operators.targets.kubernetes.preflight.check_result import CheckResult
@@ -28,8 +29,8 @@ def check_storage(api: Api, options: ClusterOptions, spec: DeploymentSpec) -> li
         for name in dict.fromkeys((options.model_claim, options.files_claim))
     }
     checks = [
-        _claim("model claim", options.model_claim, claims[options.model_claim], needed),
-        _claim("files claim", options.files_claim, claims[options.files_claim], 0),
+        _claim("model claim", options.model_claim, claims[options.model_claim], needed, spec),
+        _claim("files claim", options.files_claim, claims[options.files_claim], 0, spec),
     ]
     if None in claims.values() or any(_unbound(claim) for claim in claims.values()):
         classes, _ = api.list(_CLASSES)
@@ -41,11 +42,15 @@ def _unbound(claim: Json | None) -> bool:
     return claim is not None and (claim.get("status") or {}).get("phase") == "Pending"
 
 
-def _claim(check: str, name: str, claim: Json | None, needed: int) -> CheckResult:
+def _claim(check: str, name: str, claim: Json | None, needed: int, spec: DeploymentSpec) -> CheckResult:
+    """A missing claim is an error once weights should be in it; before, the first run makes it."""
     field = check.replace(" ", "_")
     if claim is None:
-        rule, action = "does not exist", "Run wideep_weights, which makes it and fills it"
-        finding = Finding(field=field, value=name, rule=rule, suggestion=action)
+        first = spec.model_path == UNKNOWN
+        rule = "does not exist yet" if first else "does not exist"
+        action = "Nothing: the first run makes it" if first else "Run wideep_weights, which makes it and fills it"
+        severity: Severity = "warning" if first else "error"
+        finding = Finding(field=field, value=name, rule=rule, suggestion=action, severity=severity)
         return CheckResult(check, "missing", (finding,))
     phase = (claim.get("status") or {}).get("phase", "")
     size = f"{claim_bytes(claim) / 1e9:.0f} GB"
