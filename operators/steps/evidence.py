@@ -29,6 +29,7 @@ from wideloop.manifests.deployment import DeploymentSpec
 from wideloop.manifests.engines import get_engine
 from wideloop.manifests.errors import TargetError
 from wideloop.manifests.telemetry import TelemetrySources
+from wideloop.operators.request import is_simulated
 from wideloop.operators.steps.run import Run, artefacts, open_store
 from wideloop.operators.targets import open_target
 from wideloop.operators.targets.base import Rank, Target
@@ -94,7 +95,7 @@ def _description(spec: DeploymentSpec, ranks: Sequence[Rank]) -> dict[str, Any]:
         "target": spec.target,
         "engine": spec.engine,
         "engine_version": spec.engine_version,
-        "simulated": get_engine(spec.engine).simulated,
+        "simulated": is_simulated(spec.engine),
         "image": spec.image,
         "versions": asset.detail.get("versions", {}) if asset is not None and verified else {},
         "fingerprint": spec.fingerprint,

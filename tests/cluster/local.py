@@ -11,7 +11,7 @@ from pathlib import Path
 from wideloop.operators.settings import Settings
 
 from tests.cluster import compute_domain, dynamo_crd, orchestrators
-from tests.cluster.agent import NodeAgent, claims
+from tests.cluster.agent import NodeAgent, claims, compute_domains
 from tests.cluster.cluster import Cluster, wait_for
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.dynamo_operator import DynamoOperator
@@ -30,7 +30,7 @@ def prepare(cluster: Cluster) -> None:
         openapi = json.loads(cluster.kubectl("get", "--raw", dynamo_crd.OPENAPI))
         cluster.apply(dynamo_crd.definitions(openapi))
     cluster.apply([claims.storage_class("folders", default=True)])
-    cluster.apply([compute_domain.definition(), *orchestrators.definitions()])
+    cluster.apply([compute_domain.definition(), compute_domains.device_class(), *orchestrators.definitions()])
     for version in dynamo_crd.VERSIONS:
         path = f"/apis/{dynamo_crd.GROUP}/{version}/{dynamo_crd.PLURAL}"
         wait_for(partial(_answers, cluster, path), 30, f"{path} is served")

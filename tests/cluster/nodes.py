@@ -10,6 +10,8 @@ from wideloop.manifests.hardware import HardwareProfile
 from wideloop.manifests.kubernetes.options import ClusterOptions
 from wideloop.manifests.kubernetes.providers import NONE, with_overlay
 
+from tests.cluster.agent.compute_domains import CLIQUE
+
 Document = dict[str, Any]
 
 #: What one host of each kind has besides its GPUs; enough for any pod that asks for whole GPUs.
@@ -35,6 +37,8 @@ def gpu_nodes(profile: HardwareProfile, prefix: str) -> Iterator[Document]:
         "kubernetes.io/arch": profile.gpu.arch,
         **(options.gpu_node_selector | dict.fromkeys(options.required_node_labels, "domain-0")),
     }
+    if profile.nodes > 1 and profile.fabric == "NVLink":
+        labels[CLIQUE] = f"{prefix}.0"
     for number in range(profile.nodes):
         yield node(f"{prefix}-{number}", resources, labels)
 

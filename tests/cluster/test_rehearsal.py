@@ -20,7 +20,7 @@ from tests.cluster.rehearsal.place import PROFILES, params, rehearsal_environmen
 from tests.tiny_hub import Hub
 
 pytestmark = pytest.mark.cluster
-START_S = 40
+START_S = 120
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tests.cluster.agent import claims, names
+from tests.cluster.agent import claims, compute_domains, names
 from tests.cluster.agent.api import Api
 from tests.cluster.agent.events import Events
 from tests.cluster.agent.faults import Fault
@@ -137,7 +137,13 @@ class NodeAgent:
             variables=_WHERE,
         )
         provisioner = claims.Provisioner(self._api, self._folder / "claims")
-        for work in (self._watch_pods(), self._watch_slices(), provisioner.claims(), provisioner.volumes()):
+        for work in (
+            self._watch_pods(),
+            self._watch_slices(),
+            provisioner.claims(),
+            provisioner.volumes(),
+            compute_domains.make_templates(self._api),
+        ):
             self._tasks.append(asyncio.create_task(work))
 
     async def _stop(self) -> None:
@@ -168,8 +174,9 @@ class NodeAgent:
 
         async def add(node: Document) -> None:
             async with slots:
-                await self._api.create("/api/v1/nodes", node)
+                made = await self._api.create("/api/v1/nodes", node)
                 await self._api.patch(f"/api/v1/nodes/{node['metadata']['name']}", {"spec": {"taints": None}})
+                await compute_domains.offer_channel(self._api, made)
 
         extra = {
             "addresses": [{"type": "InternalIP", "address": HOST_IP}],
