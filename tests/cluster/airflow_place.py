@@ -32,9 +32,12 @@ PROFILES = {"h200-32": 2, "h200-16": 1, "gke-b200-32": 1}
 EXPERT_PAIRS = 2
 #: Deployments that may be measured at once, each on hosts of its own.
 ROOM = 2
+#: The smallest of them, for tests of their own, and parameters of runs there.
+PROFILE = "h200-16"
+LOAD = params(PROFILE)
 #: Runs beside README's own, at the same time: a deployment mostly waits.
 RUNS = {
-    "wideep_experts": params("h200-16"),
+    "wideep_experts": LOAD,
     "wideep_benchmark": params("gke-b200-32"),
 }
 #: The beginning of a block of README that needs Airflow.

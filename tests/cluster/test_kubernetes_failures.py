@@ -26,7 +26,7 @@ from tests.cluster.place import Place
 
 pytestmark = pytest.mark.cluster
 
-#: So many runs hold GPUs at the same time: four that deploy and one in a smoke test.
+#: So many runs hold GPUs at the same time, each on hosts of its own: four that deploy and one in a smoke test.
 HOSTS = 5
 #: A model that nothing but the failing download is about.
 OTHER_MODEL = "Qwen3-30B-A3B"
@@ -44,8 +44,8 @@ class Failing:
 
 
 RUNS = {
-    # The image of the simulated engine lacks what a real one needs: no fault has to be made.
-    "image": Failing("wideep_image", "prepare_image", "No module named 'deep_ep'", {"engine": "dynamo-sglang"}),
+    # Another engine than that of the runs before, for which the image has been verified.
+    "image": Failing("wideep_image", "prepare_image", "No module named 'dynamo.mocker'", {"engine": "simulated"}),
     "weights": Failing("wideep_weights", "prepare_weights", "the disk is full", {"model": OTHER_MODEL}),
     "apply": Failing("wideep_deploy", "apply_deployment", "no such file for you"),
     "wait": Failing("wideep_benchmark", "wait_until_ready", "the engine is broken"),
@@ -58,7 +58,8 @@ RUNS = {
 @pytest.fixture(scope="module")
 def room(airflow: AirflowServer, home: Place) -> Iterator[None]:
     """Hosts, and slots of the pool, for all runs at once."""
-    more = profiles.hardware(PROFILE).model_copy(update={"nodes": HOSTS})
+    hosts = profiles.hardware(PROFILE)
+    more = hosts.model_copy(update={"nodes": HOSTS * hosts.nodes})
     documents = list(nodes.gpu_nodes(more, f"{home.namespace}-more"))
     names = home.agent.add_nodes(documents)
     before = airflow.get(f"/api/v2/pools/{GPU_POOL}")
@@ -73,7 +74,8 @@ def failing(airflow: AirflowServer, home: Place, room: None) -> Iterator[dict[st
     """The run ids by stage; the runs are at work, and the faults that they meet are there until the last has ended."""
     faults = [
         Fault("exit", home.namespace, "wideloop-weights", OTHER_MODEL, message="the disk is full"),
-        Fault("exit", home.namespace, "benchmark-", "simulator.worker", message="the engine is broken"),
+        Fault("exit", home.namespace, "wideloop-smoke-test", message=RUNS["image"].says),
+        Fault("exit", home.namespace, "benchmark-", "dynamo.sglang", message="the engine is broken"),
         Fault("exit", home.namespace, "trial-", "aiperf", message="the client is broken"),
     ]
     with ExitStack() as stack:
