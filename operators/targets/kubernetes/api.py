@@ -113,11 +113,13 @@ class Api:
                 continue
             if restarts:
                 page["items"] = [item for item in page["items"] if _identity(item) not in given]
-            given.update(map(_identity, page["items"]))
+            token = page["metadata"].get("continue")
+            if token:
+                given.update(map(_identity, page["items"]))
             yield page
-            if not page["metadata"].get("continue"):
+            if not token:
                 return
-            more = {"continue": page["metadata"]["continue"]}
+            more = {"continue": token}
 
     def request(
         self,

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 
-_LOG_LINES = 200
+#: Lines of a log that can hold the tracebacks of all ranks of a pod.
+_LOG_LINES = 600
 #: Uses of what is remembered until it is forgotten as a whole.
 _MEMORY = 1000
 

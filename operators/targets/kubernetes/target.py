@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 from wideloop.manifests.clients.base import LoadGenerator
 from wideloop.manifests.deployment import DeploymentSpec
+from wideloop.manifests.diagnosis import Diagnosis
 from wideloop.manifests.engines import get_engine
 from wideloop.manifests.engines.base import Command, Component, Engine
 from wideloop.manifests.errors import ApiRefused, ApiUnreachable, TargetError
@@ -47,9 +48,10 @@ from wideloop.operators.targets.kubernetes.image import build_options, prepare_i
 from wideloop.operators.targets.kubernetes.namespace import hub_token, make_hub_secret, make_namespace
 from wideloop.operators.targets.kubernetes.objects import log_lines, replaced
 from wideloop.operators.targets.kubernetes.platform import Platform
-from wideloop.operators.targets.kubernetes.pods import has_ended, is_being_deleted, role
+from wideloop.operators.targets.kubernetes.pods import has_ended, is_being_deleted, role, scheduling_gates
 from wideloop.operators.targets.kubernetes.preflight import check_account, check_network, preflight, table
-from wideloop.operators.targets.kubernetes.status import Judgement, judge
+from wideloop.operators.targets.kubernetes.shortage import with_nodes_named
+from wideloop.operators.targets.kubernetes.status import Judgement, failed, judge
 from wideloop.operators.targets.kubernetes.view import LOOK_EVERY_S, READY, View
 from wideloop.operators.targets.kubernetes.weights import prepare_weights
 
@@ -157,7 +159,15 @@ class KubernetesTarget(Target):
         if verdict.state == "failed" or (verdict.state == "pending" and self._looks_stuck(snapshot)):
             # Events may say more, or that help is on its way.
             verdict = self._judge(view.with_nodes(api, view.with_events(api, options, snapshot)))
+            if verdict.diagnosis is not None and verdict.diagnosis.kind == "unschedulable":
+                verdict = self._name_nodes(snapshot, verdict.diagnosis)
         return self._ask(snapshot) if verdict.state == "ask" else verdict
+
+    def _name_nodes(self, snapshot: View, diagnosis: Diagnosis) -> Judgement:
+        if snapshot.root is None or any(map(scheduling_gates, snapshot.engine_pods)):
+            return failed(diagnosis)
+        spec = self._cluster.spec_of(snapshot.root)
+        return failed(with_nodes_named(diagnosis, self._cluster.api, self._cluster.options, self.platform, spec))
 
     def _judge(self, snapshot: View) -> Judgement:
         if snapshot.root is None:

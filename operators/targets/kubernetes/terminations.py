@@ -139,12 +139,14 @@ def _termination(view: View, pod: Json, end: Ended, engine: Engine, log: tuple[s
 
 def _cause(view: View, pod: Json, end: Ended, engine: Engine, log: tuple[str, ...]) -> Diagnosis:
     component = role(pod) or "?"
+    diagnosis = engine.diagnose(Component(name=component, role=component), log, end.code)
+    if diagnosis.kind != "crashed":
+        return diagnosis
+    if end.reason == "OOMKilled":
+        return pod_diagnoses.host_memory(component, pod, diagnosis.log_tail)
     killed = last(_about(view, pod), "Killing")
     if re.search(r"failed (startup|liveness) probe", killed):
         return pod_diagnoses.probe_failed(component, killed, log[-pod_diagnoses.TAIL :])
-    diagnosis = engine.diagnose(Component(name=component, role=component), log, end.code)
-    if diagnosis.kind == "crashed" and end.reason == "OOMKilled":
-        return pod_diagnoses.host_memory(component, pod, diagnosis.log_tail)
     return diagnosis
 
 

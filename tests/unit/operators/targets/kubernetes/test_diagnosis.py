@@ -235,6 +235,13 @@ def test_a_probe_that_gave_up_is_named() -> None:
     assert diagnosis.log_tail == ("loading shard 12 of 163",)
 
 
+def test_a_probe_that_gave_up_on_an_engine_with_a_cause_names_the_cause() -> None:
+    killed = pod(state={"running": {}}, last=exited(137), restarts=1, phase="Running")
+    said = event(killed["metadata"]["name"], "Killing", "Container main failed liveness probe, will be restarted")
+    diagnosis = found(view(killed, events=[said]), ("RuntimeError: DeepEP error: timeout (dispatch CPU)",))
+    assert diagnosis is not None and "DeepEP" in diagnosis.message
+
+
 def test_volumes_that_cannot_be_mounted_are_named() -> None:
     creating = waiting_pod("ContainerCreating", age=100)
     said = event(creating["metadata"]["name"], "FailedMount", "mount failed: permission denied")

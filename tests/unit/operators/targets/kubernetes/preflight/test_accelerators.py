@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from wideloop.manifests.deployment import DeploymentSpec
+from wideloop.manifests.diagnosis import Diagnosis
 from wideloop.manifests.kubernetes.options import ClusterOptions
 from wideloop.operators.request import Request
 from wideloop.operators.targets.dynamo.platform import DynamoPlatform
@@ -13,6 +17,7 @@ from wideloop.operators.targets.kubernetes.api import Api
 from wideloop.operators.targets.kubernetes.preflight.accelerators import check_accelerators
 from wideloop.operators.targets.kubernetes.preflight.check_result import CheckResult
 from wideloop.operators.targets.kubernetes.preflight.node_capacity import survey
+from wideloop.operators.targets.kubernetes.shortage import with_nodes_named
 
 from tests.unit.operators.targets.kubernetes.scripted_api import Script, answer, serve, write_kubeconfig
 
@@ -44,15 +49,23 @@ SILENT: dict[str, Any] = {"ready": "Unknown", "taints": [taint("node.kubernetes.
 PRESSED: dict[str, Any] = {"taints": [taint("node.kubernetes.io/disk-pressure")]}
 
 
-def checks(tmp_path: Path, nodes: list[dict[str, Any]], hardware: str = "h200-16") -> dict[str, CheckResult]:
-    options = ClusterOptions(namespace="ns")
+def deployment(hardware: str = "h200-16") -> DeploymentSpec:
     params = {"target": "dynamo", "engine": "dynamo-sglang", "model": "DeepSeek-R1", "hardware": hardware}
-    spec = Request.from_params(params).spec("d", "sha256:" + "a" * 64, "/model-cache/x")
+    return Request.from_params(params).spec("d", "sha256:" + "a" * 64, "/model-cache/x")
+
+
+@contextmanager
+def api_of(tmp_path: Path, nodes: list[dict[str, Any]]) -> Iterator[Api]:
     script = Script()
     for path, items in (("/api/v1/nodes", nodes), ("/api/v1/pods", [])):
         script.on("GET", path, answer(200, {"items": items, "metadata": {"resourceVersion": "1"}}))
     with serve(script) as port:
-        api = Api(write_kubeconfig(tmp_path / "kubeconfig", port), outage_s=1)
+        yield Api(write_kubeconfig(tmp_path / "kubeconfig", port), outage_s=1)
+
+
+def checks(tmp_path: Path, nodes: list[dict[str, Any]], hardware: str = "h200-16") -> dict[str, CheckResult]:
+    options, spec = ClusterOptions(namespace="ns"), deployment(hardware)
+    with api_of(tmp_path, nodes) as api:
         capacity = survey(api, "ns", "d", GPU)
     demands = DynamoPlatform().demands(spec, options)
     return {check.name: check for check in check_accelerators(spec, options, demands, capacity)}
@@ -104,3 +117,16 @@ def test_shares_of_a_gpu_do_not_count_as_gpus(tmp_path: Path, labels: dict[str, 
 def test_workers_of_several_nodes_without_rdma_are_not_said_to_stay_on_one(tmp_path: Path) -> None:
     nodes = [node(f"g{i}", gpus=4, capacity=4) for i in range(8)]
     assert "workers of 4 nodes" in checks(tmp_path, nodes, "dgx-cloud-gb200")["RDMA"].found
+
+
+def test_pods_that_find_no_node_are_told_with_the_gpu_nodes_own_state(tmp_path: Path) -> None:
+    counts = (
+        "cannot be scheduled: 0/40 nodes are available: 32 Insufficient nvidia.com/gpu, 8 node(s) were unschedulable."
+    )
+    diagnosis = Diagnosis(kind="unschedulable", component="decode", message=counts, action="Free GPUs")
+    options, platform = ClusterOptions(namespace="ns"), DynamoPlatform()
+    with api_of(tmp_path, [node("a", **CORDON), node("b")]) as api:
+        named = with_nodes_named(diagnosis, api, options, platform, deployment())
+    assert "nodes are cordoned: a" in named.message and "Uncordon" in named.action
+    with api_of(tmp_path, [node("a"), node("b")]) as api:
+        assert with_nodes_named(diagnosis, api, options, platform, deployment()) == diagnosis
