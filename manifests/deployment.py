@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer
 from wideloop.manifests.frozen import Frozen, without_defaults
 from wideloop.manifests.hardware import HardwareProfile, Role, WorkerLayout
-from wideloop.manifests.model import ModelSpec
+from wideloop.manifests.model import LATER_FIELDS, ModelSpec
 
 #: Grove limits the names it derives to 45 characters: the deployment's name, "prefill" and "prefill-ldr" at most.
 MAX_NAME = 27
@@ -116,7 +116,8 @@ class DeploymentSpec(Frozen):
     @property
     def fingerprint(self) -> str:
         """12 hex digits of all fields but the name: equal for specs that behave alike."""
-        return hashlib.sha256(self.model_dump_json(exclude={"name"}).encode()).hexdigest()[:12]
+        text = self.model_dump_json(exclude={"name": True, "model": set(LATER_FIELDS)})
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def worker(self, role: Role) -> WorkerSpec:
         """The worker with ``role``.

@@ -13,6 +13,17 @@ _AGREES = 0.03
 #: A count that is off by more than this factor is of other files than those that were measured: it is not scaled.
 _SAME_MODEL = 4.0
 
+#: Fields that 0.1.0 did not have. They follow from the model's files, which name and path identify, and are left out of
+#: fingerprints, so that measurements made before keep theirs.
+LATER_FIELDS = frozenset(
+    {
+        "expert_hidden_size", "expert_matrices", "latent_params_per_layer", "dense_mlps", "window_kv_bytes_per_token",
+        "window_tokens", "state_bytes_per_request", "latent_dim", "tied_embeddings", "scale_bytes",
+        "attention_weight_bytes", "shared_weight_bytes", "dense_weight_bytes", "head_weight_bytes", "mtp_bytes",
+        "other_bytes", "checkpoint_bytes",
+    }
+)  # fmt: skip
+
 
 class ModelSpec(Frozen):
     """A mixture-of-experts transformer.

@@ -38,7 +38,11 @@ def check(folder: Path, *, needs_weights: bool) -> None:
     Raises:
         Incomplete: a file is missing, or contradicts its header or the index.
     """
-    missing = missing_kind([p.name for p in folder.iterdir()], needs_weights=False)
+    try:
+        names = [p.name for p in folder.iterdir() if p.is_file()]
+    except OSError as error:
+        raise Incomplete(folder, f"cannot be read ({error.strerror})") from error
+    missing = missing_kind(names, needs_weights=False)
     if missing:
         raise Incomplete(folder, missing)
     if needs_weights:

@@ -56,8 +56,8 @@ PLACE = (
     Parameter(
         "model",
         "Model",
-        "A profile's name, or the path of a directory with the model's config.json. Profiles: "
-        + ", ".join(model_names()),
+        "A profile's name, a hub id such as moonshotai/Kimi-K2-Thinking, or the path of a directory with the model. "
+        "Profiles: " + ", ".join(model_names()),
         _WHERE,
         _Name,
         "Qwen3-235B-A22B-FP8",

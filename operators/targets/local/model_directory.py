@@ -25,6 +25,8 @@ from wideloop.operators.targets.connections import from_connection
 from wideloop.operators.targets.files import read_as, write_whole
 from wideloop.operators.targets.local.environment import environment_python
 
+#: Characters of a path that a finding shows.
+_LONGEST = 300
 _DOWNLOAD = "Delete it and download it again"
 
 
@@ -119,7 +121,7 @@ def _hub_token(settings: Settings) -> str | None:
 
 def verify(settings: Settings, folder: Path, *, needs_weights: bool) -> Weights:
     """Check a model directory: config readable, tokenizer present, every shard of the index there and whole."""
-    if not folder.is_dir():
+    if not _is_dir(folder):
         raise Refused(
             [_finding(folder, "is no directory on this host", "Give a model's directory or a profile's name")]
         )
@@ -148,8 +150,15 @@ def verify(settings: Settings, folder: Path, *, needs_weights: bool) -> Weights:
     return weights
 
 
+def _is_dir(folder: Path) -> bool:
+    try:
+        return folder.is_dir()
+    except (OSError, ValueError):  # A name that no file can have.
+        return False
+
+
 def _finding(path: Path, rule: str, suggestion: str) -> Finding:
-    return Finding(field="model", value=str(path), rule=rule, suggestion=suggestion)
+    return Finding(field="model", value=str(path)[:_LONGEST], rule=rule, suggestion=suggestion)
 
 
 def _signature(folder: Path, needs_weights: bool) -> str:

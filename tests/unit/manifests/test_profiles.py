@@ -80,3 +80,18 @@ def test_a_config_that_is_no_moe_is_refused(tmp_path, text):
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(Refused):
         profiles.model(str(tmp_path))
+
+
+def test_what_follows_from_the_models_files_is_no_part_of_a_fingerprint():
+    """Measurements of 0.1.0, which read fewer fields, stay comparable."""
+    hardware = profiles.hardware("h200-16")
+    workers = tuple(WorkerSpec(role=r, layout=w) for r, w in hardware.workers.items())
+
+    def fingerprint(**changes):
+        return DeploymentSpec(
+            name="t", target="local", engine="simulated", image="sha256:0", model_path="/m", hardware=hardware,
+            model=profiles.model("DeepSeek-R1").changed(**changes), workers=workers,
+        ).fingerprint  # fmt: skip
+
+    assert fingerprint() == fingerprint(other_bytes=5, latent_dim=1, scale_bytes=0.5)
+    assert fingerprint() != fingerprint(num_layers=62)

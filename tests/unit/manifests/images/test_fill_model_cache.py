@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from wideloop.manifests import profiles
 
+from tests import tiny_hub
 from tests.tiny_hub import Hub, safetensors, serving, tiny_model
 
 REPOSITORY = "org/tiny-moe"
@@ -127,6 +128,77 @@ def test_a_repository_that_is_not_whole_never_becomes_a_cache(
     assert (status, result) == (1, {})
     assert said in output
     assert not (tmp_path / "m").exists()
+
+
+@pytest.mark.parametrize(
+    "tokenizer", ["tiktoken.model", "tokenizer.model", "tekken.json", "vocab.json", "qwen.tiktoken", "spiece.model"]
+)
+def test_any_tokenizer_that_engines_read_will_do(tokenizer: str, program: Path, hub: Hub, tmp_path: Path) -> None:
+    hub.files[tokenizer] = hub.files.pop("tokenizer.json")
+    status, _, output = fill(program, hub, tmp_path / "m")
+    assert status == 0, output
+
+
+@pytest.mark.parametrize(
+    ("gone", "named"),
+    [
+        ([SHARD], f"lacks 1 of 2 weight shards, first {SHARD}"),
+        (["tokenizer.json"], "has no tokenizer.json, nor another tokenizer"),
+        (["config.json"], "has no config.json"),
+        (["model.safetensors.index.json"], "has no safetensors weights"),
+    ],
+)
+def test_what_the_list_of_files_shows_is_refused_before_any_download(
+    gone: list[str], named: str, program: Path, hub: Hub, tmp_path: Path
+) -> None:
+    for name in gone:
+        del hub.files[name]
+    status, _, output = fill(program, hub, tmp_path / "m")
+    assert status == 1
+    assert named in output
+    assert not any(name.endswith(".safetensors") for name in hub.served)
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "words"),
+    [
+        (401, 1, "the hub refuses the token in HF_TOKEN (401)"),
+        (403, 1, "may not read org/tiny-moe (403)"),
+        (500, os.EX_TEMPFAIL, "does not answer"),
+        (503, os.EX_TEMPFAIL, "does not answer"),
+    ],
+)
+def test_a_refusal_is_final_and_a_failure_is_tried_again(
+    answer: int, status: int, words: str, program: Path, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    message = {401: "Invalid credentials in Authorization header", 403: "Please enable access"}.get(answer, "")
+    refuse = lambda self: self._json(answer, {"error": "no"}, {"X-Error-Message": message})  # noqa: E731
+    monkeypatch.setattr(tiny_hub._Handler, "_answer", refuse)
+    ended, _, output = fill(program, hub, tmp_path / "m", HF_TOKEN="hf_x")
+    assert ended == status, output
+    assert words in output
+
+
+@pytest.mark.parametrize(
+    ("damage", "status", "words"),
+    [(None, 0, "is complete"), (SHARD, 1, "lacks 1 of 2 weight shards"), ("config.json", 1, "has no config.json")],
+)
+def test_a_model_that_is_there_is_verified_and_not_touched(
+    damage: str | None, status: int, words: str, program: Path, hub: Hub, tmp_path: Path
+) -> None:
+    fill(program, hub, tmp_path / "m")
+    if damage:
+        (tmp_path / "m" / damage).unlink()
+    before = sorted(p.name for p in tmp_path.rglob("*") if p.name != "result.json")
+    ended, result, output = fill(program, hub, tmp_path / "m", "--verify")
+    assert (ended, words in output) == (status, True), output
+    assert result.get("reused") is (None if status else True)
+    assert sorted(p.name for p in tmp_path.rglob("*") if p.name != "result.json") == before
+
+
+def test_a_folder_that_is_not_there_is_told_as_such(program: Path, hub: Hub, tmp_path: Path) -> None:
+    status, _, output = fill(program, hub, tmp_path / "nowhere", "--verify")
+    assert (status, "is no directory in pods" in output) == (1, True)
 
 
 def test_a_gated_model_says_what_to_do(program: Path, hub: Hub, tmp_path: Path) -> None:

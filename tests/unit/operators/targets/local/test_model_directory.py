@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,7 @@ from wideloop.manifests.errors import Refused, TargetError
 from wideloop.operators.settings import Settings
 from wideloop.operators.targets.local.model_directory import prepare_model_directory, verify
 
+from tests.tiny_hub import Hub, serving, tiny_model
 from tests.unit.operators.targets.fake_engine import FakeEngine
 
 CONFIG = profiles.model_config_path("Qwen3-30B-A3B-FP8")
@@ -193,3 +194,50 @@ def test_a_given_directory_is_used_as_it_is_and_by_its_full_path(
     assert prepare_model_directory(home, Maker(), "./some-moe").path == str(complete)
     with pytest.raises(Refused, match="no directory"):
         prepare_model_directory(home, Maker(), str(complete / "nowhere"))
+
+
+@pytest.mark.parametrize("name", ["/" + "x" * 5000, "/a\0b", "./" + "y/" * 3000])
+def test_a_path_that_no_directory_can_have_is_refused_in_short(home: Settings, name: str) -> None:
+    with pytest.raises(Refused, match="no directory") as refused:
+        prepare_model_directory(home, Maker(), name)
+    assert len(str(refused.value)) < 1000
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "config.json", "model-00001-of-00002.safetensors"])
+def test_a_pipe_among_the_files_is_not_waited_for(home: Settings, complete: Path, name: str) -> None:
+    (complete / name).unlink()
+    os.mkfifo(complete / name)
+    with pytest.raises(Refused):
+        verify(home, complete, needs_weights=True)
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    with serving(Hub("org/tiny-moe", tiny_model(CONFIG.read_bytes()))) as one:
+        monkeypatch.setenv("HF_ENDPOINT", one.url)
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", one.url)
+        monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
+        yield one
+
+
+class Loader(FakeEngine):
+    needs_weights = True
+
+    def make_model(self, python: str, config_file: str, out_dir: str) -> None:
+        return None
+
+
+def test_a_repository_is_downloaded_once_and_then_found(home: Settings, hub: Hub) -> None:
+    first = prepare_model_directory(home, Loader(), "org/tiny-moe")
+    assert first.has_weights and not first.reused
+    hub.requests.clear()
+    assert prepare_model_directory(home, Loader(), "org/tiny-moe").reused
+    assert hub.requests == []
+
+
+@pytest.mark.parametrize("gone", ["tokenizer.json", "model-00002-of-00002.safetensors"])
+def test_a_repository_that_cannot_be_served_is_refused_before_any_weights(home: Settings, hub: Hub, gone: str) -> None:
+    del hub.files[gone]
+    with pytest.raises(Refused, match="cannot be served"):
+        prepare_model_directory(home, Loader(), "org/tiny-moe")
+    assert not any(name.endswith(".safetensors") for name in hub.served)
