@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -10,12 +11,13 @@ from pydantic import BaseModel, ConfigDict
 from wideloop.manifests.deployment import DeploymentSpec
 from wideloop.manifests.diagnosis import Diagnosis
 from wideloop.manifests.errors import DeploymentFailed, WideloopError
+from wideloop.manifests.findings import Finding
 from wideloop.manifests.workload import Slo, Workload
 from wideloop.operators.request import Request, RunOptions
 from wideloop.operators.steps.benchmark import Measured, Subject
 from wideloop.operators.steps.deployment import Outcome
 from wideloop.operators.steps.experts import placements
-from wideloop.operators.steps.plan import goes_on_with, open_study
+from wideloop.operators.steps.plan import check, goes_on_with, open_study
 from wideloop.operators.steps.run import Run, artefacts, open_store
 from wideloop.results.failed_repeats import FailedRepeat, keep_failed_repeat
 from wideloop.results.records import Measurement, Trial
@@ -26,6 +28,8 @@ from wideloop.tuning.study import OUT_OF_MEMORY, TuningStudy
 ENGINE_LIMIT = "engine_limit"
 #: Of what a lost trial shows: an error's first lines; a log's are in the run's log.
 _LONGEST_REASON = 600
+log = logging.getLogger(__name__)
+
 #: Kind of the trial that stands for the configuration of the form.
 DEFAULT = "default"
 
@@ -71,11 +75,26 @@ def ask(params: Mapping[str, Any], run: Run) -> AskedTrial:
         return _repeat(study, options.repeat_of, options.repeat, name)
     asked = study.ask(run.run_id)
     trial = AskedTrial(**asked.model_dump(), deployment=name)
-    if not asked.finished:
-        spec = spec_of(trial, request, Placements(), "", "")
-        with open_store() as store:
-            store.put(_record(trial, spec, run, state="running", started_at=_started(run, trial)))
+    if asked.finished:
+        return trial
+    spec = spec_of(trial, request, placements(run), "", "")
+    refusal = next((f for f in check(spec) if f.severity == "error"), None)
+    if refusal is not None:
+        return _refused(study, trial, spec, run, refusal)
+    with open_store() as store:
+        store.put(_record(trial, spec, run, state="running", started_at=_started(run, trial)))
     return trial
+
+
+def _refused(study: TuningStudy, trial: AskedTrial, spec: DeploymentSpec, run: Run, refusal: Finding) -> AskedTrial:
+    """End a trial whose engine or placement would be refused, without a deployment."""
+    log.info("trial %d is infeasible, nothing is deployed: %s", trial.number, refusal)
+    study.tell_refused(trial.number)
+    now = datetime.now(UTC)
+    ended = {"state": "infeasible", "reason": str(refusal), "constraints": {ENGINE_LIMIT: 1.0}, "ended_at": now}
+    with open_store() as store:
+        store.put(_record(trial, spec, run, started_at=now, **ended))
+    return trial.model_copy(update={"finished": True})
 
 
 def _repeat(study: TuningStudy, number: int, repeat: int, deployment: str) -> AskedTrial:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 from wideloop.manifests.deployment import DeploymentSpec, WorkerSpec
+from wideloop.manifests.findings import Finding
 from wideloop.manifests.parameters import Parameter
 from wideloop.tuning.dimensions.base import Bounds, KnobRole, Range
 from wideloop.tuning.dimensions.form import BY_ROLE, SWEEP
@@ -53,6 +54,24 @@ class RedundantSlots(Range):
     def widest(self, bounds: Bounds, spec: DeploymentSpec) -> Bounds:
         """Lower the bound to the fewest slots at which no worker lacks an expert."""
         return self.including(bounds, fewest_slots([w for w in spec.workers if self.is_of(w)]))
+
+    def findings(self, bounds: Bounds, spec: DeploymentSpec) -> list[Finding]:
+        """A warning where one rank would hold the same expert twice."""
+        workers = [w for w in spec.workers if self.is_of(w)]
+        if bounds[-1] <= 0 or any(w.layout.ep > 1 for w in workers):
+            return []
+        rule = "every worker has EP 1: a second copy of an expert on the same GPU costs memory and gains nothing"
+        works = f"Leave {self.name} out of dimensions"
+        return [
+            Finding(
+                field="dimensions",
+                value=self.name,
+                rule=rule,
+                suggestion=works,
+                severity="warning",
+                id="redundancy-on-one-rank",
+            )
+        ]
 
     def label(self, value: str) -> str:
         return f"R{value}" if self.role == "all" else super().label(value)

@@ -150,3 +150,10 @@ def test_corners_that_cannot_run_are_counted_in_one_warning() -> None:
     (corners,) = [f for f in findings if f.name == "infeasible-corners"]
     assert "mem_fraction_static 0.99" in corners.value and "corners of the sweep's space cannot run" in corners.rule
     assert corners.severity == "warning"
+
+
+def test_extra_slots_on_workers_of_one_rank_are_a_warning(wideloop_home: Path) -> None:
+    params = {"model": "Random-Qwen3-MoE-8L", "hardware": "h200-2-pd"}
+    assert any("[redundancy-on-one-rank]" in w for w in plan(params, RUN, sweeps=True, records=True))
+    without = {**params, "dimensions": ["mem_fraction_static"]}
+    assert not any("[redundancy-on-one-rank]" in w for w in plan(without, Run(dag_id="d", run_id="2"), sweeps=True))
