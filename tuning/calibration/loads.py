@@ -127,5 +127,6 @@ def _load(row: dict[str, str], server: Server, started: dict[str, str], folder: 
 
 def _popularity(file: Path) -> Floats:
     counts = np.loadtxt(file, delimiter=",", ndmin=2)
-    result: Floats = counts / counts.sum(axis=1, keepdims=True)
+    routed = counts[counts.sum(axis=1) > 0]  # A dense layer routes nothing.
+    result: Floats = routed / routed.sum(axis=1, keepdims=True)
     return result

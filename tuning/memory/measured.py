@@ -92,6 +92,7 @@ def read_servers(folder: Path) -> list[Server]:
 def _server(row: dict[str, str], model: ModelSpec) -> Server:
     ep = int(row.get("ep") or _DEFAULT_EP)
     knobs = Knobs(
+        attention_backend="triton",
         redundant_experts=int(row["R"]),
         mem_fraction_static=float(row["mem_fraction"]),
         cuda_graph_max_bs=int(row["graph_max_bs"]),

@@ -21,6 +21,8 @@ _STATE_RATIO = 0.9
 #: GiB of communicators that more ranks cost before loading: free memory is measured after them. Public start logs of
 #: 8 (sgl-project/sglang 3416) and 16 ranks (4161, 2746) have 0.6 and 0.8 to 1.0 less than two to four ranks.
 _FEW_RANKS, _EIGHT_RANKS_GIB, _DOUBLING_GIB = 4, 0.6, 0.2
+#: A single rank has none: 0.83 GiB more than two on an H200 (docs/gpu/pd).
+_ALONE_GIB = -0.83
 
 
 def cell_bytes(model: ModelSpec, worker: WorkerSpec) -> int:
@@ -38,6 +40,8 @@ def cache_share(model: ModelSpec) -> float:
 def communicators_gib(worker: WorkerSpec) -> float:
     """GiB that the communicators of a worker's ranks take beyond those of a few."""
     ranks = worker.layout.tp
+    if ranks == 1:
+        return _ALONE_GIB
     if ranks <= _FEW_RANKS:
         return 0.0
     return _EIGHT_RANKS_GIB + _DOUBLING_GIB * math.log2(ranks / (2 * _FEW_RANKS))

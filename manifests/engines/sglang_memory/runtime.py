@@ -8,8 +8,9 @@ from wideloop.manifests.engines.sglang_flags import captures_decode, dispatch_to
 from wideloop.manifests.memory import GIB, MemoryConstants, attention_tp, deepep
 from wideloop.manifests.model import ModelSpec
 
-#: Decode attention in Triton divides the context of each head into this many parts (``triton_backend.py``).
-_KV_SPLITS = 8
+#: Decode attention in Triton divides the context of each head into this many parts (``triton_backend.py``); with MLA
+#: into as many as keep a GPU of up to 256 multiprocessors busy, each of at least 32 tokens.
+_KV_SPLITS, _MLA_KV_SPLITS, _MLA_SPLIT_TOKENS = 8, 256, 32
 
 
 def graph_gib(model: ModelSpec, worker: WorkerSpec, max_bs: int, constants: MemoryConstants) -> float:
@@ -21,10 +22,7 @@ def graph_gib(model: ModelSpec, worker: WorkerSpec, max_bs: int, constants: Memo
     """
     if not captures_decode(worker):
         return 0.0
-    heads = model.num_attention_heads / attention_tp(worker)
-    # MLA decodes in the space of its latent vector.
-    value = model.latent_dim or model.attention_head_dim
-    buffers = 8 * model.max_context + 4 * heads * _KV_SPLITS * value
+    buffers = 8 * model.max_context + _partial_results_bytes(model, worker)
     step = _step_bytes(model, worker, max_bs, constants) + max_bs * (buffers + (4 + 2) * model.vocab_size)
     nodes = constants.graph_node_kib * 1024 * model.num_layers * len(capture_list(max_bs))
     return constants.graph_gib + (step + nodes) / GIB + deepep.masked_gib(model, worker, dispatch_tokens(worker.knobs))
@@ -42,7 +40,25 @@ def activation_gib(model: ModelSpec, worker: WorkerSpec, chunk: int, max_bs: int
     else:
         tokens = min(chunk // dp, MAX_PREFILL_TOKENS)
     logits = 4 * max_bs * model.vocab_size if worker.role != "prefill" else 0
-    return (_step_bytes(model, worker, tokens, constants) + logits) / GIB
+    # A decode batch beyond the largest graph has buffers of its own.
+    eager = max((worker.knobs.max_running_requests or 0) // dp - max_bs, 0) if worker.role != "prefill" else 0
+    partial = (max_bs + eager) * _partial_results_bytes(model, worker) if eager else 0
+    return (_step_bytes(model, worker, tokens, constants) + logits + partial) / GIB
+
+
+def _partial_results_bytes(model: ModelSpec, worker: WorkerSpec) -> float:
+    """Bytes of one sequence's partial results in decode attention (Triton: ``attn_logits``, fp32 per head and part).
+
+    On two H200 a DeepSeek-V3 shape at TP 2 took 32 MiB per sequence: 16.7 GiB for graphs up to 512.
+    """
+    heads = model.num_attention_heads / attention_tp(worker)
+    # MLA decodes in the space of its latent vector, without the part that holds positions.
+    value = model.latent_dim - model.rotary_dim if model.latent_dim else model.attention_head_dim
+    splits = _KV_SPLITS
+    if model.latent_dim and worker.knobs.attention_backend == "triton":
+        parts = -(-model.max_context // _MLA_SPLIT_TOKENS)
+        splits = max(_KV_SPLITS, min(_MLA_KV_SPLITS, 1 << (parts - 1).bit_length()))
+    return 4 * heads * splits * value
 
 
 def _step_bytes(model: ModelSpec, worker: WorkerSpec, tokens: int, constants: MemoryConstants) -> float:
