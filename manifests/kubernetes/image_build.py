@@ -19,7 +19,7 @@ from wideloop.manifests.errors import Refused, refuse
 from wideloop.manifests.findings import unknown
 from wideloop.manifests.hardware import Arch
 from wideloop.manifests.kubernetes.options import TOOLS_ENVIRONMENT, ClusterOptions
-from wideloop.manifests.kubernetes.task_job import Task, task_documents
+from wideloop.manifests.kubernetes.task_job import ARCH_LABEL, Task, task_documents
 
 _WIDELOOP = Path(__file__).parents[2]
 _RECIPES = _WIDELOOP / "manifests" / "images"
@@ -168,7 +168,7 @@ def documents(options: ClusterOptions, image: str, made_from: Recipe) -> list[di
             {"runAsUser": 1000, "runAsGroup": 1000, "seccompProfile": unconfined, "appArmorProfile": unconfined},
         ),
         resources={"requests": {"cpu": options.build_cpu, "memory": options.build_memory}},
-        node_labels={"kubernetes.io/arch": made_from.arch},
+        node_labels={ARCH_LABEL: made_from.arch},
         volumes=tuple(volumes),
         mounts=tuple(mounts),
     )

@@ -19,6 +19,7 @@ CONTAINER = "task"
 #: File whose content Kubernetes copies into the pod's status when the container ends (its default path, 4096 bytes).
 _RESULT = "/dev/termination-log"
 RESULT_VARIABLE = "WIDELOOP_RESULT"
+ARCH_LABEL = "kubernetes.io/arch"
 #: A finished Job is removed by the cluster after this time.
 _KEPT_S = 3600
 _GRACE_S = 5
@@ -133,7 +134,17 @@ def _pod(options: ClusterOptions, task: Task) -> dict[str, Any]:
     chosen = options.gpu_node_selector if task.gpu else options.cpu_node_selector
     if selector := {**task.node_labels, **chosen}:
         pod["nodeSelector"] = selector
-    if task.gpu:
-        tolerated = {"key": task.gpu, "operator": "Exists", "effect": "NoSchedule"}
-        pod["tolerations"] = [tolerated, *options.tolerations]
+    if tolerations := _tolerations(options, task):
+        pod["tolerations"] = tolerations
     return pod
+
+
+def _tolerations(options: ClusterOptions, task: Task) -> list[dict[str, Any]]:
+    """Of the GPU's taint, and of the one by which some providers keep pods off nodes of another architecture."""
+    arch = task.node_labels.get(ARCH_LABEL, "amd64")
+    other = {"key": ARCH_LABEL, "operator": "Equal", "value": arch, "effect": "NoSchedule"}
+    tolerations = [] if arch == "amd64" else [other]
+    if task.gpu:
+        gpu = {"key": task.gpu, "operator": "Exists", "effect": "NoSchedule"}
+        return [gpu, *options.tolerations, *tolerations]
+    return tolerations

@@ -115,10 +115,18 @@ class _Images:
             return Image(digest=digest, versions=versions_before, reused=reused)
         by_digest = f"{image.partition('@')[0]}@{digest}"
         self.say(f"smoke test of {by_digest}: importing {', '.join(imports)}")
-        job = smoke_test_job.documents(self.options, by_digest, imports, gpu=gpu)
+        job = smoke_test_job.documents(self.options, by_digest, imports, gpu=gpu, arch=self._arch(by_digest))
         versions = smoke_test.versions(run_to_end(self.api, job, self.owner, say=self.say))
         self.verified.note(digest, versions)
         return Image(digest=digest, versions=versions, reused=False)
+
+    def _arch(self, image: str) -> str:
+        """The architecture of an image for one only; empty where it has several, or the registry does not tell."""
+        try:
+            architectures = self.registry.architectures(image)
+        except TargetError:
+            return ""
+        return next(iter(architectures)) if len(architectures) == 1 else ""
 
     def _existing(self, image: str) -> str:
         """The digest of an image that was built elsewhere."""

@@ -11,6 +11,7 @@ import tomllib
 
 import pytest
 from wideloop.manifests.errors import Refused
+from wideloop.manifests.kubernetes import smoke_test
 from wideloop.manifests.kubernetes.image_build import documents, inputs_tag, recipe
 from wideloop.manifests.kubernetes.options import ClusterOptions
 
@@ -66,6 +67,18 @@ def test_another_architecture_is_another_image_and_is_built_on_a_node_of_it() ->
     assert amd.inputs != arm.inputs
     pod = documents(ClusterOptions(), "host/x:1", arm)[0]["spec"]["template"]["spec"]
     assert pod["nodeSelector"] == {"kubernetes.io/arch": "arm64"}
+    assert [t["value"] for t in pod["tolerations"]] == ["arm64"]
+
+
+def test_the_smoke_test_of_an_image_for_one_architecture_runs_on_a_node_of_it() -> None:
+    options = ClusterOptions(gpu_node_selector={"pool": "gb200"})
+    (job,) = smoke_test.documents(options, "host/x@sha256:0", ["deep_ep"], gpu="nvidia.com/gpu", arch="arm64")
+    pod = job["spec"]["template"]["spec"]
+    assert pod["nodeSelector"] == {"kubernetes.io/arch": "arm64", "pool": "gb200"}
+    assert {t["key"] for t in pod["tolerations"]} == {"nvidia.com/gpu", "kubernetes.io/arch"}
+    assert pod["containers"][0]["resources"] == {"limits": {"nvidia.com/gpu": "2"}}
+    (any_node,) = smoke_test.documents(ClusterOptions(), "host/x@sha256:0", ["csv"], gpu="")
+    assert "nodeSelector" not in any_node["spec"]["template"]["spec"]
 
 
 def test_a_build_takes_the_resources_and_the_cache_that_were_asked_for() -> None:
