@@ -111,18 +111,19 @@ def explain(messages: Sequence[Failure], causes: Sequence[Cause] = CAUSES) -> Ex
     last = next((f for f in reversed(messages) if f.fatal), messages[-1] if messages else None)
     recent = [f for f in reversed(messages) if last is not None and not f.is_past(last)]
     best: Explanation | None = None
+    unknown: Failure | None = None
     for failure in (f for f in recent if f.fatal):
+        if unknown is not None and not failure.led_to(unknown):
+            break
         explanation = cause_of(failure, causes)
         if explanation is None:
-            if failure.chained or BARE.match(failure.text):
-                continue
-            if best is None or best.cause.weight == "consequence":
-                return None
-            break
-        if explanation.cause.weight == "decisive":
+            unknown = None if BARE.match(failure.text) else failure
+        elif explanation.cause.weight == "decisive":
             return explanation
-        if best is None or best.cause.weight == "consequence":
+        elif unknown is None and (best is None or best.cause.weight == "consequence"):
             best = explanation
+    if unknown is not None and (best is None or best.cause.weight == "consequence"):
+        return None  # Its own words say more than that something followed it.
     return _beside(recent, causes) or best
 
 

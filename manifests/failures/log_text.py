@@ -40,13 +40,15 @@ _FATAL = re.compile(
     r"hit an exception: (?!Traceback)|terminate called|^\s*what\(\): |Fatal Python error|Segmentation fault|"
     r"\bSIG(?:SEGV|BUS|ILL|ABRT)\b|Assertion .{0,200}failed|assertion error|panicked at|\bfatal\b|exec format error|"
     r"error while loading shared libraries|initialization failed, exiting|^Bus error|^Killed\b|: error: |"
-    r"command not found|No module named|Caught signal|watchdog timeout|core dumped|exited with code|died\b",
+    r"command not found|^\S*python\S*: No module named|Caught signal|watchdog (?:timeout|hang)|Terminating the process|"
+    r"core dumped|exited with code|died\b",
     re.IGNORECASE,
 )
 #: Words of a line that complains, without the form of something that ends a process.
 _COMPLAINT = re.compile(
     r"error|fail|cannot|can't|could not|unable|denied|not found|refused|invalid|missing|time-?d? ?out|exceed|too small|"
-    r"non-zero|no space|not (?:available|supported|permitted|ready|initialized)|insufficient|corrupt|lost",
+    r"non-zero|no space|No module named|not (?:available|supported|permitted|ready|initialized)|insufficient|corrupt|"
+    r"lost",
     re.IGNORECASE,
 )
 #: A configuration on one line is longer than any complaint.
@@ -61,10 +63,14 @@ _TIME = re.compile(r"(?P<day>\d{4}-\d\d-\d\d)[T ](?P<clock>\d\d:\d\d:\d\d)|\[(?P
 BARE = re.compile(r"^[\w.]+(?:Error|Exception):?\s*$")
 #: Between two exceptions of which the first led to the second.
 _CHAIN = ("During handling of the above exception", "The above exception was the direct cause")
+#: Before an exception at the end of a process that nothing follows from.
+_IGNORED = ("Exception ignored in", "Exception ignored on", "Error in atexit", "Exception in callback")
 #: Lines of one message beyond its first: an exception's text rarely has more, a server's configuration does.
 _CONTINUED = 12
 #: Seconds between two failures after which the second is no consequence of the first.
 _APART_S = 30.0
+#: Seconds within which the processes of an engine end after one of them has failed.
+_SOON_S = 3.0
 _FRAME = re.compile(r'^\s*File "|^\s*\^+\s*$|^\s{2,}(?!what\(\))')
 
 
@@ -93,6 +99,11 @@ class Failure:
         apart = self.at is not None and later.at is not None and later.at - self.at > _APART_S
         return apart or (self.worked_after and not later.worked_after)
 
+    def led_to(self, later: Failure) -> bool:
+        """Whether the process ended right after this, so that ``later`` came of it: ranks do not fail independently."""
+        soon = self.at is not None and later.at is not None and later.at - self.at <= _SOON_S
+        return later.chained or (soon and self.fatal and not self.worked_after)
+
 
 def clean(line: str) -> str:
     """A line as plain text, without the space at its end."""
@@ -104,12 +115,16 @@ def failures(lines: Sequence[str]) -> list[Failure]:
     last_work = max((i for i, line in enumerate(lines) if _WORKS.search(line)), default=-1)
     messages = []
     at: float | None = None
-    chained = False
+    chained = ignored = False
     for index, line in enumerate(lines):
         at = _seconds(line) or at
         chained = chained or line.startswith(_CHAIN)
+        ignored = ignored or line.lstrip().startswith(_IGNORED)
         text = message_of(line)
-        if not text:
+        if not text or (ignored and not _EXCEPTION.search(text)):
+            continue
+        if ignored:
+            ignored = False
             continue
         fatal = bool(_EXCEPTION.search(text) or _FATAL.search(text))
         if BARE.match(text):

@@ -84,7 +84,7 @@ CAUSES: tuple[Cause, ...] = (
     ),
     cause(
         "timed_out",
-        r"watchdog.{0,120}(?:time-?out|timed out|expired|caught collective)|collective operation timeout|"
+        r"watchdog.{0,120}(?:time-?out|hang|timed out|expired|caught collective)|collective operation timeout|"
         r"Timeout\(ms\)=|ProcessGroupNCCL.{0,80}timed? ?out|Watchdog timeout|wait_for_.{0,30}timed out",
         "a collective operation timed out: one rank did not take part",
         "Find the rank that stopped first (its log ends earlier, or has another error), and check the network "

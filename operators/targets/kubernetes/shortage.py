@@ -23,9 +23,9 @@ def with_nodes_named(
             raise
         return diagnosis
     gpus, _, rdma = check_accelerators(spec, options, platform.demands(spec, options), capacity)
-    findings = (*gpus.findings, *rdma.findings)
+    # Both may be short; the scheduler says which of them these pods met first.
+    findings = (*rdma.findings, *gpus.findings) if "RDMA" in diagnosis.action else (*gpus.findings, *rdma.findings)
     if not findings:
         return diagnosis
-    # The scheduler's words lead to the right remedy for RDMA devices; of GPUs they say only that some nodes lack them.
-    action = gpus.findings[0].suggestion if gpus.findings else diagnosis.action
+    action = diagnosis.action if findings[0] in rdma.findings else findings[0].suggestion
     return diagnosis.changed(message=f"{diagnosis.message} On the GPU nodes: {findings[0].rule}", action=action)

@@ -51,6 +51,33 @@ def test_ranks_that_followed_do_not_hide_the_cause() -> None:
     assert diagnose("d", after, 1).kind == "crashed"
 
 
+@pytest.mark.parametrize(("second", "kind"), [("00", "out_of_memory"), ("20", "crashed")])
+def test_what_follows_a_failure_within_seconds_came_of_it(second: str, kind: str) -> None:
+    first = f"[2026-11-22 10:00:00 TP0] Scheduler hit an exception: {OOM}"
+    lines = [first, f"[2026-11-22 10:00:{second} TP1] Scheduler hit an exception: KeyError: 'rid-77'"]
+    assert diagnose("d", lines, 1).kind == kind
+
+
+def test_what_the_interpreter_ignores_at_its_end_decides_nothing() -> None:
+    ending = ["Exception ignored in: <function Scheduler.__del__ at 0x7f>", "Traceback (most recent call last):"]
+    ending += ['  File "x.py", line 1, in __del__', "    self.close()", "AttributeError: no attribute 'close'"]
+    assert diagnose("d", [OOM, *ending], 1).kind == "out_of_memory"
+    assert "KeyError: 'r'" in diagnose("d", ["KeyError: 'r'", *ending], 1).message
+
+
+def test_an_engine_in_parts_that_follow_each_other_is_told_by_the_first() -> None:
+    lines = [
+        "(Worker_TP1 pid=9) ERROR 11-14 15:11:20 [multiproc_executor.py:671] WorkerProc hit an exception.",
+        f"(Worker_TP1 pid=9) ERROR 11-14 15:11:20 [multiproc_executor.py:671] {OOM}",
+        "(EngineCore_DP0 pid=8) ERROR 11-14 15:11:21 [core.py:700] RuntimeError: Worker failed with error 'CUDA out of "
+        "memory.', please check the stack trace above for the root cause",
+        "(APIServer pid=1) ERROR 11-14 15:11:23 [async_llm.py:525] vllm.v1.engine.exceptions.EngineDeadError: "
+        "EngineCore encountered an issue. See stack trace (above) for the root cause.",
+    ]
+    diagnosis = diagnose("d", lines, 1)
+    assert diagnosis.kind == "out_of_memory" and diagnosis.deficit_gib == pytest.approx(1.5)
+
+
 def test_an_error_without_a_reason_takes_the_one_beside_it() -> None:
     launch = "torch.AcceleratorError: CUDA error: unspecified launch failure"
     assert diagnose("d", ["DeepEP combine timeout, channel: 3, RDMA: 1", launch], 1).kind == "timed_out"

@@ -128,5 +128,9 @@ def test_pods_that_find_no_node_are_told_with_the_gpu_nodes_own_state(tmp_path: 
     with api_of(tmp_path, [node("a", **CORDON), node("b")]) as api:
         named = with_nodes_named(diagnosis, api, options, platform, deployment())
     assert "nodes are cordoned: a" in named.message and "Uncordon" in named.action
+    rdma = diagnosis.changed(action="set WIDELOOP_CLUSTER__RDMA_RESOURCE")
+    with api_of(tmp_path, [node("a", rdma=0)]) as api:
+        named = with_nodes_named(rdma, api, options, platform, deployment())
+    assert "0 of 1 GPU nodes offer" in named.message and named.action == rdma.action
     with api_of(tmp_path, [node("a"), node("b")]) as api:
         assert with_nodes_named(diagnosis, api, options, platform, deployment()) == diagnosis
