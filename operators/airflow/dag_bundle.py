@@ -12,12 +12,20 @@ from typing import Any
 import wideloop
 from airflow.dag_processing.bundles.local import LocalDagBundle
 
+#: The folder of the installed package; every process of Airflow finds its own.
+DAGS = Path(wideloop.__file__ or "").parent / "dags"
+
 
 class WideloopDagBundle(LocalDagBundle):
-    """The folder ``dags`` of the installed package; every process of Airflow finds its own."""
+    """The DAG files of the installed package."""
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(path=str(Path(wideloop.__file__ or "").parent / "dags"), **kwargs)
+        super().__init__(path=str(DAGS), **kwargs)
+
+
+def dag_ids() -> list[str]:
+    """The DAGs of the package; each file defines the one that it is called after."""
+    return sorted(file.stem for file in DAGS.glob("wideep_*.py"))
 
 
 #: Its class path, as Airflow's setting and its database hold it.

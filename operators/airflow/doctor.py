@@ -10,26 +10,14 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from wideloop.manifests.findings import Finding, Severity
-from wideloop.operators.airflow.dag_bundle import CLASSPATH
+from wideloop.operators.airflow.dag_bundle import CLASSPATH, dag_ids
 from wideloop.operators.settings import settings
 from wideloop.operators.targets.kubernetes.preflight.check_result import CheckResult
-from wideloop.results.airflow_names import (
-    BENCHMARK,
-    CYCLE,
-    DEPLOY,
-    EXPERTS,
-    GPU_POOL,
-    IMAGE,
-    JANITOR,
-    TRIAL,
-    TUNE,
-    WEIGHTS,
-)
+from wideloop.results.airflow_names import CYCLE, GPU_POOL, JANITOR, TRIAL
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-_DAGS = (CYCLE, TUNE, TRIAL, EXPERTS, BENCHMARK, DEPLOY, IMAGE, WEIGHTS, JANITOR)
 #: What a cycle starts or relies on without being asked.
 _UNPAUSED = (TRIAL, JANITOR)
 _BUNDLE = f'[{{"name": "wideloop", "classpath": "{CLASSPATH}", "kwargs": {{}}}}]'
@@ -91,9 +79,10 @@ def _dags(session: Session) -> CheckResult:
     from airflow.models.dag import DagModel
     from sqlalchemy import select
 
-    rows = session.execute(select(DagModel.dag_id, DagModel.is_paused).where(DagModel.dag_id.in_(_DAGS))).all()
+    dags = dag_ids()
+    rows = session.execute(select(DagModel.dag_id, DagModel.is_paused).where(DagModel.dag_id.in_(dags))).all()
     paused = {dag_id: is_paused for dag_id, is_paused in rows}
-    missing = [dag_id for dag_id in _DAGS if dag_id not in paused]
+    missing = [dag_id for dag_id in dags if dag_id not in paused]
     if missing:
         rule = f"{', '.join(missing)} are not known: no DAG processor has read them yet, or it could not"
         return _wrong(
@@ -103,7 +92,7 @@ def _dags(session: Session) -> CheckResult:
     if resting:
         rule = f"{', '.join(resting)} are paused: a cycle would wait for its trials, or leave orphans"
         return _wrong("DAGs", "dag", rule, " && ".join(f"airflow dags unpause {d}" for d in resting), "warning")
-    return CheckResult("DAGs", f"all {len(_DAGS)} are known")
+    return CheckResult("DAGs", f"all {len(dags)} are known")
 
 
 def _pool(session: Session) -> CheckResult:

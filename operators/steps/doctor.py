@@ -41,6 +41,9 @@ def checks() -> Iterator[CheckResult]:
     for name in configured_targets():
         findings = _account(name)
         yield CheckResult(f"target {name}", "can be used", tuple(findings))
+    if (here.kubeconfig or here.kubernetes_conn_id) and not here.telemetry.dcgm:
+        unknown = "no exporter is named (WIDELOOP_TELEMETRY__DCGM): levels will have no power and no tokens per joule"
+        yield CheckResult("GPU telemetry", unknown, made=False)
     if importlib.util.find_spec("airflow") is None:
         yield CheckResult("Airflow", "is not installed here: `wideloop cycle` runs without it", made=False)
         return

@@ -44,8 +44,11 @@ LOG_BYTES = 256 * 1024
 _READERS = 8
 
 
-def keep_deployment(target_name: str, name: str, run: Run) -> None:
-    """Keep what describes a deployment and the logs of its ranks; again, when more has happened."""
+def keep_deployment(target_name: str, name: str, run: Run, start: str = "") -> None:
+    """Keep what describes a deployment and the logs of its ranks; again, when more has happened.
+
+    ``start`` sets the logs of an earlier start apart, whose deployment had the same name.
+    """
     with _only_warning(f"what {name} leaves"):
         target, store = open_target(target_name), artefacts()
         try:
@@ -53,7 +56,7 @@ def keep_deployment(target_name: str, name: str, run: Run) -> None:
         except TargetError:
             return  # Nothing was applied.
         ranks = target.ranks(name)
-        folder = ("cycles", run.cycle_id, "deployments", name)
+        folder = ("cycles", run.cycle_id, "deployments", f"{name}.{start}" if start else name)
         store.put_json(_description(spec, ranks), *folder, "deployment.json")
         store.put_bytes(target.manifest(name).encode(), *folder, "manifest.yaml")
         with ThreadPoolExecutor(_READERS) as readers:

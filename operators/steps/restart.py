@@ -10,6 +10,7 @@ import logging
 
 from wideloop.manifests.diagnosis import Diagnosis
 from wideloop.operators.steps.deployment import ailment, delete
+from wideloop.operators.steps.evidence import keep_deployment
 from wideloop.operators.steps.run import Run, artefacts
 from wideloop.operators.targets import open_target
 
@@ -36,7 +37,8 @@ def restart_once(target_name: str, name: str, run: Run, client: str | None = Non
     artefacts().put_json(diagnosis.model_dump(mode="json"), *_folder(run), f"{name}.json")
     log.warning("%s failed and is started once more: %s", name, diagnosis)
     spec = target.spec(name)
-    delete(target_name, name, run)
+    keep_deployment(target_name, name, run, start="first")
+    delete(target_name, name)
     target.apply(spec, owner)
     return True
 

@@ -243,6 +243,11 @@ def samplers(folder: Path) -> list[int]:
     return pids
 
 
+def sampled_for(seconds: float, plan: dict[str, Any], folder: Path) -> None:
+    end = time.monotonic() + seconds
+    sampler.Sampler(plan, folder / FOLDER).run(lambda: time.monotonic() < end)
+
+
 def load(script: str) -> Command:
     return Command(argv=("sh", "-c", script), env={"OF_THE_CLIENT": "yes"})
 
@@ -278,11 +283,24 @@ def test_a_source_that_cannot_be_read_is_told_once_and_the_load_goes_on(
     url, pages = exporter
     del pages["page"]
     plan = TelemetrySources(dcgm=(url,), node_exporter=("http://127.0.0.1:9/metrics",)).model_dump()
-    looks = iter([True, True, True, False])
-    sampler.Sampler(plan, tmp_path / FOLDER).run(lambda: next(looks))
+    sampled_for(2.5, plan, tmp_path)
     problems = [line["problem"] for line in lines(tmp_path)]
     assert len(problems) == 2
     assert any("500" in p for p in problems) and any("refused" in p for p in problems)
+
+
+def test_samples_of_a_long_load_become_rarer(
+    exporter: tuple[str, dict[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, _ = exporter
+    monkeypatch.setattr(sampler, "INTERVAL_S", 0.05)
+    monkeypatch.setattr(sampler, "_HALVE_EVERY_BYTES", 1500)
+    monkeypatch.setattr(sampler, "read_page", lambda url: DCGM.replace("612.5", str(time.monotonic())))
+    sampled_for(2.0, TelemetrySources(dcgm=(url,), gpus=("GPU-a",)).model_dump(), tmp_path)
+    times = [line["t"] for line in lines(tmp_path)]
+    # 40 without; each step of 1500 bytes are some 8 readings.
+    assert 5 < len(times) < 30
+    assert times[-1] - times[-2] > 1.5 * (times[1] - times[0])
 
 
 def test_a_load_without_sources_is_started_as_it_is(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ from wideloop.operators.airflow import doctor
 with create_session() as session:
     session.add(DagBundleModel(name="wideloop"))
     session.flush()
-    for dag in doctor._DAGS:
+    for dag in doctor.dag_ids():
         session.add(DagModel(dag_id=dag, bundle_name="wideloop", is_paused=dag == "wideep_trial", fileloc="x"))
     session.add(Job(job_type="TriggererJob", latest_heartbeat=datetime.now(timezone.utc)))
 Pool.create_or_update_pool("wideep_gpu", slots=1, description="", include_deferred=False)

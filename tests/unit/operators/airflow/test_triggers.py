@@ -122,7 +122,7 @@ class Killed(Exception):
 
 
 def test_ending_a_benchmark_by_hand_ends_the_client_that_it_waits_for(use: Any) -> None:
-    target = use(Scripted(Killed()))
+    target = use(Scripted("ready", Killed()))
     context: Any = {"params": DEFAULTS, "dag_run": SimpleNamespace(dag_id="wideep_benchmark", run_id="manual__1")}
     task = Benchmark(task_id="bench", deployment="one", waited={"state": "ready"})
     task.on_kill()

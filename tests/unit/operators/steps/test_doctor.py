@@ -70,6 +70,12 @@ def test_what_cannot_be_used_is_named_with_its_setting_and_without_secrets(
     assert re.search(message, finding.rule, re.DOTALL), finding.rule
 
 
+def test_a_cluster_without_an_exporter_is_told_what_its_results_will_lack(look, tmp_path: Path) -> None:
+    kubeconfig = str(tmp_path / "none")
+    assert "tokens per joule" in look(KUBECONFIG=kubeconfig)["GPU telemetry"].found
+    assert "GPU telemetry" not in look(TELEMETRY__DCGM='["http://{host}:9400/metrics"]')
+
+
 def test_the_study_needs_a_database_of_its_own(look, wideloop_home: Path) -> None:
     url = f"sqlite:///{wideloop_home}/one.db"
     result = look(RESULTS_URL=url, STUDY_URL=url)["study database"]
