@@ -38,6 +38,8 @@ def analyse(params: Mapping[str, Any], recordings: Mapping[str, str], run: Run) 
     """
     request = Request.from_params(params)
     spec = request.spec("analyse")
+    if recordings:  # Of a comparison, whose workers may be started otherwise so that they can be recorded.
+        spec = request.comparable(spec)
     cannot_place = why_not_placed(spec)
     if cannot_place is not None:
         skip_stage(run, "experts", cannot_place)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from wideloop.manifests.hardware import Role
-from wideloop.operators.request import Request
+from wideloop.operators.request import Request, is_placed
 from wideloop.operators.steps.experts.place import placed_spec, recorded
 from wideloop.operators.steps.run import Run
 from wideloop.results.experts.comparison import Proof
@@ -30,9 +30,9 @@ def prove(request: Request, before: Recordings, after: Recordings, run: Run) -> 
     Raises:
         TargetError: a role has no recording.
     """
-    plain = request.spec("proof")
+    plain = request.comparable(request.spec("proof"))
     proofs: dict[str, Proof] = {}
-    for worker in placed_spec(request, plain, run).workers:
+    for worker in filter(is_placed, placed_spec(request, plain, run).workers):
         first, second = (_load(recordings, worker.role, run) for recordings in (before, after))
         layers, experts = first.shape
         ep = worker.layout.ep

@@ -64,7 +64,7 @@ class Place:
             return json.dumps({"choices": [{"message": {"content": content}}]})
         if path == "/metrics":
             return self.page()
-        if path.startswith("/dump"):
+        if "/dump" in path:
             folder = self.folder / component
             folder.mkdir(parents=True, exist_ok=True)
             steps = np.stack(np.array_split(self.counts(component.split("-")[0]), 1))
@@ -257,3 +257,22 @@ def test_without_a_recording_nothing_is_placed(planned):
 def test_what_would_fail_after_the_first_deployment_is_refused_before_it(wideloop_home, asked, rule):
     with pytest.raises(Refused, match=rule):
         plan({**PARAMS, **asked}, RUN, records=True)
+
+
+def test_an_aggregated_worker_that_is_placed_by_deepep_only_is_compared_to_the_end(
+    wideloop_home, monkeypatch, tmp_path
+):
+    params = PARAMS | {
+        "target": "dynamo", "engine": "dynamo-sglang", "model": "Qwen3-30B-A3B-FP8", "hardware": "h200-2"
+    }  # fmt: skip
+    plan(params, RUN, records=True, compares_placed=True)
+    request = Request.from_params(params)
+    recorded = request.recorded(request.comparable(request.spec("recorded")))
+    assert recorded.record_experts == "stat"
+    use(monkeypatch, Place(tmp_path, recorded, drawn(recorded)))
+    before = experts.dump("dynamo", "recorded", RUN)
+    experts.analyse(params, before, RUN)
+    placed = experts.placed_spec(request, request.comparable(request.spec("placed")), RUN)
+    (worker,) = placed.workers
+    assert (worker.knobs.deepep_mode, worker.knobs.eplb) == ("normal", "static")
+    assert experts.prove(request, before, before, RUN).keys() == {"aggregated"}
