@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from wideloop.manifests.deployment import DeploymentSpec
 from wideloop.manifests.engines import get_engine
 from wideloop.manifests.errors import TargetError
+from wideloop.operators.request import is_simulated
 from wideloop.operators.steps.run import Run, artefacts
 from wideloop.operators.targets import open_target
 from wideloop.operators.targets.base import Target
@@ -39,7 +40,7 @@ def ask(target: Target, spec: DeploymentSpec) -> list[str]:
         TargetError: the frontend does not answer.
         ValueError: it answers with something that is no completion.
     """
-    prompts = PROMPTS[:_SIMULATED_PROMPTS] if get_engine(spec.engine).simulated else PROMPTS
+    prompts = PROMPTS[:_SIMULATED_PROMPTS] if is_simulated(spec.engine) else PROMPTS
     deadline = time.monotonic() + _BUDGET_S
     answers: list[str] = []
     for prompt in prompts:

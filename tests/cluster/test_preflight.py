@@ -19,7 +19,7 @@ from wideloop.manifests.kubernetes.dynamo import render
 from wideloop.manifests.kubernetes.labels import selector
 from wideloop.manifests.kubernetes.model_cache import files_claim, model_claim
 from wideloop.manifests.kubernetes.options import ClusterOptions
-from wideloop.operators.request import Request
+from wideloop.operators.request import UNKNOWN, Request
 from wideloop.operators.targets.dynamo import DynamoTarget
 from wideloop.operators.targets.kubernetes.api import Api
 from wideloop.operators.targets.kubernetes.preflight import preflight, run_checks
@@ -276,6 +276,14 @@ def test_claims_classes_and_a_priority_that_are_not_there(api: Api, options: Clu
     assert found["storage class"][0].rule == "does not exist; there are folders"
     assert found["priority class"][0].rule == "does not exist"
     assert "create secret generic token --from-literal=HF_TOKEN=" in found["Hugging Face hub"][0].suggestion
+
+
+def test_claims_that_the_first_run_makes_are_no_error(api: Api, options: ClusterOptions) -> None:
+    without = options.model_copy(update={"model_claim": "none", "files_claim": "nothing"})
+    found = judged(api, without, spec_of(engine="dynamo-sglang").model_copy(update={"model_path": UNKNOWN}))
+    for claim in ("model claim", "files claim"):
+        (finding,) = found[claim]
+        assert (finding.severity, finding.suggestion) == ("warning", "Nothing: the first run makes it")
 
 
 def test_a_claim_smaller_than_the_model(api: Api, options: ClusterOptions) -> None:

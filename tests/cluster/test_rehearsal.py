@@ -13,6 +13,7 @@ from wideloop.operators.settings import settings
 from wideloop.operators.targets import open_target
 
 from tests.cluster.agent import NodeAgent
+from tests.cluster.airflow_place import PROFILES as AIRFLOW_PROFILES
 from tests.cluster.cluster import Cluster, wait_for
 from tests.cluster.place import DIGEST, OWNER, Place
 from tests.cluster.rehearsal.hub import MODEL
@@ -48,7 +49,8 @@ def spec(stage: Place, hardware: str, **more: object) -> DeploymentSpec:
     return request.spec("one", DIGEST, weights.path)
 
 
-@pytest.mark.parametrize("hardware", PROFILES)
+#: Those of which no run of Airflow's is in these tests (:mod:`tests.cluster.airflow_place`).
+@pytest.mark.parametrize("hardware", sorted(set(PROFILES) - set(AIRFLOW_PROFILES)))
 def test_a_deployment_of_the_real_engine_comes_up_answers_and_goes(
     stage: Place, add_nodes: Callable[[str], list[str]], hardware: str
 ) -> None:

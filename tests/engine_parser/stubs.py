@@ -10,7 +10,7 @@ import importlib.abc
 import importlib.machinery
 import sys
 import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from typing import Any
 
 PACKAGES = frozenset(
@@ -70,8 +70,11 @@ class _Module(types.ModuleType):
 
 
 class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    def __init__(self, packages: Set[str]) -> None:
+        self._packages = packages
+
     def find_spec(self, fullname: str, path: object = None, target: object = None) -> Any:
-        if fullname.partition(".")[0] not in PACKAGES:
+        if fullname.partition(".")[0] not in self._packages:
             return None
         return importlib.machinery.ModuleSpec(fullname, self, is_package=True)
 
@@ -82,6 +85,11 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         """There is nothing to run."""
 
 
-def install() -> None:
-    """Let the stubbed packages be found before any that is installed."""
-    sys.meta_path.insert(0, _Finder())
+def install(more: Set[str] = frozenset()) -> None:
+    """Let the stubbed packages, and ``more`` of them, be found before any that is installed."""
+    sys.meta_path.insert(0, _Finder(PACKAGES | more))
+
+
+def stub(name: str) -> Any:
+    """A class that stands for one thing of a module that is not stubbed."""
+    return _anything(name)

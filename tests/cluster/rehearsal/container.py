@@ -7,6 +7,9 @@ import sys
 
 from tests.cluster.rehearsal.description import Description
 
+#: Imported by Dynamo's workers, beside what SGLang's parser needs.
+_UNINSTALLED = frozenset({"blake3", "compressed_tensors", "cupy", "gguf"})
+
 
 def main(argv: list[str]) -> None:
     """Do what ``python3 *argv`` asks for."""
@@ -30,7 +33,11 @@ def _run(script: str, arguments: list[str]) -> None:
     from tests.engine_parser import stubs
 
     sys.path.extend(Description.of_this_container().packages)
-    stubs.install()
+    stubs.install(_UNINSTALLED)
+    import sglang
+
+    # Loaded when it is asked for; it needs a GPU.
+    sglang.Engine = stubs.stub("Engine")
     sys.argv = ["-c", *arguments]
     exec(compile(script, "<script>", "exec"), {"__name__": "__main__"})
 
