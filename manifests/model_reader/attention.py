@@ -13,6 +13,9 @@ _CACHED = 2
 #: Bytes per token of a sparse-attention index key beside its 8-bit values: one fp32 scale per 128.
 _INDEX_SCALE = 4
 
+_KV_HEADS = ("num_key_value_heads", "num_attention_groups", "n_head_kv", "kv_n_heads")
+#: Width of MLA's latent vector; openPangu has names of its own for all of these.
+_RANK = ("kv_lora_rank", "attention_kv_lora_dim")
 #: Names under which layers without a window have a number of their own (Gemma-4).
 _GLOBAL = {"head_dim": "global_head_dim", "num_key_value_heads": "num_global_key_value_heads"}
 
@@ -47,7 +50,7 @@ def attention(keys: Keys, family: Family, index: int, *, windowed: bool) -> Mixe
     """The attention of layer ``index``; ``windowed``: of a layer with a sliding or chunked window."""
     if keys.raw("compress_ratios") is not None:
         return _compressed(keys, index)
-    if keys.count("kv_lora_rank") and not (windowed and keys.present("swa_num_attention_heads")):
+    if keys.count(*_RANK) and not (windowed and keys.present("swa_num_attention_heads")):
         return _latent(keys, index)
     return _grouped(keys, family, index, windowed=windowed)
 
@@ -64,7 +67,7 @@ def head_dim_of(keys: Keys, hidden: int, heads: int) -> int:
 
 def _grouped(keys: Keys, family: Family, index: int, *, windowed: bool) -> Mixer:
     hidden, heads = _hidden(keys), _heads(keys, index, windowed=windowed)
-    kv_heads = _of_kind(keys, ("num_key_value_heads", "num_attention_groups", "n_head_kv"), heads, windowed=windowed)
+    kv_heads = _of_kind(keys, _KV_HEADS, heads, windowed=windowed)
     width = _of_kind(keys, ("head_dim", "attention_head_dim", "kv_channels"), 0, windowed=windowed)
     width = width or head_dim_of(keys, hidden, heads)
     value = _of_kind(keys, ("v_head_dim",), width, windowed=windowed)
@@ -101,15 +104,23 @@ def _gate_columns(keys: Keys, family: Family, heads: int, value: int) -> int:
 def _sparse_index(keys: Keys, index: int, hidden: int, linear: dict[str, int]) -> int:
     """MiniMax-M3's block index: adds its projections to ``linear`` and returns the bytes of its cached key."""
     section = keys.section("sparse_attention_config")
-    if not section.flag("use_sparse_attention"):
+    if section.flag("use_sparse_attention"):
+        switches = section.numbers("sparse_attention_freq")
+        if index >= len(switches) or not switches[index]:
+            return 0
+        width, heads = section.need("sparse_index_dim"), section.need("sparse_num_index_heads")
+    elif keys.present("index_head_dim") and "sparse" in str(_named_type(keys, index)):
+        width, heads = keys.need("index_head_dim"), keys.need("index_n_heads")
+    else:
         return 0
-    switches = section.numbers("sparse_attention_freq")
-    if index >= len(switches) or not switches[index]:
-        return 0
-    width, heads = section.need("sparse_index_dim"), section.need("sparse_num_index_heads")
     linear["self_attn.index_q_proj"] = hidden * heads * width
     linear["self_attn.index_k_proj"] = hidden * width
     return _CACHED * width
+
+
+def _named_type(keys: Keys, index: int) -> str:
+    types = keys.names("layer_types") if keys.present("layer_types") else []
+    return types[index] if index < len(types) else ""
 
 
 def _of_kind(keys: Keys, names: tuple[str, ...], default: int, *, windowed: bool) -> int:
@@ -125,7 +136,7 @@ def _heads(keys: Keys, index: int, *, windowed: bool) -> int:
         listed = keys.numbers("num_attention_heads_per_layer")
         if index < len(listed):
             return listed[index]
-    heads = keys.need("num_attention_heads", "n_head")
+    heads = keys.need("num_attention_heads", "n_head", "n_heads")
     if not windowed:
         return heads
     other = keys.section("attention_other_setting")  # Step-3.5
@@ -135,8 +146,9 @@ def _heads(keys: Keys, index: int, *, windowed: bool) -> int:
 def _latent(keys: Keys, index: int) -> Mixer:
     """Multi-head latent attention: one latent vector and one rotary key per token."""
     hidden, heads = _hidden(keys), keys.need("num_attention_heads")
-    rank, rope, nope = keys.need("kv_lora_rank"), keys.count("qk_rope_head_dim"), keys.need("qk_nope_head_dim")
-    value, q_rank = keys.need("v_head_dim"), keys.count("q_lora_rank")
+    rank, rope = keys.need(*_RANK), keys.count("qk_rope_head_dim", "attention_qk_rope_dim")
+    nope, value = keys.need("qk_nope_head_dim", "attention_qk_dim"), keys.need("v_head_dim", "attention_v_dim")
+    q_rank = keys.count("q_lora_rank", "attention_q_lora_dim")
     query, up = heads * (nope + rope), rank * heads * (nope + value)
     linear = {
         "self_attn.kv_a_proj_with_mqa": hidden * (rank + rope),

@@ -48,13 +48,13 @@ class Mlps:
 def read_mlps(keys: Keys, family: Family) -> Mlps:
     """The widths of all MLPs."""
     hidden = keys.need("hidden_size", "n_embd", "d_model")
-    experts = _count_of_text(keys, *_ROUTED)
+    experts = _positive(keys, *_ROUTED)
     if experts < 2:
         keys.refuse("its config.json has fewer than two routed experts: it is no mixture of experts")
-    top_k = _count_of_text(keys, *_CHOSEN)
+    top_k = _positive(keys, *_CHOSEN)
     if top_k > experts:
         keys.refuse(f"its config.json has {top_k} experts per token of {experts} routed experts")
-    width = _count_of_text(keys, "moe_intermediate_size", "expert_ffn_hidden_size", "intermediate_size")
+    width = _positive(keys, "moe_intermediate_size", "expert_ffn_hidden_size", "intermediate_size", "ffn_hidden_size")
     latent = keys.count("moe_latent_size", "routed_expert_hidden_size")
     return Mlps(
         experts=experts,
@@ -72,6 +72,8 @@ def read_mlps(keys: Keys, family: Family) -> Mlps:
 
 
 def _shared(keys: Keys, family: Family, width: int) -> int:
+    if keys.flag("residual_moe"):  # Grok-2: a dense MLP beside the experts
+        return keys.need("intermediate_size")
     if family.shared_key:
         return keys.need(family.shared_key)
     together = keys.count(*_TOGETHER)
@@ -80,10 +82,6 @@ def _shared(keys: Keys, family: Family, width: int) -> int:
     return keys.count(*_NUMBERS) * keys.count(*_EACH, default=width)
 
 
-def _count_of_text(keys: Keys, *names: str) -> int:
-    """A number; of a list with one for each modality (ERNIE-VL), the first, the text's."""
-    key = keys.present(*names)
-    value = keys.raw(key) if key else None
-    if key and isinstance(value, list) and len(value) == 2:
-        return keys.numbers(key)[0]
+def _positive(keys: Keys, *names: str) -> int:
+    """A positive number. ERNIE-VL has one for each modality: experts that only images use are not understood."""
     return keys.need(*names, most=MOST_EXPERTS * 10)

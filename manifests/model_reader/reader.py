@@ -21,9 +21,24 @@ if TYPE_CHECKING:
     from wideloop.manifests.model import ModelSpec
 
 _TEXT = ("text_config", "llm_config", "language_config")
+#: Families whose structure is not in their config's keys.
+_REFUSED = {
+    "jetmoe": "its attention has experts too",
+    "switch_transformers": "it is an encoder and a decoder",
+    "nllb_moe": "it is an encoder and a decoder",
+    "ernie4_5_vl_moe": "images have experts of their own",
+    "longcat_flash_ngram": "it has tables of n-grams",
+}
 _MLP_NAMES = ("gate_proj", "up_proj", "down_proj")
 _MTP = ("num_nextn_predict_layers", "num_mtp_layers", "mtp_num_hidden_layers", "num_mtp_modules")
-_CONTEXT = ("max_position_embeddings", "n_positions", "model_max_length", "max_sequence_length", "seq_length")
+_CONTEXT = (
+    "max_seq_len",
+    "max_position_embeddings",
+    "n_positions",
+    "model_max_length",
+    "max_sequence_length",
+    "seq_length",
+)
 _DEFAULT_CONTEXT = 4096
 
 
@@ -42,6 +57,13 @@ def read_config(config: Mapping[str, Any], name: str, *, quantisation: Mapping[s
     inner = config
     while nested := next((inner[k] for k in _TEXT if isinstance(inner.get(k), dict)), None):
         inner = nested
+    # DBRX
+    for part in ("ffn_config", "attn_config"):
+        if isinstance(inner.get(part), dict):
+            inner = {**{k: v for k, v in inner[part].items() if k != "model_type"}, **inner}
+    family = inner.get("model_type")
+    if isinstance(family, str) and family in _REFUSED:
+        Keys(inner, name).refuse(f"its config.json has model_type = {family!r}: {_REFUSED[family]}")
     if isinstance(inner.get("thinker_config"), dict):
         Keys(inner, name).refuse("its config.json is of an omni-modal model, whose parts are several models")
     return _Reader(config, inner, name, quantisation, checkpoint_bytes).spec()
@@ -153,7 +175,7 @@ class _Reader:
         if self.dtype in ("float32", "torch.float32") and not self.quantised:
             counted *= 2
         if self.checkpoint_bytes is None:
-            refuse_unread(self.keys, spec.name)
+            refuse_unread(self.keys, self.architecture)
             return spec.changed(checkpoint_bytes=counted) if counted != spec.counted_bytes else spec
         return spec.scaled(self.checkpoint_bytes, counted)
 

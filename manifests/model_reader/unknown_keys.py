@@ -14,7 +14,7 @@ from wideloop.manifests.model_reader.keys import Keys
 #: Names that speak of structure.
 _STRUCTURE = re.compile(
     r"layer|expert|moe|head|hidden|dim|rank|attn|attention|conv|mamba|ssm|kv|mlp|ffn|block|interval|pattern|freq|"
-    r"latent|state|inner|inter|latent|num_|n_|depth|width|size|shar|engram|ngram|memory|mtp|nextn"
+    r"latent|state|inner|inter|num_|_num$|n_|depth|width|size|shar|engram|ngram|oe_|memory|mtp|nextn"
 )
 #: Names of structure that decide nothing about weights or cache, and of tokens, training and multimodal inputs.
 _HARMLESS = re.compile(
@@ -45,22 +45,46 @@ _UNDERSTOOD = frozenset(
         "mamba_num_heads", "mamba_head_dim", "attn_head_dim", "kv_channels", "hidden_size_per_layer_input",
         "mlp_layer_types", "linear_num_key_heads", "linear_num_value_heads", "linear_key_head_dim",
         "linear_value_head_dim", "linear_conv_kernel_dim", "num_attention_groups", "moe_latent_size",
-        "interleave_moe_layer_step", "zero_expert_num", "kda_safe_gate", "linear_head_dim", "linear_num_heads",
+        "interleave_moe_layer_step", "zero_expert_num", "short_conv_kernel_size", "mtp_layers_block_type",
+        "mtp_hybrid_override_pattern", "index_block_size", "index_local_blocks", "attn_config",
+        "ffn_config", "kda_safe_gate", "linear_head_dim", "linear_num_heads",
         "block_size", "mlp_alpha_factor", "mlp_beta_factor", "linear_attn_alpha_factor", "linear_attn_beta_factor",
         "full_attn_alpha_factor", "full_attn_beta_factor", "layernorm_full_attention_alpha", "no_rope_layers",
     }
 )  # fmt: skip
+#: Tables of n-grams, whose sizes are ratios of the vocabulary (LongCat).
+_EMBEDDINGS = re.compile(r"ngram|oe_")
 _TEXT_CONFIGS = ("text_config", "llm_config", "language_config", "thinker_config")
 
+#: Architectures whose configs were read and compared with what is published or with their model class: what else these
+#: configs have, for training and for inputs other than text, is known to have no bearing.
+_COMPARED = frozenset(
+    {
+        "AXK1", "Afmoe", "Aria", "Arctic", "BailingMoe", "BailingMoeV2", "BailingMoeV2_5", "Cohere2Moe", "Dbrx",
+        "Deepseek", "DeepseekV2", "DeepseekV3", "DeepseekV32", "DeepseekV4", "DeepseekVLV2", "Dots1", "Ernie4_5_Moe",
+        "ExaoneMoE", "FlexOlmo", "Gemma4", "Glm4Moe", "Glm4MoeLite", "Glm4vMoe", "GlmMoeDsa", "GptOss", "GraniteMoe",
+        "GraniteMoeHybrid", "GraniteMoeShared", "Grok1", "HYV3", "HunYuanMoEV1", "Jamba", "KimiK25", "KimiK3",
+        "KimiLinear", "KimiVL", "Laguna", "Lfm2Moe", "Llama4", "LongcatFlash", "Mellum", "MiMoV2", "MiMoV2Flash",
+        "MiniMax", "MiniMaxM1", "MiniMaxM2", "MiniMaxM3", "MiniMaxM3Sparse", "MiniMaxText01", "MistralLarge3",
+        "Mixtral", "NemotronH", "Olmoe", "PanguProMoE", "PhiMoE", "Qwen2Moe", "Qwen3Moe", "Qwen3Next", "Qwen3VLMoe",
+        "Qwen3_5Moe", "SolarOpen", "Step3VL", "Step3p5", "Step3p7", "Step3p7Flash",
+    }
+)  # fmt: skip
+_MODEL = re.compile(r"(ForCausalLM|ForConditionalGeneration)$")
 
-def refuse_unread(keys: Keys, name: str) -> None:
-    """Refuse a config with structural keys that were not read."""
+
+def refuse_unread(keys: Keys, architecture: str) -> None:
+    """Refuse a config with structural keys that were not read, unless its architecture is one of those compared."""
+    if keys.flag("use_cla"):
+        keys.refuse("its config.json has use_cla = true: layers that share a cache are not understood")
+    if _MODEL.sub("", architecture) in _COMPARED:
+        return
     unread = [key for key, value in keys.items() if key not in keys.used | _UNDERSTOOD and _is_structural(key, value)]
     if unread:
         listed = ", ".join(sorted(unread)[:5])
         keys.refuse(
             f"its config.json has keys that may change its size and are not understood: {listed}",
-            f"Give a directory or a hub id whose model.safetensors.index.json says the total size of {name[:60]}",
+            "Give a directory or a hub id whose model.safetensors.index.json says its total size",
         )
 
 
@@ -69,4 +93,7 @@ def _is_structural(key: str, value: Any) -> bool:
         return value and re.search(r"gate|latent|share|k_eq_v|mtp", key) is not None and not _HARMLESS.search(key)
     if value in (None, 0, "", [], {}) or key in _TEXT_CONFIGS:
         return False
-    return isinstance(value, int | list | dict) and bool(_STRUCTURE.search(key)) and not _HARMLESS.search(key)
+    if isinstance(value, float) and not _EMBEDDINGS.search(key):
+        return False
+    is_number = isinstance(value, int | float | list | dict)
+    return is_number and bool(_STRUCTURE.search(key)) and not _HARMLESS.search(key)

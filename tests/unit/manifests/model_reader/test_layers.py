@@ -120,6 +120,14 @@ def test_a_structural_key_that_nothing_reads_is_refused_by_its_name(key):
         read(**{key: 64})
 
 
+def test_a_compared_architecture_may_have_keys_for_training_and_images():
+    """Hunyuan's config has dozens; one of them shares caches between layers where a switch says so."""
+    more = {"cla_share_factor": 2, "num_media_embeds": 257, "org_vocab_size": 1000, "class_num": 3, "use_cla": False}
+    read(architectures=["HunYuanMoEV1ForCausalLM"], **more)
+    with pytest.raises(Refused, match="use_cla"):
+        read(architectures=["HunYuanMoEV1ForCausalLM"], **more | {"use_cla": True})
+
+
 def test_the_size_of_the_checkpoint_settles_an_unread_key():
     counted = read().total_bytes
     model = read_config({**BASE, "engram_vocab_size": 64}, "m", checkpoint_bytes=counted * 101 // 100)
