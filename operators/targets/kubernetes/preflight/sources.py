@@ -19,6 +19,8 @@ from wideloop.operators.targets.kubernetes.registry import RegistryUnreachable
 
 _HUB = "https://huggingface.co"
 _KEY = "HF_TOKEN"
+#: Answers of a hub that limits the rate of requests, or fails by itself: they say nothing about the token.
+_LIMITED, _FAILED = 429, 500
 
 
 def check_images(
@@ -92,6 +94,9 @@ def _ask_hub(name: str, repository: str, token: str | None, options: ClusterOpti
     except RepositoryNotFoundError:
         rule, action = f"the hub shows no {repository} to {'this token' if token else 'anyone'}", "Check token and name"
     except HfHubHTTPError as error:
+        status = error.response.status_code
+        if status == _LIMITED or status >= _FAILED:
+            return CheckResult(name, f"has no time now (HTTP {status})", made=False)
         rule, action = f"the hub refuses us: {error}", "Make a new token: this one is not, or no longer, valid"
     except Exception as error:  # Whatever its HTTP client raises where there is no network.
         return CheckResult(name, f"does not answer from here ({type(error).__name__})", made=False)
