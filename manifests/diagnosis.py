@@ -19,6 +19,8 @@ FailureKind = Literal[
     "storage_unavailable",
     "node_lost",
 ]
+#: Ranks that wait for one that ended time out, or lose their connection to it.
+_DOUBTS: dict[FailureKind, int] = {"timed_out": 1, "crashed": 2}
 
 
 class Diagnosis(Frozen):
@@ -50,6 +52,11 @@ class Diagnosis(Frozen):
     def lies_in_configuration(self) -> bool:
         """Whether the configuration that was tried is the cause: any other trial of it would end in the same way."""
         return self.infeasible or self.kind == "out_of_memory"
+
+    @property
+    def doubt(self) -> int:
+        """How likely another process's end is the cause of this one; 0: not at all. The least doubtful is shown."""
+        return _DOUBTS.get(self.kind, 0)
 
     def __str__(self) -> str:
         tail = "".join(f"\n    | {line}" for line in self.log_tail)

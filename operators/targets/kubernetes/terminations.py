@@ -95,7 +95,9 @@ def fatal(view: View, engine: Engine, read_log: ReadLog) -> Iterator[Diagnosis]:
         if end.pod in there or not view.available:
             by_place[end.place].append(end)
     every = (end for ends in by_place.values() for end in ends)
-    for end in sorted(every, key=lambda end: (_came_along(end), end.at, end.follows, end.name)):
+    for end in sorted(
+        every, key=lambda end: (_came_along(end), end.diagnosis.doubt == 1, end.at, end.follows, end.name)
+    ):
         count = sum(other.failures for other in by_place[end.place])
         if _explained(end):
             yield end.diagnosis

@@ -218,19 +218,15 @@ class LocalTarget(Target):
         return Status(state="failed", reason=late.message, diagnosis=late)
 
     def _dead(self, deployment: Deployment) -> Diagnosis | None:
-        """The diagnosis of a component that has ended, or will; an explained one wins over a mere crash."""
+        """The diagnosis of a component that has ended, or will; the cause wins over what came of it."""
         spec = deployment.spec
         engine = get_engine(spec.engine)
-        crash: Diagnosis | None = None
+        diagnoses = []
         for component in engine.components(spec):
             process = self._state.component(spec.name, component.name)
-            alive = process.alive()
-            if not alive or engine.will_die(process.tail(_LOG_TAIL)):
-                diagnosis = engine.diagnose(component, process.tail(_WHOLE_TRACEBACK), process.exit_code())
-                if diagnosis.kind != "crashed":
-                    return diagnosis
-                crash = crash or diagnosis
-        return crash
+            if not process.alive() or engine.will_die(process.tail(_LOG_TAIL)):
+                diagnoses.append(engine.diagnose(component, process.tail(_WHOLE_TRACEBACK), process.exit_code()))
+        return min(diagnoses, key=lambda diagnosis: diagnosis.doubt, default=None)
 
     def _stopped(self, deployment: Deployment) -> Diagnosis | None:
         """The diagnosis of a component that was stopped for longer than its clients wait for it."""

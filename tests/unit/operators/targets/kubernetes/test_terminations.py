@@ -125,6 +125,14 @@ def test_a_rank_that_ended_since_another_one_had_is_not_blamed() -> None:
     assert [d.log_tail[0] for d in found][:2] == ["cannot open device"] * 2
 
 
+def test_a_rank_that_waited_in_vain_for_one_that_ran_out_of_memory_is_not_blamed() -> None:
+    waited = group_pod(1, last=died(ago=30), state={"running": {}}, restarts=1)
+    lacked = group_pod(last=died(ago=20), state={"running": {}}, restarts=1)
+    logs = {waited["metadata"]["uid"]: "RuntimeError: DeepEP error: timeout (dispatch CPU)"}
+    found = diagnoses(view(waited, lacked), lambda pod, _: (logs.get(pod["metadata"]["uid"], OUT_OF_MEMORY),))
+    assert [diagnosis.kind for diagnosis in found] == ["out_of_memory", "timed_out"]
+
+
 def test_the_first_end_is_the_cause() -> None:
     late, early = restarted(0, last=died(ago=10)), restarted(1, last=died(ago=30))
     of = remembering([late, early])
