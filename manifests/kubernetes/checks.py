@@ -19,7 +19,8 @@ def cluster_findings(spec: DeploymentSpec, options: ClusterOptions) -> list[Find
 
 
 def _hub(spec: DeploymentSpec, options: ClusterOptions) -> Iterator[Finding]:
-    if not spec.model_path.startswith("/") and options.hf_token_secret is None:
+    # A hub id has a slash; without one it is only not known yet where the model is.
+    if "/" in spec.model_path and not spec.model_path.startswith("/") and options.hf_token_secret is None:
         yield Finding(
             field="hf_token_secret",
             value=None,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from wideloop.manifests.findings import Finding
-from wideloop.operators.request import Request, RunOptions
+from wideloop.operators.request import UNKNOWN, Request, RunOptions
 from wideloop.operators.steps.configurations import check
 from wideloop.operators.targets import open_target
 
@@ -36,4 +36,9 @@ def preflight(params: Mapping[str, Any]) -> list[Finding]:
     target = open_target(request.target)
     spec = request.spec(NAME)
     findings = [*target.preflight(spec, request.generator), *check(spec)]
-    return list({str(finding): finding for finding in findings}.values())
+    return list({str(f): f for f in map(_of_unprepared, findings)}.values())
+
+
+def _of_unprepared(finding: Finding) -> Finding:
+    """What says only that image or weights were not prepared yet is no error here: every run prepares them first."""
+    return finding.changed(severity="warning") if finding.value == UNKNOWN else finding
