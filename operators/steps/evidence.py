@@ -79,14 +79,19 @@ def keep_pages(target: Target, name: str, client: str, levels: Sequence[LevelRes
 
 
 def _pages_now(target: Target, name: str) -> list[Page]:
+    """What the engines say now; nothing of a worker that does not answer."""
     engine = get_engine(target.spec(name).engine)
+    pages: list[Page] = []
     if engine.simulated or not engine.metrics:
-        return []
-    return [
-        Page(time.time(), component, server, text)
-        for component in target.endpoints(name).control
-        for server, text in enumerate(target.call_all(name, component, engine.metrics_path, method="GET"))
-    ]
+        return pages
+    for component in target.endpoints(name).control:
+        try:
+            answers = target.call_all(name, component, engine.metrics_path, method="GET")
+        except TargetError as error:
+            log.warning("the metrics of %s of %s cannot be read: %s", component, name, error)
+            continue
+        pages += [Page(time.time(), component, server, text) for server, text in enumerate(answers)]
+    return pages
 
 
 def _description(spec: DeploymentSpec, ranks: Sequence[Rank]) -> dict[str, Any]:

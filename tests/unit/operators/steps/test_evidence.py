@@ -15,6 +15,7 @@ import pytest
 import yaml
 from wideloop.manifests.clients import LOAD_GENERATORS
 from wideloop.manifests.engines import ENGINES
+from wideloop.manifests.engines.metrics import Series
 from wideloop.manifests.workload import Workload
 from wideloop.operators.settings import settings
 from wideloop.operators.steps import benchmark, deployment, evidence
@@ -33,7 +34,10 @@ from tests.unit.operators.steps.test_another_load_generator import (
 )
 from tests.unit.operators.targets import fake_engine
 
-WORKLOAD = Workload(isl=32, osl=64, concurrency=(2,), requests_per_slot=16, client=NAME, client_version="1.2")
+#: The warm-up takes some seconds, in which the sampler starts.
+WORKLOAD = Workload(
+    isl=32, osl=64, concurrency=(2,), requests_per_slot=16, warmup_requests=10, client=NAME, client_version="1.2"
+)
 SUBJECT = benchmark.Subject(
     run_id="one", target="local", deployment="one", purpose="benchmark", label="by hand", workload=WORKLOAD
 )
@@ -43,6 +47,7 @@ class MeasuredEngine(fake_engine.FakeEngine):
     """As the fake engine, but its results count as measured."""
 
     simulated = False
+    metrics = {"capture_s": Series("fake:uptime_seconds")}
 
 
 @pytest.fixture
@@ -107,7 +112,8 @@ def text(uri: str, folder: Path) -> str:
 def test_a_measurement_leaves_what_it_ran_as_and_on(model: Path, tmp_path: Path) -> None:
     measure(model)
     files = kept("deployments", "one")
-    assert set(files) == {"deployment.json", "manifest.yaml", "logs/frontend.log.gz", "logs/decode-0.log.gz"}
+    metrics = f"metrics/{SUBJECT.client}-level0-c2.json.gz"
+    assert set(files) == {"deployment.json", "manifest.yaml", "logs/frontend.log.gz", "logs/decode-0.log.gz", metrics}
     described = artefacts().read_json(files["deployment.json"])
     assert described["fingerprint"] == fake_engine.spec("one", model).fingerprint
     assert (described["image"], described["engine"], described["simulated"]) == ("sha256:0", "fake", False)
@@ -116,6 +122,16 @@ def test_a_measurement_leaves_what_it_ran_as_and_on(model: Path, tmp_path: Path)
     running = json.loads((settings().local / "one" / "components" / "decode-0" / "environment.json").read_text())
     assert commands["decode-0"]["argv"][-1] == str(model)
     assert commands["decode-0"]["env"].items() <= running.items()
+
+
+def test_a_level_leaves_the_metrics_pages_from_before_and_after_it(model: Path, tmp_path: Path) -> None:
+    (measured,) = measure(model).measurements
+    (file,) = kept("deployments", "one", "metrics").values()
+    (server,) = json.loads(text(file, tmp_path))
+    assert (server["component"], server["server"]) == ("decode-0", 0)
+    before, after = server["before"], server["after"]
+    assert before["t"] <= measured.started_at.timestamp() < measured.ended_at.timestamp() <= after["t"]
+    assert float(before["page"].split()[1]) < float(after["page"].split()[1])
 
 
 def test_the_logs_of_a_deployment_that_died_are_kept_when_it_is_removed(model: Path, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ def behaviour() -> str:
 
 
 does = behaviour()
+STARTED = time.monotonic()
 Path("environment.json").write_text(json.dumps(dict(os.environ)))
 
 
@@ -39,6 +40,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_response(503 if behaviour() == "refuse" else 200)
         self.end_headers()
         self.wfile.write(json.dumps(answer).encode())
+
+    def do_GET(self) -> None:
+        """A metrics page, as an exporter for Prometheus writes it."""
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(f"fake:uptime_seconds {time.monotonic() - STARTED}\n".encode())
 
     def stream(self, asked: dict) -> None:
         """One event per token, then what was counted."""
