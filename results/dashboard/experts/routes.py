@@ -6,21 +6,26 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
-from wideloop.results.dashboard.experts.view import experts_view
+from wideloop.results.dashboard.experts.view import ExpertsView, experts_view
 from wideloop.results.dashboard.rendering import ArtefactStore, CycleOfPath, ResultsStore, render
 
 pages = APIRouter(default_response_class=HTMLResponse)
 api = APIRouter()
 
 
+def _view(cycle: CycleOfPath, store: ResultsStore, artefacts: ArtefactStore) -> ExpertsView:
+    cycle_id = cycle.cycle_id
+    return experts_view(cycle, store.stages(cycle_id), artefacts, store.recommendation(cycle_id))
+
+
 @pages.get("/cycles/{cycle_id}/experts")
 def experts(request: Request, cycle: CycleOfPath, store: ResultsStore, artefacts: ArtefactStore) -> Response:
-    view = experts_view(cycle, store.stages(cycle.cycle_id), artefacts)
+    view = _view(cycle, store, artefacts)
     return render(request, "experts.html", root="../..", view=view, cycle=cycle)
 
 
 @api.get("/cycles/{cycle_id}/experts")
 def experts_as_json(cycle: CycleOfPath, store: ResultsStore, artefacts: ArtefactStore) -> dict[str, Any]:
     """The page's content without its charts."""
-    view = experts_view(cycle, store.stages(cycle.cycle_id), artefacts)
+    view = _view(cycle, store, artefacts)
     return view.model_dump(mode="json", exclude={"charts"})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -12,7 +12,7 @@ from wideloop.results.dashboard.view import SIMULATED
 from wideloop.results.experts.comparison import Comparison, Proof
 from wideloop.results.experts.proofs import DOCUMENT, kept_proofs
 from wideloop.results.experts.role_report import RoleReport
-from wideloop.results.records import Cycle, Stage
+from wideloop.results.records import Cycle, Recommendation, Stage
 
 _COMPARISON = "comparison.json"
 
@@ -25,6 +25,7 @@ class ExpertsView(BaseModel):
         proofs: by role, of a cycle that placed experts without comparing; a comparison has its own.
         charts: by role.
         problem: why there is nothing to show, or not everything.
+        differences: where the cycle's recommendation has another redundancy than the advice, and why.
     """
 
     notice: str | None
@@ -34,9 +35,12 @@ class ExpertsView(BaseModel):
     proofs: dict[str, Proof] = {}
     charts: dict[str, dict[str, Any]]
     problem: str = ""
+    differences: list[str] = []
 
 
-def experts_view(cycle: Cycle, stages: Sequence[Stage], artefacts: Artefacts) -> ExpertsView:
+def experts_view(
+    cycle: Cycle, stages: Sequence[Stage], artefacts: Artefacts, recommendation: Recommendation | None = None
+) -> ExpertsView:
     """Read the documents of ``cycle``; one that another version wrote is left out, which ``problem`` then tells."""
     roles: list[RoleReport] = []
     comparison, problems = None, []
@@ -70,6 +74,24 @@ def experts_view(cycle: Cycle, stages: Sequence[Stage], artefacts: Artefacts) ->
         proofs=proofs,
         charts={role.role: charts.figures(role, simulated=simulated) for role in roles},
         problem="; ".join(problems),
+        differences=[d for role in roles if recommendation for d in _differences(role, recommendation)],
+    )
+
+
+def _differences(role: RoleReport, recommendation: Recommendation) -> Iterator[str]:
+    """A sentence where the recommended configuration of a role has another redundancy than the advice for it."""
+    knobs = recommendation.knobs.get(role.role)
+    if role.own is None or role.phase_of is not None or not isinstance(knobs, dict):
+        return
+    recommended = knobs.get("redundant_experts", 0)
+    if recommended == role.own.redundant:
+        return
+    fraction = knobs.get("mem_fraction_static")
+    at = "" if fraction is None else f", at memory fraction {fraction:g}"
+    yield (
+        f"{role.role}: the run recommends {recommended} redundant experts{at}, the advice here {role.own.text}. The"
+        " advice is predicted from the recording at the default's memory fraction; the recommendation was measured"
+        " together with the other knobs, and goes before it"
     )
 
 

@@ -48,6 +48,17 @@ def test_both_roles_have_their_verdict_and_table(client):
             assert f"R = {row.redundant}" in text
 
 
+@pytest.mark.parametrize("agrees", [True, False])
+def test_a_recommendation_that_differs_from_the_advice_says_why(sqlite_store, client, agrees):
+    (owner,) = [c for c in sqlite_store.cycles() if c.cycle_id == "experts-1"]
+    report = next(r for r in experts_factory.reports() if r.role == "decode")
+    recommended = report.own.redundant + (0 if agrees else report.ep)
+    knobs = {"decode": {"redundant_experts": recommended, "mem_fraction_static": 0.91}}
+    sqlite_store.put(factory.recommendation(owner, knobs=knobs))
+    told = f"recommends {recommended} redundant experts, at memory fraction 0.91" in page(client)
+    assert told is not agrees
+
+
 def test_the_proof_is_told(client):
     text = page(client)
     assert "worth it" in text and "the placement is in effect" in text
