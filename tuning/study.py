@@ -434,16 +434,20 @@ class TuningStudy:
         return next((t.number for t in self._study.trials if _kind(t.user_attrs) == kind and t.number in numbers), None)
 
     def best(self) -> Result | None:
-        """The result to recommend, None when no trial met every constraint; see :func:`ranking`."""
-        return next(iter(self.ranking()), None)
+        """The result to recommend, None when no trial met every constraint."""
+        return next((group[0] for group in self.ranking()), None)
 
-    def ranking(self) -> list[Result]:
-        """The feasible results, the one to recommend first: by the models of all trials, not by the luckiest one."""
+    def ranking(self) -> list[list[Result]]:
+        """The feasible results in groups of equally good ones, best first: by the models of all trials."""
         from wideloop.tuning.choice import ranking
 
-        results = self.results()
-        past = list(self._past(self._study.get_trials(deepcopy=False)))
-        return ranking(results, self._space, [t for t in past if t.state != "running"], self._physics)
+        past = [t for t in self._past(self._study.get_trials(deepcopy=False)) if t.state != "running"]
+        return ranking(self.results(), self._space, past, self._physics)
+
+    def expected_gain(self) -> float | None:
+        """Gain to expect of the most promising trial, relative to the best; None before a trial met the limits."""
+        gain: float | None = self._proposer(self._study.get_trials(deepcopy=False)).expected_gain()
+        return gain
 
 
 def _kind(attrs: Mapping[str, Any]) -> str:

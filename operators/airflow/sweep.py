@@ -55,7 +55,7 @@ class RunTrials(BaseOperator):
     def _advance(self, context: Context) -> None:
         """Start what is needed, then defer or end; a failure that a retry cannot repair fails at once."""
         from airflow.sdk.exceptions import AirflowFailException
-        from wideloop.operators.steps.sweep import SweepFailed
+        from wideloop.operators.steps.finalists import SweepFailed
 
         try:
             self._start_what_is_needed(context)
@@ -77,8 +77,10 @@ class RunTrials(BaseOperator):
                 sweep.prepare_study(params, run)
             planned, states = self._planned(context)
             waiting = [t for t in planned if states.get(t.run_id) not in dag_runs.FINISHED]
-            if self.what == "repeats":
-                due = sweep.due_repeats(params, run, waiting)
+            due_of = sweep.due_repeats if self.what == "repeats" else sweep.due_trials
+            unstarted = [t for t in waiting if states.get(t.run_id) is None]
+            if unstarted:
+                due = due_of(params, run, waiting)
                 waiting = [t for t in waiting if t in due or states.get(t.run_id) is not None]
             sweep.settle(params, run, [run_id for run_id, state in states.items() if state == "failed"])
             self._stop_after_failures(planned, states)
@@ -116,7 +118,7 @@ class RunTrials(BaseOperator):
 
     def _stop_after_failures(self, planned: list[TrialRun], states: dict[str, str | None]) -> None:
         from wideloop.operators.airflow import dag_runs
-        from wideloop.operators.steps.sweep import SweepFailed
+        from wideloop.operators.steps.finalists import SweepFailed
 
         ended = [t.run_id for t in planned if states.get(t.run_id) in dag_runs.FINISHED]
         if has_too_many_failures([states[run_id] == "failed" for run_id in ended]):

@@ -25,6 +25,7 @@ _RECORDER, _EPLB, _DEPLOYMENT, _BY_SWEEP = "Expert recorder", "Expert balance (E
 _Name = Annotated[str, Field(min_length=1)]
 _Version = Annotated[str, Field(pattern="^([0-9]+[.][0-9]+[.0-9a-z]*)?$")]
 _Quantity = Annotated[str, Field(pattern="^([1-9][0-9]*([.][0-9]+)?(m|[KMGT]i?)?)?$")]
+_Limit = Annotated[float, Field(gt=0, allow_inf_nan=False)] | None
 _Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 PLACE = (
@@ -211,6 +212,31 @@ _SWEEP = (
         SWEEP,
         Annotated[int, Field(ge=1, le=500)],
         8,
+    ),
+    Parameter(
+        "max_gpu_hours",
+        "GPU-hours, at most",
+        "No trial is started that may take the trials beyond this, by the dearest one so far. Empty: no limit.",
+        SWEEP,
+        _Limit,
+        None,
+    ),
+    Parameter(
+        "max_hours",
+        "Hours, at most",
+        "No trial is started later than this after the first one. Empty: no limit.",
+        SWEEP,
+        _Limit,
+        None,
+    ),
+    Parameter(
+        "least_gain",
+        "Least gain worth a trial",
+        "The sweep ends when the best trial that is left is expected to gain less than this share, e.g. 0.005; from "
+        "ten trials on. 0: it always makes all trials.",
+        SWEEP,
+        Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)],
+        0.0,
     ),
     Parameter(
         "min_repeats",

@@ -56,6 +56,9 @@ class Request(Frozen):
     min_repeats: int
     repeats: int
     seed: int
+    max_gpu_hours: float | None = None
+    max_hours: float | None = None
+    least_gain: float = 0.0
     accept: tuple[str, ...] = ()
     role_knobs: dict[str, dict[str, Any]] = {}
     role_options: dict[str, tuple[str, ...]] = {}
@@ -86,7 +89,7 @@ class Request(Frozen):
         """A request of parsed parameters."""
         same = ("target", "engine", "model", "hardware", "recorder", "recorded_passes", "eplb",
                 "eplb_rebalance_iterations", "trials", "min_repeats", "repeats", "seed",
-                "accept")  # fmt: skip
+                "max_gpu_hours", "max_hours", "least_gain", "accept")  # fmt: skip
         load = ("isl", "osl", "requests_per_slot", "warmup_requests", "seed")
         return cls(
             **{name: values[name] for name in same},

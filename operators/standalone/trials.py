@@ -15,6 +15,7 @@ from wideloop.operators.standalone.deployment_run import DeploymentRun
 from wideloop.operators.steps import launch, sweep, trial
 from wideloop.operators.steps.cycle_plan import MAX_FAILURES_IN_A_ROW, has_too_many_failures
 from wideloop.operators.steps.experts import placements
+from wideloop.operators.steps.finalists import SweepFailed
 from wideloop.operators.steps.plan import open_study
 from wideloop.operators.steps.run import Run, open_store, stage
 from wideloop.operators.steps.sweep import TrialRun
@@ -63,7 +64,8 @@ class Trials:
             return []  # Also where runs failed in an earlier driver and were replaced there.
         finished = study.finished_runs()
         planned = sweep.trial_runs(self._params, self._run, failed_runs)
-        return [planned_run for planned_run in planned if planned_run.run_id not in finished]
+        waiting = [planned_run for planned_run in planned if planned_run.run_id not in finished]
+        return sweep.due_trials(self._params, self._run, waiting)
 
     def _unrepeated(self, failed_runs: int) -> list[TrialRun]:
         with open_store() as store:
@@ -83,7 +85,7 @@ class Trials:
             failed[left[0].run_id] = not self._run_one(left[0], left[1:2])
             log.info(sweep.progress(self._params, self._run))
             if has_too_many_failures(list(failed.values())):
-                raise sweep.SweepFailed(
+                raise SweepFailed(
                     f"the last {MAX_FAILURES_IN_A_ROW} runs failed, the last of them {left[0].run_id}; "
                     "the lines above say of what"
                 )

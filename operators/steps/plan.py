@@ -25,7 +25,7 @@ from wideloop.tuning.study import TuningStudy
 __all__ = ["check", "goes_on_with", "gpus", "open_cycle", "open_study", "plan", "warnings_left"]
 
 #: Fields of a request in which a run may differ from the cycle that it continues.
-_MAY_DIFFER = ("trials", "min_repeats", "repeats", "accept")
+_MAY_DIFFER = ("trials", "min_repeats", "repeats", "max_gpu_hours", "max_hours", "least_gain", "accept")
 
 
 def plan(

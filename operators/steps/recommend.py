@@ -2,42 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from wideloop.operators.request import Request
 from wideloop.operators.steps.answers import compare_answers
 from wideloop.operators.steps.confirmation import Confirmation, read_confirmation
-from wideloop.operators.steps.plan import open_study
+from wideloop.operators.steps.finalists import Finalists, closest_miss, read_finalists
 from wideloop.operators.steps.run import Run, artefacts, open_store
 from wideloop.results.experts.outputs import Outputs
 from wideloop.results.records import Recommendation, Trial
+from wideloop.tuning.choice import EQUAL
 
 
 def recommend(params: Mapping[str, Any], run: Run) -> Recommendation:
     """Compare the repeats of the best trial and of the default, pair by pair, and store the conclusion."""
     request = Request.from_params(params)
-    study = open_study(request, run)
-    best = study.best()
-    if best is None:
-        raise LookupError("no trial met the objectives")
+    finalists = read_finalists(request, run)
     with open_store() as store:
         trials = {t.number: t for t in store.trials(study=run.cycle_id)}
     default = _default_trial(trials)
+    best = finalists.best
     conclusion: dict[str, Any]
-    if default is not None and best.number == default.number:
+    if best is None:
+        closest, reason = closest_miss(finalists.study)
+        best = closest.number
+        conclusion = {**_unpaired("inconclusive", reason, _ratio(trials, best, default)), "slo_met": False}
+    elif best == finalists.default:
         conclusion = _unpaired("keep default", "no trial beat the default configuration", 0.0)
     else:
-        number = default.number if default else -1
-        confirmation = read_confirmation(request, run, best.number, number)
-        conclusion = _conclude(request, confirmation, _ratio(trials, best.number, default))
-        conclusion = _judged_by_answers(conclusion, compare_answers(run, best.number, number))
+        confirmation = read_confirmation(request, run, best, finalists.default)
+        conclusion = _conclude(request, confirmation, _ratio(trials, best, default))
+        conclusion = _judged_by_answers(conclusion, compare_answers(run, best, finalists.default))
+        conclusion["reason"] += _beside(finalists)
     recommendation = Recommendation(
         cycle_id=run.cycle_id,
         study=run.cycle_id,
-        trial_number=best.number,
-        knobs=trials[best.number].knobs,
+        trial_number=best,
+        knobs=trials[best].knobs,
         default_knobs=default.knobs if default else {},
         simulated=request.simulated,
         created_at=datetime.now(UTC),
@@ -47,6 +50,22 @@ def recommend(params: Mapping[str, Any], run: Run) -> Recommendation:
         store.put(recommendation)
     artefacts().put_json(recommendation.model_dump(mode="json"), "cycles", run.cycle_id, "recommendation.json")
     return recommendation
+
+
+def _beside(finalists: Finalists) -> str:
+    """What a reader should know of the other configurations: those that failed before, and those as good."""
+    failed, equal = finalists.tried[:-1], finalists.equal
+    before = f"; trial {_listed(failed)} was expected to be better and failed its repeats" if failed else ""
+    ties = (
+        f"; trial {_listed(equal)} is as good within {EQUAL:.0%}, and changes more or has less to spare"
+        if equal
+        else ""
+    )
+    return before + ties
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    return ", ".join(map(str, numbers))
 
 
 def _conclude(request: Request, confirmation: Confirmation, explored: float) -> dict[str, Any]:

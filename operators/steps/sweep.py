@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 from wideloop.manifests.deployment import DeploymentSpec
-from wideloop.manifests.errors import WideloopError
 from wideloop.operators.request import Request
 from wideloop.operators.steps.confirmation import read_confirmation, rounds_wanted
 from wideloop.operators.steps.cycle_plan import interleaved
 from wideloop.operators.steps.experts import placements
+from wideloop.operators.steps.finalists import SweepFailed, read_finalists
 from wideloop.operators.steps.plan import open_study
 from wideloop.operators.steps.run import Run, open_store
+from wideloop.operators.steps.stopping import stop_reason
 from wideloop.operators.steps.trial import DEFAULT, violations
 from wideloop.results.records import Measurement, Trial
 from wideloop.tuning.seeds import seed_points
 from wideloop.tuning.space import Point, decoder, knobs_shown, point_of
-from wideloop.tuning.study import TuningStudy
 
+log = logging.getLogger(__name__)
 #: Trial runs beyond the planned ones that may replace failed ones.
 _SPARE_RUNS = 4
-
-
-class SweepFailed(WideloopError):
-    """Neither continuing nor a retry can succeed; the message says what would help."""
+#: First number of the repeats of the second finalist; the third one's begin at twice this.
+_REPEATS_OF_NEXT = 100
 
 
 class TrialRun(BaseModel):
@@ -101,26 +101,46 @@ def trial_runs(params: Mapping[str, Any], run: Run, failed_runs: int) -> list[Tr
     return [TrialRun(run_id=f"{run.cycle_id}__trial_{k:03d}", extra={}) for k in range(count)]
 
 
+def due_trials(params: Mapping[str, Any], run: Run, waiting: Sequence[TrialRun]) -> list[TrialRun]:
+    """Those of the ``waiting`` trials that are wanted now: none once the sweep has a reason to end."""
+    reason = stop_reason(Request.from_params(params), run) if waiting else None
+    if reason is None:
+        return list(waiting)
+    log.info("no further trial: %s", reason)
+    return []
+
+
 def repeat_runs(params: Mapping[str, Any], run: Run, failed_runs: int, *, also: Sequence[str] = ()) -> list[TrialRun]:
     """All repeats that may be measured: of the default and the best, interleaved so that drift cancels; then of others.
 
-    A failed run breaks its pair, so each brings one more pair. :func:`due_repeats` says which of them are wanted.
+    A failed run breaks its pair, so each brings one more pair. Where the best fails its repeats, pairs of the next one
+    follow, with numbers of their own. :func:`due_repeats` says which of them are wanted. None where no trial met the
+    objectives.
 
     Args:
         also: kinds of further seeds to repeat beside the default afterwards; one that could not run is left out.
 
     Raises:
-        SweepFailed: no configuration met the objectives, so there is nothing to compare.
+        SweepFailed: there is nothing to compare with.
     """
     request = Request.from_params(params)
-    study, best, default = _compared(request, run)
+    finalists = read_finalists(request, run)
+    if finalists.best is None:
+        return []
+    study, default = finalists.study, finalists.default
     could_run = {result.number for result in study.results() if result.outcome == "measured"}
     others = [
-        number for kind in also if (number := study.number_of(kind)) in could_run and number not in (best, default)
+        number
+        for kind in also
+        if (number := study.number_of(kind)) in could_run and number not in (default, *finalists.tried)
     ]
-    labels = {default: "default", best: "best"}
+    labels = {default: "default", finalists.tried[0]: "best"}
     most = request.repeats + min(failed_runs, _SPARE_RUNS)
-    pairs = interleaved((default, best), most if best != default else 0)
+    pairs = [
+        (repeat + _REPEATS_OF_NEXT * rank, number)
+        for rank, best in enumerate(finalists.tried)
+        for repeat, number in interleaved((default, best), most if best != default else 0)
+    ]
     of_others = interleaved(others, min(request.min_repeats, request.repeats))
     return [
         TrialRun(
@@ -134,25 +154,15 @@ def repeat_runs(params: Mapping[str, Any], run: Run, failed_runs: int, *, also: 
 def due_repeats(params: Mapping[str, Any], run: Run, waiting: Sequence[TrialRun]) -> list[TrialRun]:
     """Those of the ``waiting`` repeats that are wanted now: none of the best once its gain is decided."""
     request = Request.from_params(params)
-    _, best, default = _compared(request, run)
-    wanted = rounds_wanted(request, read_confirmation(request, run, best, default))
-    pair = [w for w in waiting if w.extra["repeat_of"] in (best, default)]
-    rounds = list(dict.fromkeys(w.extra["repeat"] for w in pair))[:wanted]
-    return [w for w in waiting if w not in pair or w.extra["repeat"] in rounds]
-
-
-def _compared(request: Request, run: Run) -> tuple[TuningStudy, int, int]:
-    """The study, the number of its best trial and that of the default."""
-    study = open_study(request, run)
-    best, default = study.best(), study.number_of(DEFAULT)
-    if best is None:
-        raise SweepFailed(
-            "no trial met the objectives: relax the SLO, lower the concurrency or take larger hardware. "
-            "The trials table shows by how much each missed"
-        )
-    if default is None:
-        raise SweepFailed("the default configuration was never measured, so there is nothing to compare with")
-    return study, best.number, default
+    finalists = read_finalists(request, run)
+    if finalists.best is None:
+        return []
+    wanted = rounds_wanted(request, read_confirmation(request, run, finalists.best, finalists.default))
+    first = _REPEATS_OF_NEXT * (len(finalists.tried) - 1)
+    of_pairs = [w for w in waiting if w.extra["repeat_of"] in (finalists.default, *finalists.tried)]
+    current = [w.extra["repeat"] for w in of_pairs if w.extra["repeat"] >= first]
+    rounds = list(dict.fromkeys(current))[:wanted]
+    return [w for w in waiting if w not in of_pairs or w.extra["repeat"] in rounds]
 
 
 def settle(params: Mapping[str, Any], run: Run, failed_runs: Sequence[str]) -> None:

@@ -83,7 +83,23 @@ class Proposer:
         low, high = _SPREAD
         if len(served) < 2 or len(self._trials) < min(max(self._cube.dimensions + 2, low), high):
             return self._point(_farthest(allowed, self._rows, self._random))
-        return self._point(self._search(allowed))
+        models = self.models()
+        incumbent = self._incumbent(models)
+        front = self._front_score(models) if self._is_for_front(models, incumbent) else None
+        row, _ = self._search(allowed, front or partial(self._acquisition, models, incumbent))
+        return self._point(row)
+
+    def expected_gain(self) -> float | None:
+        """Expected improvement of the objective by the most promising point, relative; None without an incumbent."""
+        if sum(t.state == "measured" for t in self._trials) < 2:
+            return None
+        models = self.models()
+        incumbent = self._incumbent(models)
+        if incumbent is None:
+            return None
+        allowed = self._allowed(self._untried(self._cube.sobol(_CANDIDATES, self._seed)))
+        _, score = self._search(allowed, partial(self._acquisition, models, incumbent))
+        return float(np.exp(score))
 
     def fits(self, points: Sequence[Point]) -> Floats:
         """Probability that each point fits into memory."""
@@ -134,23 +150,19 @@ class Proposer:
 
     # ---- search
 
-    def _search(self, candidates: Floats) -> Floats:
-        """The row with the largest acquisition, by samples of the whole space and then around the best of them."""
-        models = self.models()
-        incumbent = self._incumbent(models)
-        score = self._front_score(models) if self._is_for_front(models, incumbent) else None
-        acquisition = score or partial(self._acquisition, models, incumbent)
+    def _search(self, candidates: Floats, score: Callable[[Floats], Floats]) -> tuple[Floats, float]:
+        """The row with the largest score, by samples of the whole space and then around the best of them."""
         least = min(self._least_certainty, float(self._certainty(candidates).min()))
-        best, scores = candidates, acquisition(candidates)
+        best, scores = candidates, score(candidates)
         for k in range(_ROUNDS):
             top = best[np.argsort(-scores)[:6]]
             near = self._untried(self._cube.snapped(self._around(top, 0.25 * 0.5**k)))
-            near = near[self._certainty(near) >= least] if len(near) else near
+            near = near[self._certainty(near) >= least]
             if len(near):
                 best = np.vstack([top, near])
-                scores = acquisition(best)
-        row: Floats = best[int(np.argmax(scores))]
-        return row
+                scores = score(best)
+        chosen = int(np.argmax(scores))
+        return best[chosen], float(scores[chosen])
 
     def _around(self, rows: Floats, width: float) -> Floats:
         """Random changes of the rows: of all coordinates, or of one."""

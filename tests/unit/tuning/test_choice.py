@@ -18,7 +18,7 @@ def ranked(values: list[tuple[float, float, float]]) -> list[int]:
         for k, (x, v, t) in enumerate(values)
     ]
     past = [PastTrial(r.point, "measured", r.value, r.constraints) for r in results]
-    return [r.number for r in ranking(results, SPACE, past, UNKNOWN)]
+    return [r.number for group in ranking(results, SPACE, past, UNKNOWN) for r in group]
 
 
 def test_few_results_are_ordered_by_value() -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from wideloop.operators.request import Request
 from wideloop.operators.steps import trial
 from wideloop.operators.steps.benchmark import Measured
+from wideloop.operators.steps.finalists import SweepFailed
 from wideloop.operators.steps.recommend import recommend
 from wideloop.operators.steps.run import artefacts, open_store
 from wideloop.operators.steps.sweep import prepare_study
@@ -151,10 +153,30 @@ def test_when_the_default_is_best_it_is_kept(cycle: Path) -> None:
     assert found.knobs == found.default_knobs
 
 
-def test_nothing_is_recommended_when_nothing_met_the_objectives(cycle: Path) -> None:
+def test_when_nothing_met_the_objectives_the_closest_is_named_with_the_limit_in_its_way(cycle: Path) -> None:
     baseline(800.0, ttft_ms_p99=10_000_000)
     prepare_study(PARAMS, CYCLE)
-    with pytest.raises(LookupError, match="no trial met the objectives"):
+    limit = Request.from_params(PARAMS).slo.tpot_p99_ms
+    closest = tried("one", 1000.0, tpot_ms_p99=1.25 * limit)
+    found = recommend(PARAMS, CYCLE)
+    assert (found.verdict, found.trial_number, found.slo_met) == ("inconclusive", closest.number, False)
+    assert "tpot_p99 is 25.0% above the limit" in found.reason
+
+
+def test_when_nothing_could_run_there_is_nothing_to_recommend(cycle: Path) -> None:
+    prepare_study(PARAMS, CYCLE)
+    with pytest.raises(SweepFailed, match="default configuration was never measured"):
         recommend(PARAMS, CYCLE)
     with open_store() as store:
         assert store.recommendation(CYCLE.cycle_id) is None
+
+
+def test_when_the_best_fails_its_repeats_the_second_is_recommended(best: int) -> None:
+    second = tried("second", 980.0).number
+    fail_repeat(best, 0, "out of memory")
+    for k in range(100, 104):
+        repeated(second, k, 980.0 + k)
+        repeated(0, k, 700.0 + k)
+    found = recommend(PARAMS, CYCLE)
+    assert (found.verdict, found.trial_number, found.slo_met) == ("adopt", second, True)
+    assert f"trial {best} was expected to be better and failed its repeats" in found.reason

@@ -8,6 +8,7 @@ import pytest
 from wideloop.manifests.errors import WideloopError
 from wideloop.operators.request import Request
 from wideloop.operators.steps import sweep, trial
+from wideloop.operators.steps.finalists import SweepFailed
 from wideloop.operators.steps.plan import plan
 from wideloop.operators.steps.run import Run, open_store
 from wideloop.tuning.space import knobs_shown, point_of
@@ -163,12 +164,51 @@ def test_when_the_default_is_best_there_is_nothing_to_compare(cycle: Path) -> No
     assert sweep.repeat_runs(PARAMS, CYCLE, 0) == []
 
 
-def test_when_nothing_met_the_objectives_the_sweep_says_so(cycle: Path) -> None:
+def test_when_nothing_met_the_objectives_nothing_is_repeated(cycle: Path) -> None:
     baseline(800.0, ttft_ms_p99=10_000_000)
     sweep.prepare_study(PARAMS, CYCLE)
     tried("one", 1000.0, ttft_ms_p99=10_000_000)
-    with pytest.raises(WideloopError, match="no trial met the objectives"):
-        sweep.repeat_runs(PARAMS, CYCLE, 0)
+    assert sweep.repeat_runs(PARAMS, CYCLE, 0) == [] and due() == []
+
+
+def test_when_the_best_fails_its_repeats_pairs_of_the_second_are_wanted(cycle: Path) -> None:
+    baseline(800.0)
+    sweep.prepare_study(PARAMS, CYCLE)
+    best, second = tried("one", 1000.0).number, tried("two", 950.0).number
+    repeated(best, 0, 1000.0, ttft_ms_p99=10_000_000)
+    runs = sweep.repeat_runs(PARAMS, CYCLE, 0)
+    wanted = sweep.due_repeats(PARAMS, CYCLE, [r for r in runs if r.extra["repeat"] > 0])
+    assert {r.extra["repeat_of"] for r in wanted} == {0, second}
+    assert min(r.extra["repeat"] for r in wanted) == 100
+    assert len(set(run_ids(runs))) == len(runs)
+
+
+@pytest.mark.parametrize(
+    ("limits", "ends"),
+    [
+        ({}, False),
+        ({"max_gpu_hours": 1e6, "max_hours": 1e6, "least_gain": 0.001}, False),
+        ({"max_gpu_hours": 1e-6}, True),
+        ({"max_hours": 1e-9}, True),
+    ],
+)
+def test_a_sweep_ends_when_its_budget_is_spent(cycle: Path, limits: dict[str, float], ends: bool) -> None:
+    params = {**PARAMS, **limits}
+    baseline(800.0)
+    sweep.prepare_study(params, CYCLE)
+    tried("one", 1000.0)
+    waiting = sweep.trial_runs(params, CYCLE, 0)[1:]
+    assert (sweep.due_trials(params, CYCLE, waiting) == []) == ends
+
+
+def test_a_sweep_ends_when_nothing_is_left_to_gain(cycle: Path) -> None:
+    baseline(800.0)
+    sweep.prepare_study(PARAMS, CYCLE)
+    for k in range(14):
+        tried(f"{k}", 800.0)
+    waiting = [sweep.TrialRun(run_id="next", extra={})]
+    assert sweep.due_trials({**PARAMS, "least_gain": 0.2}, CYCLE, waiting) == []
+    assert sweep.due_trials({**PARAMS, "least_gain": 1e-9}, CYCLE, waiting) == waiting
 
 
 def test_when_the_default_was_never_measured_the_sweep_says_so(cycle: Path) -> None:
@@ -203,5 +243,5 @@ def test_the_trial_of_a_run_that_ended_without_a_word_is_closed_and_its_point_as
 
 def test_a_default_outside_the_space_of_an_earlier_study_is_refused_in_words(cycle: Path) -> None:
     sweep.prepare_study(PARAMS, CYCLE)
-    with pytest.raises(sweep.SweepFailed, match="start a new study"):
+    with pytest.raises(SweepFailed, match="start a new study"):
         sweep.prepare_study({**PARAMS, "mem_fraction_static": 0.5}, CYCLE)
