@@ -127,11 +127,14 @@ def airflow_blocks() -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def ended(airflow: AirflowServer, shell: Shell) -> dict[str, str]:
-    """The ids of README's runs and of :data:`RUNS` by DAG; all have ended well."""
+def ended(airflow: AirflowServer, home: Place, shell: Shell) -> dict[str, str]:
+    """The ids of README's runs and of :data:`RUNS` by DAG; all have ended well, and what README deployed is gone."""
     runs = {dag: airflow.run(dag, **values) for dag, values in RUNS.items()}
     shell.run(airflow_blocks()[1])
     runs |= {"wideep_deploy": "first", "wideep_cycle": "first-cycle"}
-    for dag, run in runs.items():
+    airflow.wait("wideep_deploy", "first", 900)
+    (deployed,) = home.kubectl("get", "dynamographdeployments", "-o", "name").split("/deploy-")[1:]
+    down = airflow.run("wideep_deploy", target="dynamo", action="down", deployment=f"deploy-{deployed.split()[0]}")
+    for dag, run in [*runs.items(), ("wideep_deploy", down)]:
         airflow.wait(dag, run, 900)
     return runs
