@@ -20,8 +20,8 @@ _PREFIX = re.compile(
     r"(?=[\s:\[(\]]|$)[:\]]?)+\s?",
 )
 _HARMLESS = re.compile(
-    r"(?<![\w='\"/])(?:WARN(?:ING)?|INFO|DEBUG|TRACE|NOTICE)(?=[\s:|\]])|(?:^|[\[\s:])[WI]\d{4}\s\d|\w*Warning:|"
-    r"^\s*warnings\.warn"
+    r"(?<![\w='\"/])(?:WARN(?:ING)?|INFO|DEBUG|TRACE|NOTICE)(?=[\s:|\]])|(?:^|[\[\s:])[WI](?:\d{4}\s\d| \w+\.c)|"
+    r"\w*Warning:|^\s*warnings\.warn"
 )
 #: Words by which a program says that it goes on.
 _SURVIVED = re.compile(
@@ -53,6 +53,8 @@ _COMPLAINT = re.compile(
 )
 #: A configuration on one line is longer than any complaint.
 _LONGEST = 1000
+#: Of an exception, what is read: all that PyTorch says of memory fits, what a validator says of a request does not.
+_LONGEST_EXCEPTION = 4000
 #: Lines that a server prints while it comes up or works: what went wrong before them has not ended it.
 _WORKS = re.compile(
     r"fired up and ready to roll|Decode batch|Prefill batch|Application startup complete|Load weight (?:begin|end)|"
@@ -145,7 +147,7 @@ def message_of(line: str) -> str:
         return ""
     text = re.sub(r"^.*hit an exception: (?!Traceback)", "", text).strip()
     if _EXCEPTION.search(text):
-        return text
+        return text[:_LONGEST_EXCEPTION]
     if len(text) > _LONGEST or _HARMLESS.search(line[:120]) or _SURVIVED.search(text):
         return ""
     return text if _FATAL.search(text) or _COMPLAINT.search(text) else ""

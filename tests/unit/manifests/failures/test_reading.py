@@ -1,5 +1,6 @@
 """Which line of a log decides."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,7 @@ def test_an_error_without_a_reason_takes_the_one_beside_it() -> None:
         "autotune: tile 7 skipped, CUDA out of memory",
         "2026-11-22T10:00:00.1Z  WARN dynamo_runtime::transports: Connection reset by peer, retrying",
         "[rank0]:[W1122 01:20:47.3 ProcessGroupNCCL.cpp:1575] Warning: destroy_process_group() was not called",
+        "[W socket.cpp:436] [c10d] The client socket has failed to connect to [localhost]:29500 (errno: 97)",
         "SITE/x.py:14: UserWarning: no active port, falling back to TCP",
         "h:1:2 [0] NCCL INFO misc/socket.cc:749 -> 6 (Address already in use)",
     ],
@@ -145,3 +147,9 @@ def test_no_line_of_a_log_before_its_end_has_a_cause(name: str) -> None:
 
 def test_the_causes_can_be_shown() -> None:
     assert all(cause.message and cause.action[0].isupper() and len(cause.message) < 200 for cause in CAUSES)
+
+
+def test_a_log_of_long_lines_is_read_within_seconds() -> None:
+    began = time.process_time()
+    assert diagnose("d", ["RuntimeError: " + "transfer engine KV nvshmem " * 3000] * 600, -9).kind == "crashed"
+    assert time.process_time() - began < 5
