@@ -13,27 +13,40 @@ ARCH, CUDA, GPU_ARCHS, DISPATCH = "arch", "cuda", "gpu_archs", "deepep_dispatch"
 #: GPUs that a dispatch takes: DeepEP has no kernels for one rank.
 DISPATCH_GPUS = 2
 
+#: Calls as in sgl-deep-ep 0.1.2 (``deep_ep/buffers/legacy.py``). Ends without the buffer's destructor, which may hang.
 _RANK = """
-import sys, torch, torch.distributed as dist, deep_ep
-rank, port = int(sys.argv[1]), sys.argv[2]
-torch.cuda.set_device(rank)
-dist.init_process_group("nccl", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
-group = dist.new_group([0, 1])
-tokens, hidden, experts, top_k = 64, 7168, 16, 4
-configs = (deep_ep.Buffer.get_dispatch_config(2), deep_ep.Buffer.get_combine_config(2))
-buffer = deep_ep.Buffer(group, max(c.get_nvl_buffer_size_hint(hidden * 2, 2) for c in configs), 0)
-x = torch.full((tokens, hidden), rank + 1.0, dtype=torch.bfloat16, device="cuda")
-scores = torch.rand((tokens, experts), device="cuda")
-weights, chosen = torch.topk(scores, top_k, dim=-1)
-chosen = chosen.to(getattr(deep_ep, "topk_idx_t", torch.int64))
-per_rank, _, per_expert, in_rank, _ = buffer.get_dispatch_layout(chosen, experts)
-received, _, _, _, handle, _ = buffer.dispatch(
-    x, num_tokens_per_rank=per_rank, is_token_in_rank=in_rank, num_tokens_per_expert=per_expert,
-    topk_idx=chosen, topk_weights=weights.float(),
-)
-combined, _, _ = buffer.combine(received, handle)
-expected = x.float() * in_rank.sum(dim=1, keepdim=True)
-assert torch.allclose(combined.float(), expected, rtol=0.02), "what came back is not what was sent"
+import os, sys, traceback
+
+def dispatch(rank, port):
+    import torch, torch.distributed as dist, deep_ep
+    torch.cuda.set_device(rank)
+    dist.init_process_group("nccl", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    group = dist.new_group([0, 1])
+    tokens, hidden, experts, top_k = 64, 7168, 16, 4
+    configs = (deep_ep.Buffer.get_dispatch_config(2), deep_ep.Buffer.get_combine_config(2))
+    buffer = deep_ep.Buffer(group, max(c.get_nvl_buffer_size_hint(hidden * 2, 2) for c in configs), 0)
+    x = torch.full((tokens, hidden), rank + 1.0, dtype=torch.bfloat16, device="cuda")
+    weights, chosen = torch.topk(torch.rand((tokens, experts), device="cuda"), top_k, dim=-1)
+    chosen = chosen.to(getattr(deep_ep, "topk_idx_t", torch.int64))
+    per_rank, _, per_expert, in_rank, _ = buffer.get_dispatch_layout(chosen, experts)
+    received, _, _, _, handle, _ = buffer.dispatch(
+        x, num_tokens_per_rank=per_rank, is_token_in_rank=in_rank, num_tokens_per_expert=per_expert,
+        topk_idx=chosen, topk_weights=weights.float(),
+    )
+    combined, _, _ = buffer.combine(received, handle)
+    expected = x.float() * in_rank.sum(dim=1, keepdim=True)
+    assert torch.allclose(combined.float(), expected, rtol=0.02), "what came back is not what was sent"
+    torch.cuda.synchronize()
+    dist.barrier()
+
+status = 1
+try:
+    dispatch(int(sys.argv[1]), sys.argv[2])
+    status = 0
+except BaseException:
+    traceback.print_exc()
+sys.stderr.flush()
+os._exit(status)
 """
 
 #: Arguments: the modules. Prints a JSON object of versions, also to the file that WIDELOOP_RESULT names.
@@ -60,8 +73,12 @@ if "deep_ep" in sys.argv[1:]:
             free.bind(("127.0.0.1", 0))
             port = str(free.getsockname()[1])
         ranks = [subprocess.Popen([sys.executable, "-c", {_RANK!r}, str(rank), port]) for rank in range(2)]
-        ends = [rank.wait(timeout=300) for rank in ranks]
-        if any(ends):
+        try:
+            ends = [rank.wait(timeout=300) for rank in ranks]
+        except subprocess.TimeoutExpired:
+            ends = [rank.poll() for rank in ranks]
+            [rank.kill() for rank in ranks]
+        if any(end != 0 for end in ends):
             sys.exit(f"DeepEP's dispatch between two GPUs of this node failed: exit statuses {{ends}}")
         versions["{DISPATCH}"] = "2 ranks, 64 tokens each: as sent"
 text = json.dumps(versions)
