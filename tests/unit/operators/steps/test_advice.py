@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +42,16 @@ def fits(request: Request) -> bool:
     return divisible and all(worker_memory(spec, w).fits for w in spec.workers)
 
 
-def that_fit(model: str, hardware: str) -> list[Request]:
-    """The requests with the fewest and the most redundant experts, up to 256, of those that fit."""
-    counts = [request_of(model, hardware, redundant_experts=redundant) for redundant in range(0, 257, 8)]
-    fitting = [request for request in counts if fits(request)]
-    return [fitting[0], fitting[-1]] if fitting else []
+@lru_cache
+def that_fit(model: str, hardware: str) -> tuple[Request, ...]:
+    """The requests with the fewest and the most redundant experts, up to 64, of those that fit."""
+    counts = (0, 16, 32, 64)
+    found = [next(filter(fits, _requests(model, hardware, way)), None) for way in (counts, counts[::-1])]
+    return tuple(request for request in found if request is not None)
+
+
+def _requests(model: str, hardware: str, counts: Iterable[int]) -> Iterator[Request]:
+    return (request_of(model, hardware, redundant_experts=redundant) for redundant in counts)
 
 
 def refusals(request: Request, dag: str) -> list[str]:
