@@ -21,7 +21,7 @@ hypothesis.settings.load_profile("shared machine")
 _ORDER = ("unit", "browser", "cluster", "e2e")
 #: The default decodes without a fitting CUDA graph, so that there is something to find in three trials. It is
 #: several times slower, so answers are shorter.
-CYCLE = SMALL | {"osl": 20, "trials": 3, "repeats": 2, "cuda_graph_max_bs": 1, "min_graph_bs": 1}
+CYCLE = SMALL | {"osl": 20, "trials": 3, "repeats": 4, "cuda_graph_max_bs": 1, "min_graph_bs": 1}
 
 
 @pytest.hookimpl(optionalhook=True)

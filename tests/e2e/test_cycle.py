@@ -33,7 +33,8 @@ def test_a_cycle_ends_in_a_recommendation_with_an_interval(airflow: AirflowServe
     assert recommendation is not None and recommendation.simulated and recommendation.slo_met
     # The default of this cycle decodes without CUDA graphs: whoever compares anything at all sees that.
     assert recommendation.verdict == "adopt"
-    assert recommendation.pairs == 2 and recommendation.confidence == 0.95
+    # Decided at the first look, or at the second where the machine is busy.
+    assert recommendation.pairs in (3, 4) and recommendation.confidence == 0.95
     assert 0 < recommendation.gain_low < recommendation.gain < recommendation.gain_high
     assert {r.role for r in recordings} == {"prefill", "decode"}
     assert all(r.simulated and r.tokens > 0 and 0 < r.balancedness < r.balancedness_placed <= 1 for r in recordings)
@@ -45,13 +46,17 @@ def test_a_cycle_measures_each_thing_once_and_says_that_it_is_simulated(
     sweep = Sweep.of(airflow, "wideep_cycle", finished_cycle)
     sweep.check(planned=3)
     assert all(m.simulated and m.valid for m in sweep.measurements)
-    purposes = [m.purpose for m in sweep.measurements]
-    assert {p: purposes.count(p) for p in set(purposes)} == {"baseline": 1, "trial": 2, "repeat": 4}
-    (default,) = (t for t in sweep.trials if t.is_default)
     with airflow.store() as store:
-        best = store.recommendation(sweep.cycle.cycle_id).trial_number
+        recommendation = store.recommendation(sweep.cycle.cycle_id)
+    assert recommendation is not None
+    purposes = [m.purpose for m in sweep.measurements]
+    assert {p: purposes.count(p) for p in set(purposes)} == {
+        "baseline": 1, "trial": 2, "repeat": 2 * recommendation.pairs
+    }  # fmt: skip
+    (default,) = (t for t in sweep.trials if t.is_default)
+    best = recommendation.trial_number
     repeats = sorted((m.trial_number, m.repeat) for m in sweep.measurements if m.purpose == "repeat")
-    assert repeats == sorted((number, k) for number in (default.number, best) for k in (0, 1))
+    assert repeats == sorted((number, k) for number in (default.number, best) for k in range(recommendation.pairs))
 
 
 def test_a_cycle_runs_from_an_installed_wheel_without_a_clone(airflow: AirflowServer, finished_cycle: str) -> None:
