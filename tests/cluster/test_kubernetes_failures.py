@@ -56,8 +56,8 @@ RUNS = {
 
 
 @pytest.fixture(scope="module")
-def room(airflow: AirflowServer, home: Place) -> Iterator[None]:
-    """Hosts, and slots of the pool, for all runs at once."""
+def room(airflow: AirflowServer, home: Place, ended: dict[str, str]) -> Iterator[None]:
+    """Hosts, and slots of the pool, for all runs at once; those that end well are over."""
     hosts = profiles.hardware(PROFILE)
     more = hosts.model_copy(update={"nodes": HOSTS * hosts.nodes})
     documents = list(nodes.gpu_nodes(more, f"{home.namespace}-more"))
@@ -74,7 +74,7 @@ def failing(airflow: AirflowServer, home: Place, room: None) -> Iterator[dict[st
     """The run ids by stage; the runs are at work, and the faults that they meet are there until the last has ended."""
     faults = [
         Fault("exit", home.namespace, "wideloop-weights", OTHER_MODEL, message="the disk is full"),
-        Fault("exit", home.namespace, "wideloop-smoke-test", message=RUNS["image"].says),
+        Fault("exit", home.namespace, "wideloop-smoke-test", "dynamo.mocker", message=RUNS["image"].says),
         Fault("exit", home.namespace, "benchmark-", "dynamo.sglang", message="the engine is broken"),
         Fault("exit", home.namespace, "trial-", "aiperf", message="the client is broken"),
     ]
