@@ -172,5 +172,11 @@ def _figures(surface: Surface, sampler: str, sweeps: Sequence[Sweep]) -> list[Fi
             "",
             made_of,
         ),
-        Figure(f"{name}: out of memory", failures, mean["out_of_memory"], "trials", f"of {TRIALS}"),
+        Figure(
+            f"{name}: out of memory",
+            failures,
+            mean["out_of_memory"],
+            "trials",
+            f"of {TRIALS} in each of {len(sweeps)} sweeps",
+        ),
     ]
