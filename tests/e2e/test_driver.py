@@ -22,7 +22,7 @@ REQUEST = {
     "concurrency": [8],
     "requests_per_slot": 4,
     "warmup_requests": 2,
-    "trials": 4,
+    "trials": 5,
     "repeats": 1,
     "max_redundant_slots": 2,
     "max_mem_fraction": 0.99,
@@ -51,7 +51,7 @@ def test_a_driver_that_ran_out_of_time_goes_on_to_the_end(home: Path):
     # The order that the DAG draws, too; judging the request is no stage of the timeline.
     assert [s.name for s in stages] == [s.name for s in cycle_stages(proves=True) if s.name != "request"]
     assert (cycle.state, cycle.simulated) == ("success", True)
-    assert len([t for t in trials if t.state in ("complete", "infeasible")]) == 4
+    assert len([t for t in trials if t.state in ("complete", "infeasible")]) == 5
     assert any(t.state == "infeasible" for t in trials)
     # A repeat that a busy machine spoils breaks its pair, and brings another round.
     spoiled = {(m.trial_number, m.repeat) for m in repeats if not m.valid}
