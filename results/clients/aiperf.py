@@ -73,7 +73,7 @@ def _manifest(folder: Path, records: dict[str, list[dict[str, Any]]]) -> dict[st
         worst = _worst_error([r for phase in records.values() for r in phase])
         why = f"the requests failed: {worst}" if worst else "the client did not come to its end"
         raise UnusableError(f"{MANIFEST_FILE} is missing: {why}") from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UnusableError(f"{MANIFEST_FILE} is not a manifest of aiperf 0.13 ({error!r})") from None
 
 
@@ -89,7 +89,7 @@ def _records(folder: Path) -> dict[str, list[dict[str, Any]]]:
                 good += 1
     except FileNotFoundError:
         raise UnusableError(f"{RECORDS_FILE} is missing, so the client did not come to its end") from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UnusableError(f"line {good + 1} of {RECORDS_FILE} is cut short or foreign ({error!r})") from None
     return phases
 

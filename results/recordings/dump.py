@@ -93,6 +93,7 @@ def _dump(archive: Archive, content: Any) -> Dump:
 def _stat(archive: Archive, content: dict[Any, Any]) -> Dump:
     counts = content["logical_count"]
     _check(counts, len(counts.shape) if len(counts.shape) in (2, 3) else 3)
+    archive.check_holds(counts)
     passes, layers, width = counts.shape if len(counts.shape) == 3 else (1, *counts.shape)
     return Dump("stat", _whole(content.get("rank", 0)), passes, layers, width, None, None, None, archive, (counts,))
 
@@ -108,6 +109,7 @@ def _detailed(archive: Archive, records: list[Any], table: Tensor) -> Dump:
         raise Unreadable(f"has records of shapes {sorted(shapes)} and ranks {sorted(ranks)}, not of one")
     for tensor in counts:
         _check(tensor, 2)
+        archive.check_holds(tensor)
     (shape,), (rank,) = shapes, ranks
     if table.shape != shape or table.dtype not in ("<i4", "<i8"):
         raise Unreadable(f"counts tokens of {shape} slots, but its table of the slots' experts has shape {table.shape}")
@@ -115,6 +117,8 @@ def _detailed(archive: Archive, records: list[Any], table: Tensor) -> Dump:
     experts = archive.whole(table).astype(np.int64)
     if experts.size and experts.min() < 0:
         raise Unreadable("has slots that hold no expert")
+    if experts.size and experts.max() >= shape[1]:
+        raise Unreadable(f"has {shape[1]} slots, and one of them holds expert {experts.max()}")
     return Dump(
         kind="per_token" if per_token else "per_pass",
         rank=rank,
@@ -153,6 +157,6 @@ def _whole_counts(counts: Array) -> Array:
 
 
 def _whole(value: Any) -> int:
-    if type(value) is not int:
+    if type(value) is not int or not -(2**62) < value < 2**62:
         raise Unreadable("has records without number or rank")
     return value

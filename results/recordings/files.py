@@ -10,11 +10,18 @@ from typing import get_args
 
 import numpy as np
 from wideloop.manifests.hardware import Role
+from wideloop.manifests.regular_files import check_regular
 from wideloop.results.recordings.errors import refused
-from wideloop.results.recordings.recording import ExpertRecording
+from wideloop.results.recordings.recording import Counts, ExpertRecording
 
 _FORMAT = 1
-_MAX_BYTES = 1024**3
+#: A header may declare any size (MemoryError, OverflowError), and JSON any depth (RecursionError).
+_UNREADABLE = (
+    OSError, ValueError, KeyError, TypeError, EOFError, MemoryError, OverflowError, RecursionError, AttributeError,
+    NotImplementedError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+#: Unpacked. A recording of DeepSeek-R1 in 32 windows has 2 MB.
+_MAX_BYTES = 64 * 1024**2
 
 
 def save(recording: ExpertRecording, path: Path) -> Path:
@@ -39,19 +46,30 @@ def load(path: Path) -> ExpertRecording:
         Refused: it is not such a file.
     """
     try:
+        check_regular(path, _MAX_BYTES)
         with zipfile.ZipFile(path) as archive:
             if sum(entry.file_size for entry in archive.infolist()) > _MAX_BYTES:
                 raise ValueError("too large")
         with np.load(path, allow_pickle=False) as file:
             about = json.loads(str(file["about"]))
-            windows = {role: file[role].astype(np.int64) for role in get_args(Role) if role in file}
-        if about["format"] != _FORMAT or not windows or any(w.ndim != 3 for w in windows.values()):
+            windows = {role: _counts(file[role]) for role in get_args(Role) if role in file}
+        if about["format"] != _FORMAT or not windows or int(about["copies"]) < 1:
             raise ValueError("another format")
         passes = {role: int(about["passes"][role]) for role in windows}
         copies, ordered = int(about["copies"]), bool(about["ordered"])
         return ExpertRecording(windows, passes, copies, ordered, about["provenance"])
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except _UNREADABLE as error:
         raise refused(path, f"is not a recording that wideloop saved ({type(error).__name__})") from error
+
+
+def _counts(stored: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> Counts:
+    """[windows, layers, experts] as whole numbers; ValueError where they are not counts."""
+    if stored.dtype.kind not in "ui" or stored.ndim != 3 or not stored.size or stored.shape[-1] < 2:
+        raise ValueError("another format")
+    counts = stored.astype(np.int64)
+    if counts.min() < 0:
+        raise ValueError("negative counts")
+    return counts
 
 
 def _narrow(counts: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from wideloop.manifests.regular_files import read_text
 from wideloop.results.recordings.recording import Counts
 from wideloop.tuning.torch_files import Unreadable
 
-_MAX_BYTES = 512 * 1024**2
+_MAX_BYTES = 64 * 1024**2
 #: Averages are scaled so that the smallest mean count of a layer is this large; only shares matter afterwards.
 _LEAST_MEAN = 1e6
 
@@ -26,9 +27,7 @@ def read_statistics(path: Path) -> Counts:
         Unreadable: it is no such file.
     """
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise Unreadable(f"has {path.stat().st_size} bytes")
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_text(path, _MAX_BYTES))
     except (OSError, ValueError, RecursionError) as error:
         raise Unreadable(f"is no JSON ({type(error).__name__})") from error
     if isinstance(content, Mapping) and "physical_to_logical_map" in content:

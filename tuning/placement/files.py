@@ -21,12 +21,13 @@ import numpy as np
 import yaml
 from wideloop.manifests.errors import Refused
 from wideloop.manifests.findings import Finding
+from wideloop.manifests.regular_files import check_regular
 from wideloop.tuning.placement.placement import Ints, Placement, trivial
 from wideloop.tuning.torch_files import Archive, Tensor, Unreadable, read_pickle
 
 Form = Literal["sglang", "vllm", "tensorrt_llm"]
 #: A 61-layer map of 512 slots is 150 kB.
-MAX_BYTES = 64 * 1024**2
+MAX_BYTES = 16 * 1024**2
 
 
 class _Unusable(ValueError):
@@ -84,8 +85,7 @@ def read(
 
 def _content(path: Path, form: Form) -> Any:
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise _Unusable(f"has {path.stat().st_size} bytes and is no placement file")
+        check_regular(path, MAX_BYTES)
         if form == "sglang" and path.suffix == ".pt":
             return _torch_content(path)
         text = path.read_text(encoding="utf-8")

@@ -17,6 +17,7 @@ from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
+from wideloop.manifests.regular_files import check_regular
 from wideloop.tuning.torch_files.errors import Unreadable
 from wideloop.tuning.torch_files.pickled import Tensor
 
@@ -24,7 +25,7 @@ Array = npt.NDArray[Any]
 
 #: Limits in bytes: a recording, its pickle, its list of members, and a tensor that is read as a whole.
 MAX_BYTES = 64 * 1024**3
-_MAX_PICKLE = 256 * 1024**2
+_MAX_PICKLE = 64 * 1024**2
 _MAX_DIRECTORY = 256 * 1024**2
 _MAX_WHOLE = 256 * 1024**2
 #: Bytes read at a time.
@@ -46,7 +47,10 @@ class Archive:
 
     def __init__(self, path: Path) -> None:
         try:
+            check_regular(path, MAX_BYTES)
             self._file = path.open("rb")
+        except ValueError as error:
+            raise Unreadable(str(error)) from error
         except OSError as error:
             raise Unreadable(f"cannot be read ({type(error).__name__})") from error
         try:
@@ -69,13 +73,23 @@ class Archive:
             raise Unreadable(f"has a pickle of {member.file_size} bytes")
         return b"".join(self._pieces(member, 0, member.file_size, check=True))
 
+    def check_holds(self, tensor: Tensor) -> None:
+        """Check that the numbers of ``tensor`` are in the archive, before anything of its declared size is made.
+
+        Raises:
+            Unreadable: there are fewer.
+        """
+        if (tensor.last + 1) * np.dtype(tensor.dtype).itemsize > self._member(f"data/{tensor.key}").file_size:
+            raise Unreadable("is damaged (a tensor is longer than its file)")
+
     def whole(self, tensor: Tensor) -> Array:
         """A small tensor of any layout."""
         member, dtype = self._member(f"data/{tensor.key}"), np.dtype(tensor.dtype)
         if member.file_size > _MAX_WHOLE:
             raise Unreadable(f"has a table of {member.file_size} bytes")
-        if (tensor.last + 1) * dtype.itemsize > member.file_size:
-            raise Unreadable("is damaged (a tensor is longer than its file)")
+        self.check_holds(tensor)
+        if math.prod(tensor.shape) * dtype.itemsize > _MAX_WHOLE:
+            raise Unreadable(f"has a table of shape {tensor.shape}")
         stored = np.frombuffer(b"".join(self._pieces(member, 0, member.file_size, check=True)), np.uint8)
         items = stored[: stored.size // dtype.itemsize * dtype.itemsize].view(dtype)[tensor.offset :]
         strides = tuple(s * dtype.itemsize for s in tensor.strides)

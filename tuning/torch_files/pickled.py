@@ -28,6 +28,10 @@ _DTYPES = {
     "DoubleStorage": "<f8",
 }
 _LONGEST_NAME = 200
+#: Instructions of a pickle: each may make an object of 64 bytes. A thousand recorded passes have about 60,000.
+_MOST_INSTRUCTIONS = 8_000_000
+#: As numpy.
+_MOST_AXES = 32
 _REBUILD, _ORDERED_DICT = "torch._utils _rebuild_tensor_v2", "collections OrderedDict"
 _NAMES = {_REBUILD, _ORDERED_DICT, *(f"torch {name}" for name in _DTYPES)}
 
@@ -130,7 +134,7 @@ class _Machine:
             raise Unreadable("holds no pickle of torch.save")
         self._at = 2
         data, instructions = self._data, self._instructions
-        while True:
+        for _ in range(_MOST_INSTRUCTIONS):
             code = data[self._at]
             self._at += 1
             if code == 0x2E:  # STOP
@@ -140,6 +144,7 @@ class _Machine:
             if instruction is None:
                 raise Unreadable(f"holds pickle instruction {bytes([code])!r}, which no recorder writes")
             instruction()
+        raise Unreadable(f"holds more than {_MOST_INSTRUCTIONS} pickle instructions")
 
     def _take(self, count: int) -> bytes:
         taken = self._data[self._at : self._at + count]
@@ -175,6 +180,9 @@ class _Machine:
         target = self._stack[-1]
         if type(target) is not dict:
             raise TypeError("not a dict")
+        if not all(type(key) in (str, int) for key in pairs[::2]):
+            # The hash of a nested tuple may take for ever, or overflow the interpreter's stack.
+            raise TypeError("not a key")
         target.update(zip(pairs[::2], pairs[1::2], strict=True))
 
     def _append(self, values: list[Any]) -> None:
@@ -210,7 +218,7 @@ def _storage(pid: Any) -> _Storage:
 
 def _tensor(storage: Any, offset: Any, shape: Any, strides: Any) -> Tensor:
     """As torch._utils._rebuild_tensor_v2 would, once it is sure that nothing lies outside of the storage."""
-    if not isinstance(storage, _Storage) or len(shape) != len(strides):
+    if not isinstance(storage, _Storage) or len(shape) != len(strides) or len(shape) > _MOST_AXES:
         raise TypeError("not a tensor")
     tensor = Tensor(storage.key, storage.dtype, _count(offset), tuple(map(_count, shape)), tuple(map(_count, strides)))
     if tensor.last >= storage.items or math.prod(tensor.shape) > storage.items:

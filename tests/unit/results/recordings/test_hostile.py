@@ -163,6 +163,8 @@ def record(**changes):
         ([record(rank=None)], torch.zeros((2, 4), dtype=torch.int64), "without number or rank"),
         ([record(global_physical_count=None)], torch.zeros((2, 4), dtype=torch.int64), "without global_physical_count"),
         ([{}], torch.zeros((2, 4), dtype=torch.int64), "without global_physical_count"),
+        ([record()], torch.full((2, 4), 2**40, dtype=torch.int64), "4 slots, and one of them holds expert"),
+        ([record(forward_pass_id=2**100)], torch.zeros((2, 4), dtype=torch.int64), "without number or rank"),
     ],
 )
 def test_records_that_do_not_fit_are_refused(tmp_path, records, table, rule):
@@ -181,7 +183,7 @@ def test_a_compressed_archive_is_refused(tmp_path):
 def test_a_file_that_is_none_is_refused(tmp_path):
     with pytest.raises(Refused, match="cannot be read"):
         recordings.read_dumps(tmp_path / "none.pt")
-    with pytest.raises(Refused, match="cannot be read"):
+    with pytest.raises(Refused, match="is no file"):
         recordings.read_dumps(tmp_path)
     np.save(tmp_path / "a.npy", np.ones(3))
     with pytest.raises(Refused, match="not a file of torch"):
@@ -212,3 +214,73 @@ def io_path(file, content):
     good = file.with_name("good.pt")
     good.write_bytes(io.BytesIO(content).getvalue())
     return good
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".json", ".npz"])
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
+def test_what_never_ends_or_never_begins_is_refused_at_once(tmp_path, suffix, kind):
+    file = tmp_path / f"recording{suffix}"
+    if kind == "pipe":
+        os.mkfifo(file)
+    elif kind == "device":
+        file.symlink_to("/dev/zero")
+    else:
+        file.mkdir()
+    read = recordings.load if suffix == ".npz" else recordings.read_dumps
+    with pytest.raises(Refused):
+        read(file)
+
+
+def nested_key(levels):
+    """A dict whose key is a tuple that holds itself twice, ``levels`` times over: its hash takes 2 ** levels steps."""
+    doubled = b"".join(b"h" + bytes([i]) + b"h" + bytes([i]) + b"\x86q" + bytes([i + 1]) for i in range(levels))
+    return b"\x80\x02}()q\x00" + doubled + b"K\x01u."
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        nested_key(60),
+        b"\x80\x02})" + b"\x85" * 1_000_000 + b"K\x01s.",
+        b"\x80\x02](" + b"}" * 20_000_000 + b"e.",
+    ],
+    ids=["doubled", "deep", "many"],
+)
+def test_a_pickle_that_would_take_all_time_or_memory_is_refused(tmp_path, program):
+    with pytest.raises(Refused, match="pickle"):
+        recordings.read_dumps(with_pickle(tmp_path / "hostile.pt", program))
+
+
+def test_a_declared_size_is_compared_with_the_file_before_memory_is_taken(tmp_path):
+    file = dump(tmp_path / "huge.pt")
+    with zipfile.ZipFile(file) as archive:
+        program = next(archive.read(n) for n in archive.namelist() if n.endswith("data.pkl"))
+    passes, items = b"K\x04K\x03K\x08\x87", b"K\x60t"
+    assert passes in program and items in program
+    huge = program.replace(passes, b"J" + struct.pack("<i", 2**30) + b"K\x03K\x08\x87")
+    huge = huge.replace(items, b"\x8a\x06" + (2**40).to_bytes(6, "little") + b"t")
+    with pytest.raises(Refused, match="longer than its file"):
+        recordings.read_dumps(with_pickle(file, huge))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"decode": np.full((1, 2, 4), -1)},
+        {"decode": np.full((1, 2, 4), np.nan)},
+        {"decode": np.zeros((1, 0, 4), dtype=np.int64)},
+        {"decode": np.ones((2, 4), dtype=np.int64)},
+        {"about": np.array("[" * 100_000)},
+        {"about": np.array('{"format": 1, "passes": {"decode": 1}, "copies": 0, "ordered": true, "provenance": {}}')},
+        {"about": np.array('["format"]')},
+    ],
+    ids=["negative", "nan", "no layer", "two axes", "deep", "no copies", "list"],
+)
+def test_a_compact_file_that_holds_no_counts_is_refused(tmp_path, changes):
+    about = '{"format": 1, "passes": {"decode": 1}, "copies": 1, "ordered": true, "provenance": {}}'
+    content = {"about": np.array(about), "decode": np.ones((1, 2, 4), dtype=np.int64)}
+    np.savez(tmp_path / "good.npz", **content)
+    assert recordings.load(tmp_path / "good.npz").layers == 2
+    np.savez(tmp_path / "bad.npz", **{**content, **changes})
+    with pytest.raises(Refused, match="not a recording"):
+        recordings.load(tmp_path / "bad.npz")
