@@ -16,6 +16,20 @@ MAX_NAME = 27
 NAME_RULE = f"must be at most {MAX_NAME} of a-z, 0-9 and '-', starting with a letter, not ending with '-'"
 NAME_PATTERN = "^[a-z]([-a-z0-9]*[a-z0-9])?$"
 _NAME = re.compile(NAME_PATTERN.strip("^$"))
+#: Upper bounds are above what any model, engine or host has: no number of a form shall take the memory or the time of
+#: the task that checks it. Here, requests that SGLang runs at a time per attention-DP rank (``resolve_max_num_reqs``).
+MOST_RUNNING = 4096
+#: Experts, redundant ones too; the largest models have 512.
+MOST_EXPERTS = 4096
+#: Tokens of a context; the longest published ones have 10 million.
+MOST_CONTEXT = 2**24
+#: Tokens in the KV cache of one rank; half a terabyte at 1 kB each.
+MOST_CACHED = 500_000_000
+#: Forward passes; a day of decoding has about three million.
+MOST_PASSES = 10_000_000
+#: Workers of one role.
+MOST_REPLICAS = 1024
+
 #: Modes of SGLang's expert-distribution recorder.
 RecorderMode = Literal["stat", "stat_approx", "per_pass", "per_token"]
 _LATER_KNOBS = (
@@ -37,21 +51,21 @@ class Knobs(Frozen):
     the engine places experts in order ("trivial"). ``deepep_mode`` "off" resolves to None: no DeepEP.
     """
 
-    redundant_experts: int = Field(0, ge=0)
+    redundant_experts: int = Field(0, ge=0, le=MOST_EXPERTS)
     mem_fraction_static: float | None = Field(None, gt=0, lt=1)
-    cuda_graph_max_bs: int | None = Field(None, ge=1)
+    cuda_graph_max_bs: int | None = Field(None, ge=1, le=MOST_RUNNING)
     eplb: Literal["off", "static", "online"] = "off"
-    eplb_rebalance_iterations: int = Field(1000, ge=1)
+    eplb_rebalance_iterations: int = Field(1000, ge=1, le=MOST_PASSES)
     expert_placement: str | None = None
     deepep_mode: Literal["off", "auto", "normal", "low_latency"] | None = None
-    deepep_dispatch_tokens: int | None = Field(None, ge=1)
+    deepep_dispatch_tokens: int | None = Field(None, ge=1, le=MOST_RUNNING)
     two_batch_overlap: bool = False
-    chunked_prefill_size: int | None = Field(None, ge=1)
-    max_running_requests: int | None = Field(None, ge=1)
-    max_total_tokens: int | None = Field(None, ge=1)
-    context_length: int | None = Field(None, ge=1)
+    chunked_prefill_size: int | None = Field(None, ge=1, le=MOST_CONTEXT)
+    max_running_requests: int | None = Field(None, ge=1, le=MOST_RUNNING * MOST_REPLICAS)
+    max_total_tokens: int | None = Field(None, ge=1, le=MOST_CACHED)
+    context_length: int | None = Field(None, ge=1, le=MOST_CONTEXT)
     radix_cache: bool = True
-    page_size: int | None = Field(None, ge=1)
+    page_size: int | None = Field(None, ge=1, le=MOST_RUNNING)
     attention_backend: str | None = Field(None, pattern="^[a-z0-9_]+$")
     dispatch_algorithm: Literal["static", "dynamic", "lp"] | None = None
     eplb_algorithm: str | None = Field(None, pattern="^[a-z0-9_]+$")
@@ -66,7 +80,7 @@ class WorkerSpec(Frozen):
 
     role: Role
     layout: WorkerLayout
-    replicas: int = Field(1, ge=1)
+    replicas: int = Field(1, ge=1, le=MOST_REPLICAS)
     knobs: Knobs = Knobs()
     options: tuple[str, ...] = ()
 
@@ -95,7 +109,7 @@ class DeploymentSpec(Frozen):
     hardware: HardwareProfile
     workers: tuple[WorkerSpec, ...] = Field(min_length=1)
     record_experts: RecorderMode | None = None
-    recorded_passes: int = Field(1000, ge=-1)
+    recorded_passes: int = Field(1000, ge=-1, le=MOST_PASSES)
     options: tuple[str, ...] = ()
 
     @model_serializer(mode="wrap")

@@ -11,6 +11,12 @@ from pydantic import BaseModel, ConfigDict, Field
 _FIRST_CLIENT = ("aiperf", "0.13.0")
 
 
+#: Requests of a benchmark: its client writes a line of about 1 kB for each, and the results are read into memory.
+MOST_REQUESTS = 200_000
+#: Prompt tokens of a benchmark: the load generator keeps them on disk, four bytes each.
+MOST_PROMPT_TOKENS = 2 * 10**9
+
+
 class Workload(BaseModel):
     """A closed-loop load: fixed lengths, one level of concurrency after the other, sent by one load generator.
 
@@ -22,14 +28,20 @@ class Workload(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    isl: int = Field(2048, ge=1, description="input sequence length, tokens")
-    osl: int = Field(64, ge=1, description="output sequence length, tokens")
-    concurrency: tuple[Annotated[int, Field(ge=1)], ...] = Field((32,), min_length=1)
-    requests_per_slot: int = Field(3, ge=1)
-    warmup_requests: int = Field(8, ge=0)
+    isl: int = Field(2048, ge=1, le=2**24, description="input sequence length, tokens")
+    osl: int = Field(64, ge=1, le=2**24, description="output sequence length, tokens")
+    # A connection each: a host has 65,536 ports for one server.
+    concurrency: tuple[Annotated[int, Field(ge=1, le=2**16)], ...] = Field((32,), min_length=1, max_length=64)
+    requests_per_slot: int = Field(3, ge=1, le=MOST_REQUESTS)
+    warmup_requests: int = Field(8, ge=0, le=MOST_REQUESTS)
     seed: int = 1
     client: str = Field(_FIRST_CLIENT[0], min_length=1, description="name of the load generator")
     client_version: str = Field(_FIRST_CLIENT[1], min_length=1, description="version of the load generator")
+
+    @property
+    def requests(self) -> int:
+        """Requests of all levels and the warm-up."""
+        return self.warmup_requests + self.requests_per_slot * sum(self.concurrency)
 
     @property
     def fingerprint(self) -> str:

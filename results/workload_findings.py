@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from wideloop.manifests.findings import Finding
-from wideloop.manifests.workload import Slo, Workload
+from wideloop.manifests.workload import MOST_PROMPT_TOKENS, MOST_REQUESTS, Slo, Workload
 from wideloop.results.gates import MIN_PLATEAU
 
 #: Turns of a closed loop that no plateau holds: the first, in which all slots start, and the last, which drains.
@@ -28,6 +28,7 @@ def workload_findings(workload: Workload, slo: Slo | None) -> list[Finding]:
                 suggestion=f"Use {least} or more",
             )
         )
+    findings += _too_large(workload)
     if slo is not None and workload.osl < 2:
         findings.append(
             Finding(
@@ -39,3 +40,23 @@ def workload_findings(workload: Workload, slo: Slo | None) -> list[Finding]:
             )
         )
     return findings
+
+
+def _too_large(workload: Workload) -> list[Finding]:
+    """Errors for loads whose requests or prompts a host cannot keep."""
+    slots = sum(workload.concurrency)
+    tokens = workload.requests * workload.isl
+    most = min(MOST_REQUESTS, MOST_PROMPT_TOKENS // workload.isl)
+    if workload.requests <= most:
+        return []
+    size = f"{workload.requests:,} requests" + (f" and {tokens:,} prompt tokens" if tokens > MOST_PROMPT_TOKENS else "")
+    fewer = (most - workload.warmup_requests) // slots
+    works = f"Use at most {fewer}" if fewer >= 2 else "Use fewer or lower levels of concurrency"
+    return [
+        Finding(
+            field="requests_per_slot",
+            value=workload.requests_per_slot,
+            rule=f"the benchmark would have {size}; the load generator's host keeps {most:,} requests of that length",
+            suggestion=works,
+        )
+    ]

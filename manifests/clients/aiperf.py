@@ -64,7 +64,7 @@ class Aiperf(LoadGenerator):
         """
         config = client_config(workload, url=url, model=model, tokenizer_dir=tokenizer_dir, out_dir=out_dir)
         row = json.dumps({"input_length": workload.isl, "output_length": workload.osl})
-        rows = workload.warmup_requests + workload.requests_per_slot * sum(workload.concurrency)
+        rows = workload.requests
         env = {
             # aiperf leaves its copy of the data set in TMPDIR; in out_dir it is removed with the other files.
             "AIPERF_DATASET_MMAP_BASE_PATH": out_dir,

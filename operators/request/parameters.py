@@ -12,7 +12,7 @@ from pydantic import Field
 from wideloop.manifests.deployment import MAX_NAME, NAME_PATTERN, DeploymentSpec, Knobs, RecorderMode
 from wideloop.manifests.parameters import Parameter, field_type
 from wideloop.manifests.profiles import model_names
-from wideloop.manifests.workload import Slo, Workload
+from wideloop.manifests.workload import MOST_REQUESTS, Slo, Workload
 from wideloop.operators.request.engine_knobs import engine_parameters
 from wideloop.results.statistics import LEAST_PAIRS, MOST_PAIRS
 from wideloop.tuning.dimensions import DEFAULT_NAMES, DIMENSIONS
@@ -109,7 +109,7 @@ WORKLOAD = (
         "Requests per slot",
         "Each concurrent slot sends this many requests at a level. More means less noise and more GPU time.",
         _LOAD,
-        Annotated[int, Field(ge=2)],
+        Annotated[int, Field(ge=2, le=MOST_REQUESTS)],
         3,
     ),
     Parameter(

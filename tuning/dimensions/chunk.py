@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from pydantic import Field
-from wideloop.manifests.deployment import DeploymentSpec
+from wideloop.manifests.deployment import MOST_CONTEXT, DeploymentSpec
 from wideloop.manifests.engines import get_engine
 from wideloop.manifests.findings import Finding
 from wideloop.manifests.parameters import Parameter
@@ -27,7 +27,7 @@ class PrefillChunk(Choices):
     title, short = "Prefill chunk", "prefill chunk"
     unit = "tokens"
     role = "prefill"
-    value_type = Annotated[int, Field(ge=_LARGEST_PAGE, multiple_of=_LARGEST_PAGE)]
+    value_type = Annotated[int, Field(ge=_LARGEST_PAGE, le=MOST_CONTEXT, multiple_of=_LARGEST_PAGE)]
     kept = True
     parameters = (
         Parameter(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from pydantic import Field
+from wideloop.manifests.deployment import MOST_RUNNING
 from wideloop.tuning.dimensions.base import Range
 from wideloop.tuning.dimensions.form import SWEEP, upper_and_lower
 
@@ -16,7 +17,7 @@ class GraphBatch(Range):
     title, short = "CUDA-graph batch", "graph batch"
     unit = "requests per rank"
     role = "decode"
-    value_type = Annotated[int, Field(ge=1)]
+    value_type = Annotated[int, Field(ge=1, le=MOST_RUNNING)]
     by_default = kept = True
     # Doubling the batch has a similar effect at 4 and at 32.
     log = True

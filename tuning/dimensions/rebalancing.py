@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from pydantic import Field
-from wideloop.manifests.deployment import DeploymentSpec, Knobs, WorkerSpec
+from wideloop.manifests.deployment import MOST_PASSES, DeploymentSpec, Knobs, WorkerSpec
 from wideloop.manifests.parameters import Parameter
 from wideloop.tuning.dimensions.base import Choices
 from wideloop.tuning.dimensions.form import SWEEP
@@ -25,7 +25,7 @@ class Rebalancing(Choices):
     title, short = "Passes between rebalances", "rebalanced every"
     unit = "passes"
     role = "all"
-    value_type = Annotated[int, Field(ge=OFF)]
+    value_type = Annotated[int, Field(ge=OFF, le=MOST_PASSES)]
     parameters = (
         Parameter(
             "online_rebalance_iterations",

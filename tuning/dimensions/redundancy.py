@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 from pydantic import Field
-from wideloop.manifests.deployment import DeploymentSpec, WorkerSpec
+from wideloop.manifests.deployment import MOST_EXPERTS, DeploymentSpec, WorkerSpec
 from wideloop.manifests.findings import Finding
 from wideloop.manifests.parameters import Parameter
 from wideloop.tuning.dimensions.base import Bounds, KnobRole, Range
@@ -36,7 +36,7 @@ class RedundantSlots(Range):
                 "Extra expert slots per GPU, at most" if of_all else f"Extra expert slots per {role} GPU, at most",
                 "More than the default configuration has. One more slot on each GPU is EP more redundant experts.",
                 SWEEP if of_all else BY_ROLE,
-                Annotated[int, Field(ge=1)],
+                Annotated[int, Field(ge=1, le=MOST_EXPERTS)],
                 4,
             ),
         )
