@@ -6,12 +6,17 @@ the API server's proxy, which hands a request on as it is::
     GET  /list/<folder>    every file below it: {"files": [{"path": ..., "bytes": ..., "modified": ...}]}
     GET  /file/<path>      one file, with its length
     POST /remove/<folder>  forget it
+
+Each with ``?key=<uid of the pod>``, which the API server tells to who may read the pod, and which nobody else on the
+network of the pods can guess.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hmac
 import json
+import os
 import shutil
 import sys
 import urllib.parse
@@ -19,12 +24,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 _OPEN = 0o1777
+#: Holds the key that every request must carry.
+KEY = "POD_UID"
 
 
 class Handler(BaseHTTPRequestHandler):
     """Serves what is below ``root``, and nothing beside it."""
 
     root: Path
+    key: str
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
@@ -56,8 +64,12 @@ class Handler(BaseHTTPRequestHandler):
         """Say nothing: the log of a pod is read when something went wrong."""
 
     def _asked(self) -> tuple[str, Path | None]:
-        """The action and the path asked for; None when that would lie beside the root."""
-        action, _, rest = urllib.parse.unquote(urllib.parse.urlsplit(self.path).path).lstrip("/").partition("/")
+        """The action and the path asked for; None when that would lie beside the root, or without the key."""
+        url = urllib.parse.urlsplit(self.path)
+        action, _, rest = urllib.parse.unquote(url.path).lstrip("/").partition("/")
+        (key,) = urllib.parse.parse_qs(url.query).get("key", [""])[:1]
+        if not hmac.compare_digest(key.encode(), self.key.encode()):
+            return action, None
         path = (self.root / rest.strip("/")).resolve()
         return action, path if path == self.root or self.root in path.parents else None
 
@@ -92,7 +104,7 @@ def open_to_all(folder: Path) -> None:
 
 def main(root: str, port: str, *shared: str) -> None:
     """Serve ``root`` on ``port`` of every address, until killed; ``shared``: more folders that all may write to."""
-    Handler.root = Path(root).resolve()
+    Handler.root, Handler.key = Path(root).resolve(), os.environ[KEY]
     for folder in (Handler.root, *map(Path, shared)):
         open_to_all(folder)
     ThreadingHTTPServer(("", int(port)), Handler).serve_forever()

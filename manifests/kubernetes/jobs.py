@@ -66,6 +66,7 @@ def files_pod(
         "name": "main",
         "image": image,
         "command": ["python3", "-c", server, options.files_dir(deployment), str(FILES_PORT), *shared],
+        "env": [{"name": files_server.KEY, "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}}],
         "ports": [{"name": "http", "containerPort": FILES_PORT}],
         "readinessProbe": {"tcpSocket": {"port": FILES_PORT}, "periodSeconds": 1},
         "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}},

@@ -7,6 +7,8 @@ import logging
 import os
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -42,6 +44,8 @@ _HOPE_S = 15.0
 _REMOVE_S = 600.0
 #: What the API server answers for a pod that it cannot reach: missing, without an address, refusing.
 _AWAY = (400, 404, 500, 502, 503)
+#: What the pod answers where it was asked with another pod's key.
+_WRONG_KEY = 403
 
 
 class Files:
@@ -57,6 +61,7 @@ class Files:
         self._local = local
         pod = f"{pods(cluster.options)}/{files_pod_name(deployment)}"
         self._pod, self._proxy = pod, f"{pod}:{FILES_PORT}/proxy"
+        self._key = ""
 
     def server(self, annotations: dict[str, str], spec: DeploymentSpec | None = None) -> Json:
         """The document of the pod that serves the folder.
@@ -188,8 +193,25 @@ class Files:
             raise TargetError(f"{path!r} lies outside {folder}")
         return inside
 
-    def _open(self, method: str, path: str, timeout_s: float = _PIECE_S) -> Any:
-        return self._cluster.api.stream(method, self._proxy + path, timeout_s=timeout_s, proxied=True)
+    @contextmanager
+    def _open(self, method: str, path: str, timeout_s: float = _PIECE_S) -> Iterator[Any]:
+        """The open answer of the pod; its key is read again where the pod was made again since."""
+        with ExitStack() as answers:
+            try:
+                answer = answers.enter_context(self._ask(method, path, timeout_s))
+            except ApiRefused as error:
+                if error.status != _WRONG_KEY:
+                    raise
+                self._key = ""
+                answer = answers.enter_context(self._ask(method, path, timeout_s))
+            yield answer
+
+    def _ask(self, method: str, path: str, timeout_s: float) -> AbstractContextManager[Any]:
+        if not self._key:
+            pod = self._cluster.api.get(self._pod)
+            self._key = pod["metadata"].get("uid", "") if pod is not None else ""
+        query = {"key": self._key}
+        return self._cluster.api.stream(method, self._proxy + path, query, timeout_s=timeout_s, proxied=True)
 
 
 def _away(error: TargetError) -> bool:

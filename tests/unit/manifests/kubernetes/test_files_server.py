@@ -13,6 +13,8 @@ import pytest
 from wideloop.manifests.kubernetes.jobs import FILES_PORT, files_pod
 from wideloop.manifests.kubernetes.options import ClusterOptions
 
+KEY = "5c0f8a1e-uid-of-the-pod"
+
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
@@ -28,7 +30,9 @@ def port(root: Path) -> Iterator[int]:
     pod = files_pod("d", ClusterOptions(files_mount=str(root.parent)), "image", {})
     _, *command = pod["spec"]["containers"][0]["command"]
     arguments = [str(number) if argument == str(FILES_PORT) else argument for argument in command]
-    server = subprocess.Popen([sys.executable, *arguments])
+    (variable,) = pod["spec"]["containers"][0]["env"]
+    assert variable["valueFrom"]["fieldRef"]["fieldPath"] == "metadata.uid"
+    server = subprocess.Popen([sys.executable, *arguments], env={**os.environ, variable["name"]: KEY})
     try:
         while server.poll() is None:
             try:
@@ -42,9 +46,9 @@ def port(root: Path) -> Iterator[int]:
         server.wait()
 
 
-def ask(port: int, method: str, path: str) -> tuple[int, bytes]:
+def ask(port: int, method: str, path: str, key: str = KEY) -> tuple[int, bytes]:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-    connection.request(method, path)
+    connection.request(method, f"{path}?key={key}")
     answer = connection.getresponse()
     return answer.status, answer.read()
 
@@ -101,3 +105,17 @@ def test_engines_of_another_user_may_write_beside_it(port: int, root: Path) -> N
         made = [str(root / "decode" / "pod-1"), str(root.parent / "kernel-cache" / "0123")]
         subprocess.run([sys.executable, "-c", make, *made], check=True)
         assert ask(port, "POST", "/remove/decode")[0] == 200
+
+
+@pytest.mark.parametrize("key", ["", "another", KEY[:-1], KEY + "0", "%C3%A4"])
+def test_without_its_key_it_shows_and_removes_nothing(port: int, root: Path, key: str) -> None:
+    (root / "decode").mkdir(parents=True, exist_ok=True)
+    (root / "decode" / "a").write_text("recording")
+    for method, path in (
+        ("GET", "/list/decode"),
+        ("GET", "/file/decode/a"),
+        ("POST", "/remove/"),
+        ("POST", "/remove/decode"),
+    ):
+        assert ask(port, method, path, key)[0] == 403
+    assert (root / "decode" / "a").read_text() == "recording"

@@ -129,3 +129,19 @@ def test_a_removal_that_takes_too_long_is_no_removal(files: Files, script: Scrip
     with pytest.raises(TargetError, match="was not answered"):
         files.forget("r")
     assert files.local("r").exists()
+
+
+def test_a_pod_that_was_made_again_is_asked_with_its_own_key(files: Files, script: Script) -> None:
+    pod = PROXY.removesuffix(":8080/proxy")
+    script.on("GET", pod, answer(200, {"metadata": {"uid": "first"}}), answer(200, {"metadata": {"uid": "second"}}))
+    asked: list[str] = []
+
+    def listed(handler: BaseHTTPRequestHandler) -> None:
+        asked.append(handler.path.partition("?key=")[2])
+        reply = listing(("a", 3, 5.0)) if asked[-1] == "second" else answer(403, b"")
+        reply(handler)
+
+    script.on("GET", f"{PROXY}/list/r", listed)
+    script.on("GET", f"{PROXY}/file/r/a", answer(200, b"new"))
+    (path,) = files.fetch("r")
+    assert (path.read_bytes(), asked) == (b"new", ["first", "second"])
