@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
 import re
@@ -198,3 +199,13 @@ def settings() -> Settings:
 def _of_variable(finding: Finding) -> Finding:
     """A finding about a field, with the name of the variable that sets it."""
     return finding.changed(field=_PREFIX + finding.field.upper().replace(".", "__"))
+
+
+def make_private(home: Path) -> None:
+    """Make the home folder, or let nobody but its owner into it: databases, logs and prompts lie there.
+
+    A home of another user stays as that user has it.
+    """
+    home.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(PermissionError):
+        home.chmod(0o700)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from wideloop.manifests.errors import Refused, WideloopError
 from wideloop.operators.request import Request
+from wideloop.operators.settings import make_private, settings
 from wideloop.operators.standalone.budget import Budget, OutOfTime
 from wideloop.operators.standalone.driver import Driver
 from wideloop.operators.standalone.log import log_to_file
@@ -42,6 +43,7 @@ def run_cycle(request: Path, name: str, budget_s: float | None = None, report: P
     except Refused as refusal:
         print(refusal, file=sys.stderr)
         return 1
+    make_private(settings().home)
     run = Run(dag_id=DAG_ID, run_id=name)
     status = 1
     with log_to_file(report / "driver.log") if report is not None else contextlib.nullcontext():

@@ -22,7 +22,7 @@ from wideloop.operators.commands.demo.interrupted import end_interrupted
 from wideloop.operators.commands.demo.progress import Progress
 from wideloop.operators.commands.demo.snapshot import Snapshot
 from wideloop.operators.request import DEFAULTS
-from wideloop.operators.settings import Settings
+from wideloop.operators.settings import Settings, make_private
 from wideloop.operators.targets import open_target
 from wideloop.results.airflow_names import CYCLE, GPU_POOL, JANITOR, TRIAL, TUNE
 from wideloop.results.store import Store
@@ -53,6 +53,7 @@ class Demo:
             DemoError: this machine or another demo is in the way, or Airflow did not start.
         """
         left = self._left_behind()
+        make_private(self._home.home)
         checks.require_disk(self._home.home)
         checks.make_environments(self._home.home)
         if left is None:

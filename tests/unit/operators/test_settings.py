@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from wideloop.manifests.errors import Refused
-from wideloop.operators.settings import settings
+from wideloop.operators.settings import make_private, settings
 
 
 @pytest.fixture(autouse=True)
@@ -54,3 +55,13 @@ def test_settings_of_the_cluster_arrive(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("wideloop_cluster__host_network", "true")
     cluster = settings().cluster
     assert (cluster.worker_env, cluster.kueue_queue, cluster.host_network) == ({"NCCL_NVLS_ENABLE": "0"}, "gpus", True)
+
+
+def test_nobody_else_gets_into_the_home(tmp_path: Path) -> None:
+    home = tmp_path / "new" / "home"
+    make_private(home)
+    home.chmod(0o755)
+    (home / "results.db").write_text("kept")
+    make_private(home)
+    assert home.stat().st_mode & 0o777 == 0o700
+    assert (home / "results.db").read_text() == "kept"
