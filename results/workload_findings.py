@@ -28,7 +28,7 @@ def workload_findings(workload: Workload, slo: Slo | None) -> list[Finding]:
                 suggestion=f"Use {least} or more",
             )
         )
-    findings += _too_large(workload)
+    findings += [*_too_large(workload), *_repeated(workload)]
     if slo is not None and workload.osl < 2:
         findings.append(
             Finding(
@@ -60,3 +60,12 @@ def _too_large(workload: Workload) -> list[Finding]:
             suggestion=works,
         )
     ]
+
+
+def _repeated(workload: Workload) -> list[Finding]:
+    """An error where a level would be paid for twice: measurements are kept by their level."""
+    levels = sorted(set(workload.concurrency))
+    if len(levels) == len(workload.concurrency):
+        return []
+    rule = "names a level twice, and of two measurements at one level the last one is kept"
+    return [Finding(field="concurrency", value=list(workload.concurrency), rule=rule, suggestion=f"Use {levels}")]

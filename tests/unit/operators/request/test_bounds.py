@@ -64,3 +64,9 @@ def test_the_options_of_a_run_have_bounds_too():
     keep = next(p for p in RUN_OPTIONS if p.name == "keep_hours")
     with pytest.raises(Refused, match="keep_hours"):
         Request.from_params({keep.name: 10**9})
+
+
+def test_a_level_that_would_be_paid_for_twice_is_refused_with_the_levels_that_work():
+    request = Request.from_params({"concurrency": [8, 4, 8]})
+    (finding,) = workload_findings(request.workload, request.slo)
+    assert (finding.field, finding.suggestion) == ("concurrency", "Use [4, 8]")
