@@ -6,8 +6,12 @@ were the newest that public references to these repositories name; ``model_revis
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import NamedTuple
+
+#: Variables that name a mirror of the hub: its library's own, and the setting for clusters.
+_ENDPOINTS = ("HF_ENDPOINT", "WIDELOOP_CLUSTER__HUB_ENDPOINT")
 
 
 class HubModel(NamedTuple):
@@ -44,3 +48,11 @@ def hub_model(model: str, revisions: Mapping[str, str] | None = None) -> HubMode
     """
     source = _PROFILES.get(model) or _BY_REPOSITORY.get(model) or HubModel(model, None)
     return source._replace(revision=(revisions or {}).get(source.repository, source.revision))
+
+
+def hub_endpoint() -> str | None:
+    """The address of a mirror of the hub; None for the hub itself.
+
+    Handed to the hub's library at each call: it reads the variable once, when it is imported first.
+    """
+    return next((os.environ[name] for name in _ENDPOINTS if os.environ.get(name)), None)

@@ -14,13 +14,11 @@ from typing import Any
 
 from wideloop.manifests.errors import Refused
 from wideloop.manifests.findings import Finding
-from wideloop.manifests.hub import HubModel
+from wideloop.manifests.hub import HubModel, hub_endpoint
 from wideloop.manifests.model_files import INDEX, HubAnswer, hub_answer
 
 #: ``owner/name``, as the hub allows it.
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
-#: Variables that name a mirror of the hub: its library's own, and the setting for clusters.
-_ENDPOINTS = ("HF_ENDPOINT", "WIDELOOP_CLUSTER__HUB_ENDPOINT")
 #: Folder of fetched configs in this project's home.
 CONFIGS = "hub-configs"
 _FILES = ("hf_quant_config.json", "config.json")
@@ -54,7 +52,7 @@ def _fetch(source: HubModel, folder: Path) -> None:
     from huggingface_hub import HfApi, hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError
 
-    endpoint = next((os.environ[name] for name in _ENDPOINTS if os.environ.get(name)), None)
+    endpoint = hub_endpoint()
     try:
         info = HfApi(endpoint=endpoint).model_info(source.repository, revision=source.revision, files_metadata=True)
         folder.mkdir(parents=True, exist_ok=True)

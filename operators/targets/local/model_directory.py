@@ -17,7 +17,7 @@ from wideloop.manifests.engine_side.random_model import MARKER as RANDOM_WEIGHTS
 from wideloop.manifests.engines.base import Engine
 from wideloop.manifests.errors import Refused, TargetError
 from wideloop.manifests.findings import Finding
-from wideloop.manifests.hub import hub_model
+from wideloop.manifests.hub import hub_endpoint, hub_model
 from wideloop.manifests.model import ModelSpec
 from wideloop.operators.settings import Settings
 from wideloop.operators.targets.base import Weights
@@ -83,13 +83,14 @@ def _provide(settings: Settings, engine: Engine, model: str, folder: Path) -> No
     if command is None:
         from huggingface_hub import snapshot_download
 
-        source, token = hub_model(model), _hub_token(settings)
+        source, endpoint = hub_model(model), hub_endpoint()
+        token = _hub_token(settings)
         try:
             # By its list of files alone: a repository that cannot be served is not downloaded.
-            listed = model_files.list_repository(source.repository, source.revision, token=token)
+            listed = model_files.list_repository(source.repository, source.revision, token=token, endpoint=endpoint)
             # Resumes what an earlier try left in ``partial``.
             snapshot_download(
-                source.repository, revision=listed.commit, local_dir=partial, token=token,
+                source.repository, revision=listed.commit, local_dir=partial, token=token, endpoint=endpoint,
                 ignore_patterns=model_files.IGNORED,
             )  # fmt: skip
         except model_files.HubAnswer as answer:

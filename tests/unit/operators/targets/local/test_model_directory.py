@@ -215,7 +215,6 @@ def test_a_pipe_among_the_files_is_not_waited_for(home: Settings, complete: Path
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     with serving(Hub("org/tiny-moe", tiny_model(CONFIG.read_bytes()))) as one:
         monkeypatch.setenv("HF_ENDPOINT", one.url)
-        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", one.url)
         monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
         yield one
 
