@@ -10,6 +10,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
@@ -65,6 +66,11 @@ class Api:
     def source(self) -> str:
         """Where the connection comes from, for messages."""
         return self._connected().source
+
+    @property
+    def credentials_end_at(self) -> datetime | None:
+        """When the account's token ends; None where it is renewed or does not say."""
+        return self._connected().ends_at
 
     @property
     def namespace(self) -> str | None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -18,11 +21,31 @@ _SETTING = "WIDELOOP_KUBECONFIG"
 
 
 class Connection(NamedTuple):
-    """An authenticated client, the namespace its context names (None: none), and where both come from."""
+    """An authenticated client, the namespace its context names (None: none), and where both come from.
+
+    ``is_renewed``: its credentials are made again when they end, by a plug-in or the node's kubelet.
+    """
 
     client: ApiClient
     namespace: str | None
     source: str
+    is_renewed: bool = False
+
+    @property
+    def ends_at(self) -> datetime | None:
+        """When its token ends; None where it is renewed, or no token that says so."""
+        keys = self.client.configuration.api_key
+        # The client's versions name the key differently.
+        token = str(keys.get("BearerToken") or keys.get("authorization") or "").removeprefix("Bearer ")
+        _head, _, rest = token.partition(".")
+        body, signed, _signature = rest.partition(".")
+        if self.is_renewed or not signed:
+            return None
+        try:
+            content = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
+            return datetime.fromtimestamp(content["exp"], UTC)
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+            return None
 
 
 def connect(kubeconfig: Path | None, context: str | None, conn_id: str | None = None) -> Connection:
@@ -76,7 +99,7 @@ def _in_cluster() -> Connection:
     except ConfigException as error:
         raise Refused([_unusable(str(_IN_CLUSTER), f"the pod's service account cannot be used: {error}")]) from error
     namespace = (_IN_CLUSTER / "namespace").read_text().strip()
-    return Connection(ApiClient(configuration), namespace, "the pod's service account")
+    return Connection(ApiClient(configuration), namespace, "the pod's service account", is_renewed=True)
 
 
 def _from_files(files: str, named: str, context: str | None) -> Connection:
@@ -90,13 +113,17 @@ def _from_files(files: str, named: str, context: str | None) -> Connection:
             raise Refused([unknown("WIDELOOP_KUBE_CONTEXT", context, by_name)])
         chosen = context or current["name"]
         client = new_client_from_config(config_file=files, context=chosen, persist_config=False)
+        documents = [yaml.safe_load(Path(file).read_text()) for file in files.split(os.pathsep) if Path(file).is_file()]
+        entries = [entry for document in documents for entry in document.get("users") or ()]
+        users = [entry["user"] or {} for entry in entries if entry["name"] == by_name[chosen].get("user")]
     # Its loader raises whatever it stumbles over in a damaged file.
     except (ConfigException, yaml.YAMLError, OSError, KeyError, TypeError, AttributeError, ValueError) as error:
         reason = " ".join(str(error).split())[:300]
         raise Refused(
             [_unusable(named, f"cannot be used as a kubeconfig: {type(error).__name__}: {reason}")]
         ) from error
-    return Connection(client, by_name[chosen].get("namespace"), f"context {chosen} of {named}")
+    is_renewed = any(key in user for user in users for key in ("exec", "auth-provider", "tokenFile"))
+    return Connection(client, by_name[chosen].get("namespace"), f"context {chosen} of {named}", is_renewed)
 
 
 def _unusable(named: str, rule: str) -> Finding:

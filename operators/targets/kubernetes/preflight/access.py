@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 
 from wideloop.manifests.errors import ApiRefused
 from wideloop.manifests.findings import Finding
@@ -14,12 +15,14 @@ from wideloop.operators.targets.kubernetes.preflight.check_result import CheckRe
 
 _REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 _AT_ONCE = 8
+#: A cycle with a large model takes hours.
+_SHORT = timedelta(hours=12)
 
 
 def check_account(api: Api, options: ClusterOptions, grants: Grants) -> list[Finding]:
     """What of access, namespace and permissions is missing, before anything about a deployment is looked at."""
     results = [check_access(api)]
-    if not results[0].findings:
+    if results[0].state != "error":
         results += [check_namespace(api, options.namespace), check_permissions(api, options, grants)]
     return [finding for result in results for finding in result.findings]
 
@@ -37,7 +40,24 @@ def check_access(api: Api) -> CheckResult:
     except ApiRefused as error:
         action = "Log in again, or give another file" if error.status == 401 else "Ask the cluster's administrator"
         return CheckResult("API server", "refuses us", (_unusable(str(error), action),))
-    return CheckResult("API server", f"Kubernetes {version['gitVersion']}, {api.source}")
+    until, findings = _token_findings(api.credentials_end_at, datetime.now(UTC))
+    return CheckResult("API server", f"Kubernetes {version['gitVersion']}, {api.source}{until}", findings)
+
+
+def _token_findings(ends_at: datetime | None, now: datetime) -> tuple[str, tuple[Finding, ...]]:
+    """How long the account's token is good for, and a warning where a cycle may outlive it."""
+    if ends_at is None:
+        return "", ()
+    left = ends_at - now
+    until = f"; its token ends in {left.total_seconds() / 3600:.1f} h"
+    if left > _SHORT:
+        return until, ()
+    rule = (
+        f"its token ends at {ends_at:%Y-%m-%d %H:%M} UTC and is not renewed: deployments that are up then can be "
+        "removed neither by their run nor by wideep_janitor, and keep their GPUs"
+    )
+    works = "Make one that lasts longer than the cycle (kubectl create token --duration), or use one that is renewed"
+    return until, (_unusable(rule, works).changed(severity="warning"),)
 
 
 def _unusable(rule: str, suggestion: str) -> Finding:
