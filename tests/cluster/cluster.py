@@ -63,7 +63,7 @@ class Cluster:
 
     def account_kubeconfig(self, namespace: str, account: str, path: Path) -> Path:
         """Write ``path``: a kubeconfig with a fresh token (one hour) of a service account."""
-        token = self.kubectl("create", "token", account, "--namespace", namespace, "--duration=1h").strip()
+        token = self.kubectl("create", "token", account, "--namespace", namespace, "--duration=24h").strip()
         admin = yaml.safe_load(self.kubeconfig.read_text())["clusters"][0]["cluster"]
         path.write_text(
             yaml.safe_dump(kubeconfig(admin["server"], Path(admin["certificate-authority"]), token, namespace))
