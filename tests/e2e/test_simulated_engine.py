@@ -151,7 +151,7 @@ def test_it_answers_at_the_pace_of_its_model_and_records_what_it_did(start):
     [
         ({"mem_fraction_static": 0.7}, "KV cache"),
         ({"mem_fraction_static": 0.97, "cuda_graph_max_bs": 512}, "CUDA graphs"),
-        ({"mem_fraction_static": 0.986, "cuda_graph_max_bs": 16}, "NCCL"),
+        ({"mem_fraction_static": 0.986, "cuda_graph_max_bs": 16}, "out of GPU memory"),
     ],
 )
 def test_it_ends_as_sglang_does_and_is_diagnosed(start, decode, expected):
