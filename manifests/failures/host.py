@@ -102,12 +102,4 @@ CAUSES: tuple[Cause, ...] = (
         "a host name could not be resolved",
         "Check the cluster's DNS, and the names in the engine's options",
     ),
-    cause(
-        "crashed",
-        r"^Killed\b",
-        "its process was killed",
-        "Look at that node's `dmesg` for the out-of-memory killer, and at the pod's events for an eviction",
-        # SGLang kills its own processes after an exception, and the shell says so last.
-        weight="consequence",
-    ),
 )

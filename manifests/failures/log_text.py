@@ -39,7 +39,7 @@ _EXCEPTION = re.compile(
 _FATAL = re.compile(
     r"hit an exception: (?!Traceback)|terminate called|^\s*what\(\): |Fatal Python error|Segmentation fault|"
     r"\bSIG(?:SEGV|BUS|ILL|ABRT)\b|Assertion .{0,200}failed|assertion error|panicked at|\bfatal\b|exec format error|"
-    r"error while loading shared libraries|initialization failed, exiting|^Bus error|^Killed\b|: error: |"
+    r"error while loading shared libraries|initialization failed, exiting|^Bus error|: error: |"
     r"command not found|^\S*python\S*: No module named|Caught signal|watchdog (?:timeout|hang)|Terminating the process|"
     r"core dumped|exited with code|died\b",
     re.IGNORECASE,
