@@ -45,18 +45,19 @@ def test_a_cycle_measures_each_thing_once_and_says_that_it_is_simulated(
 ) -> None:
     sweep = Sweep.of(airflow, "wideep_cycle", finished_cycle)
     sweep.check(planned=3)
-    assert all(m.simulated and m.valid for m in sweep.measurements)
+    assert all(m.simulated for m in sweep.measurements)
     with airflow.store() as store:
         recommendation = store.recommendation(sweep.cycle.cycle_id)
     assert recommendation is not None
-    purposes = [m.purpose for m in sweep.measurements]
-    assert {p: purposes.count(p) for p in set(purposes)} == {
-        "baseline": 1, "trial": 2, "repeat": 2 * recommendation.pairs
-    }  # fmt: skip
+    purposes = [m.purpose for m in sweep.measurements if m.purpose != "repeat"]
+    assert {p: purposes.count(p) for p in set(purposes)} == {"baseline": 1, "trial": 2}
     (default,) = (t for t in sweep.trials if t.is_default)
-    best = recommendation.trial_number
-    repeats = sorted((m.trial_number, m.repeat) for m in sweep.measurements if m.purpose == "repeat")
-    assert repeats == sorted((number, k) for number in (default.number, best) for k in range(recommendation.pairs))
+    repeats = [(m.trial_number, m.repeat) for m in sweep.measurements if m.purpose == "repeat"]
+    assert len(set(repeats)) == len(repeats)
+    # A repeat that the machine made invalid is replaced by another one, so only pairs of valid ones count.
+    valid = {(m.trial_number, m.repeat) for m in sweep.measurements if m.purpose == "repeat" and m.valid}
+    pairs = [k for n, k in valid if n == default.number and (recommendation.trial_number, k) in valid]
+    assert len(pairs) == recommendation.pairs
 
 
 def test_a_cycle_runs_from_an_installed_wheel_without_a_clone(airflow: AirflowServer, finished_cycle: str) -> None:

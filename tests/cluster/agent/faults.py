@@ -36,4 +36,4 @@ class Fault:
 
 def find(faults: list[Fault], pod: dict[str, Any], *kinds: str) -> Fault | None:
     """The first fault of some kinds that hits a pod."""
-    return next((fault for fault in list(faults) if fault.kind in kinds and fault.hits(pod)), None)
+    return next((fault for fault in reversed(list(faults)) if fault.kind in kinds and fault.hits(pod)), None)
