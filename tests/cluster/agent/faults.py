@@ -35,5 +35,5 @@ class Fault:
 
 
 def find(faults: list[Fault], pod: dict[str, Any], *kinds: str) -> Fault | None:
-    """The first fault of some kinds that hits a pod."""
+    """The fault of some kinds that hits a pod; of several the one that was asked for last."""
     return next((fault for fault in reversed(list(faults)) if fault.kind in kinds and fault.hits(pod)), None)
