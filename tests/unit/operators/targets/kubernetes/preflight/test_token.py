@@ -14,7 +14,10 @@ from wideloop.operators.targets.kubernetes.preflight.access import check_access
 
 from tests.unit.operators.targets.kubernetes.scripted_api import Script, answer, serve, write_kubeconfig
 
-NOW = datetime.now(UTC)
+
+def ending_in(hours: int) -> str:
+    """A token that ends in so many hours and half a minute, which the test may take."""
+    return jwt({"exp": (datetime.now(UTC) + timedelta(hours=hours, seconds=30)).timestamp()})
 
 
 def jwt(content: object) -> str:
@@ -42,7 +45,7 @@ def api_with(tmp_path: Path):
 
 
 def test_a_token_that_a_cycle_may_outlive_is_a_warning_with_its_end(api_with):
-    result = check_access(api_with(jwt({"exp": (NOW + timedelta(hours=2)).timestamp()})))
+    result = check_access(api_with(ending_in(2)))
     assert result.state == "warning"
     assert "ends in 2.0 h" in result.found
     assert "keep their GPUs" in result.findings[0].rule
@@ -50,7 +53,7 @@ def test_a_token_that_a_cycle_may_outlive_is_a_warning_with_its_end(api_with):
 
 @pytest.mark.parametrize("hours", [13, 24, 24 * 365])
 def test_a_longer_one_is_shown(api_with, hours: int):
-    result = check_access(api_with(jwt({"exp": (NOW + timedelta(hours=hours)).timestamp()})))
+    result = check_access(api_with(ending_in(hours)))
     assert result.state == "ok"
     assert f"ends in {hours:.1f} h" in result.found
 
