@@ -153,7 +153,7 @@ _MISSPELT = 0.8
 
 
 def _refuse_unknown(values: Mapping[str, Any]) -> None:
-    """Refuse names that are no settings: a misspelt one would be without effect, and nobody would see it.
+    """Refuse names that are no settings: a misspelt one would have no effect, silently.
 
     Raises:
         Refused: says the nearest name of each.
@@ -202,7 +202,7 @@ def _of_variable(finding: Finding) -> Finding:
 
 
 def make_private(home: Path) -> None:
-    """Make the home folder, or let nobody but its owner into it: databases, logs and prompts lie there.
+    """Create the home folder, readable by its owner only: it holds databases, logs and prompts.
 
     A home of another user stays as that user has it.
     """

@@ -64,9 +64,9 @@ def _parse(options: Sequence[str], version: str, *, dynamo: bool) -> Options:
 
 def _neighbours(version: Version) -> list[str]:
     """The known version itself, or the nearest ones around it, the newer one first."""
-    known = sorted((parse_version(v), v) for row in _table() for v in row[4] if v != _DYNAMO)
-    newer = [name for number, name in known if number >= version]
-    older = [name for number, name in known if number <= version]
+    versions = sorted((parse_version(v), v) for row in _table() for v in row[4] if v != _DYNAMO)
+    newer = [name for number, name in versions if number >= version]
+    older = [name for number, name in versions if number <= version]
     return list(dict.fromkeys([*newer[:1], *older[-1:]]))
 
 

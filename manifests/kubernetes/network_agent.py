@@ -120,9 +120,9 @@ class Handler(BaseHTTPRequestHandler):
         self.answer(node())
 
     def do_POST(self) -> None:
-        asked = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or "{}")
+        order = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or "{}")
         serves = self.path == "/serve"
-        self.answer(serve(asked["tool"], asked["lanes"]) if serves else connect(asked["tool"], asked["lanes"]))
+        self.answer(serve(order["tool"], order["lanes"]) if serves else connect(order["tool"], order["lanes"]))
 
     def answer(self, document: Any) -> None:
         body = json.dumps(document).encode()

@@ -214,12 +214,12 @@ class _Block:
         weight = entry.raw("weight")
         weight = weight[0] if isinstance(weight, list) and weight else weight
         dtype = weight.get("dtype") if isinstance(weight, dict) else None
-        known = {"fp4": METHODS["mxfp4"], "fp8_e4m3": BITS_8, "int8": BITS_8, "int4": INT4_128, "uint4": INT4_128}
+        forms = {"fp4": METHODS["mxfp4"], "fp8_e4m3": BITS_8, "int8": BITS_8, "int4": INT4_128, "uint4": INT4_128}
         if weight is None:
             return BITS_16
-        if dtype not in known:
+        if dtype not in forms:
             self._block.refuse(f"its quantisation has the unknown weight dtype {str(dtype)[:40]!r}")
-        return known[dtype]
+        return forms[dtype]
 
 
 def _weights_form(weights: Keys, layout: str) -> Form:

@@ -1,4 +1,4 @@
-"""The DAG files of an installed wideloop as a DAG bundle, so that nobody has to find or copy them.
+"""The DAG files of an installed wideloop as a DAG bundle, so that users need not find or copy them.
 
 AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST='[
   {"name": "wideloop", "classpath": "wideloop.operators.airflow.dag_bundle.WideloopDagBundle", "kwargs": {}}]'

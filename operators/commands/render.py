@@ -71,12 +71,12 @@ def _spec(cycle: str | None, trial: int | None, request: Path | None, name: str,
         raise Refused([Finding(field="cycle", value=cycle, rule=rule, suggestion="Use e.g. --cycle cycle-0123abcdef")])
     if cycle is not None:
         earlier = earlier_trial(cycle, trial)
-        asked, spec = earlier.request, earlier.spec(name)
+        source, spec = earlier.request, earlier.spec(name)
     else:
         assert request is not None
-        asked = Request.from_file(json.loads(request.read_text()))
-        spec = asked.spec(name)
-    return _in_cluster(spec if target is None else spec.changed(target=target), asked.model)
+        source = Request.from_file(json.loads(request.read_text()))
+        spec = source.spec(name)
+    return _in_cluster(spec if target is None else spec.changed(target=target), source.model)
 
 
 def _in_cluster(spec: DeploymentSpec, model: str) -> DeploymentSpec:

@@ -88,9 +88,9 @@ def _prefix(trial: int) -> str:
 
 def rounds(target: Target, spec: DeploymentSpec, count: int) -> Sequence[Sequence[str]]:
     """The answers of ``count`` rounds, each cut to the prompts that all of them answered."""
-    asked = [ask(target, spec) for _ in range(count)]
-    common = min(map(len, asked))
-    return [answers[:common] for answers in asked]
+    answers_by_round = [ask(target, spec) for _ in range(count)]
+    common = min(map(len, answers_by_round))
+    return [answers[:common] for answers in answers_by_round]
 
 
 def _answer(target: Target, spec: DeploymentSpec, prompt: str) -> str:

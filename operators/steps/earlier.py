@@ -34,7 +34,7 @@ class EarlierTrial:
     def spec(self, name: str, image: str = UNKNOWN, model_path: str = UNKNOWN) -> DeploymentSpec:
         """Its deployment under ``name``, with its placement; by default with the image and weights it had."""
         trial = self.trial
-        asked = AskedTrial(
+        asked_trial = AskedTrial(
             number=trial.number,
             point=trial.point,
             kind=DEFAULT if trial.is_default else "trial",
@@ -46,7 +46,7 @@ class EarlierTrial:
             image = self.measurement.image
         if model_path == UNKNOWN:
             model_path = self._model_path()
-        return spec_of(asked, self.request, placements(of_cycle), image, model_path)
+        return spec_of(asked_trial, self.request, placements(of_cycle), image, model_path)
 
     def _model_path(self) -> str:
         with open_store() as store:

@@ -56,12 +56,12 @@ def check_operator(pods: list[Json]) -> CheckResult:
         finding = _finding("operator", "none", rule, action, "warning")
         return CheckResult(name, "not found", (finding,))
     running = [pod for pod in pods if ready(pod)]
-    where = ", ".join(sorted(f"{p['metadata']['namespace']}/{p['metadata']['name']} {_tag(p)}" for p in pods))
+    tags = ", ".join(sorted(f"{p['metadata']['namespace']}/{p['metadata']['name']} {_tag(p)}" for p in pods))
     if running:
-        return CheckResult(name, f"{len(running)} of {len(pods)} ready: {where}")
+        return CheckResult(name, f"{len(running)} of {len(pods)} ready: {tags}")
     first = pods[0]["metadata"]
     action = f"Look at it: kubectl -n {first['namespace']} describe pod {first['name']}"
-    return CheckResult(name, where, (_finding("operator", where, "has no pod that is ready", action),))
+    return CheckResult(name, tags, (_finding("operator", tags, "has no pod that is ready", action),))
 
 
 def check_discovery(operator: list[Json], stores: dict[str, list[Json]]) -> CheckResult:

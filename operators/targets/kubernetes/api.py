@@ -154,13 +154,13 @@ class Api:
 
     def _no_api(self, method: str, path: str, status: int, kind: str) -> ApiRefused:
         """The error for an answer of something in front of the API server, such as a sign-in page."""
-        what = kind.partition(";")[0] or "no JSON"
+        content_type = kind.partition(";")[0] or "no JSON"
         return ApiRefused(
             method=method,
             path=path,
             status=status,
             reason="NoApi",
-            message=f"the answer is {what} of something in front of the API server, such as a sign-in page",
+            message=f"the answer is {content_type} of something in front of the API server, such as a sign-in page",
             source=self.source,
         )
 
